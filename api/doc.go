@@ -1,0 +1,52 @@
+// Package api is Gatehouse's wire contract: subjects, requests, responses and reason
+// codes, the same over NATS, HTTP and the local socket. It imports the standard library
+// only, so that a client can depend on it alone.
+package api
+
+// Version is the version of the contract; it is part of every subject and path.
+const Version = "v1"
+
+// Subject returns the NATS subject of an operation, such as gatehouse.v1.whoami.
+func Subject(op string) string { return "gatehouse." + Version + "." + op }
+
+// Path returns the HTTP path of an operation, such as /v1/whoami. It is served for POST.
+func Path(op string) string { return "/" + Version + "/" + op }
+
+// The operations.
+const (
+	OpWhoami      = "whoami"
+	OpExplain     = "explain"
+	OpRevoke      = "revoke"
+	OpRevokeLift  = "revoke.lift"
+	OpRevocations = "revocations"
+	OpAudit       = "audit"
+	OpReload      = "reload"
+	OpStatus      = "status"
+)
+
+// Error is the body of every answer that is not a success. Reason is stable, Message is
+// for people, RequestID finds the entry in the service's log and audit trail.
+type Error struct {
+	Code      int    `json:"-"` // the HTTP status, also in the header Nats-Service-Error-Code
+	Reason    string `json:"reason"`
+	Message   string `json:"message"`
+	RequestID string `json:"request_id,omitempty"`
+	// RetryAfter is after how many seconds the same call may succeed; 0 when it will not.
+	RetryAfter int `json:"retry_after,omitempty"`
+}
+
+// Error returns the message with its reason code.
+func (e *Error) Error() string { return e.Message + " (" + e.Reason + ")" }
+
+// The reason codes of operations; those of logins are listed by [Reasons].
+const (
+	ReasonBadRequest       = "bad_request"
+	ReasonNotFound         = "not_found"
+	ReasonUnauthenticated  = "unauthenticated"
+	ReasonForbidden        = "forbidden"
+	ReasonConflict         = "conflict"
+	ReasonUnavailable      = "unavailable"
+	ReasonTooLarge         = "too_large"
+	ReasonRateLimited      = "rate_limited"
+	ReasonMethodNotAllowed = "method_not_allowed"
+)

@@ -1,0 +1,248 @@
+package api
+
+import "time"
+
+// WhoamiRequest asks what the caller's token would get now. The token travels in the
+// Authorization header.
+type WhoamiRequest struct {
+	Account string `json:"account,omitempty"` // the account to ask for, as a client would name it
+}
+
+// Whoami is what a token gets now, and the last refusal of its identity.
+type Whoami struct {
+	Identity
+	Decision
+	LastRefusal *LastRefusal `json:"last_refusal,omitempty"`
+	RequestID   string       `json:"request_id"`
+}
+
+// Identity is who a token speaks of.
+type Identity struct {
+	Name      string    `json:"name"`   // principal name, as connection reports show it
+	Issuer    string    `json:"issuer"` // configured name
+	IssuerURL string    `json:"issuer_url"`
+	Subject   string    `json:"subject"`
+	Expires   time.Time `json:"token_expires,omitzero"`
+	Inbox     string    `json:"inbox_prefix"` // the identity's private inbox prefix
+}
+
+// Decision is what an identity gets, or why it gets nothing.
+type Decision struct {
+	Allowed     bool         `json:"allowed"`
+	Reason      string       `json:"reason"`
+	Message     string       `json:"message,omitempty"`
+	RetryAfter  int          `json:"retry_after,omitempty"` // seconds
+	Account     string       `json:"account,omitempty"`
+	AccountID   string       `json:"account_id,omitempty"`
+	Roles       []string     `json:"roles,omitempty"`
+	Bindings    []string     `json:"bindings,omitempty"`
+	Permissions *Permissions `json:"permissions,omitempty"`
+	Expires     time.Time    `json:"expires,omitzero"`
+	TTL         string       `json:"ttl,omitempty"`
+}
+
+// Permissions are the subjects that a user may use; deny wins, an empty allow allows nothing.
+type Permissions struct {
+	Publish   SubjectSet `json:"publish"`
+	Subscribe SubjectSet `json:"subscribe"`
+}
+
+// SubjectSet is a list of allowed subjects less the denied ones.
+type SubjectSet struct {
+	Allow []string `json:"allow"`
+	Deny  []string `json:"deny,omitempty"`
+}
+
+// LastRefusal is the newest recorded login of an identity that was refused or left unanswered.
+type LastRefusal struct {
+	At        time.Time `json:"at"`
+	Reason    string    `json:"reason"`
+	Message   string    `json:"message,omitempty"`
+	RequestID string    `json:"request_id"`
+	Source    string    `json:"source,omitempty"`
+	Server    string    `json:"server,omitempty"`
+}
+
+// RevokeRequest blocks an identity or logs it out.
+type RevokeRequest struct {
+	Kind    string `json:"kind"`    // block (default) or logout
+	Issuer  string `json:"issuer"`  // the issuer's configured name or its exact URL
+	Subject string `json:"subject"` // the raw sub
+	Reason  string `json:"reason"`
+	// Until ends a block by itself; zero means until lifted.
+	Until time.Time `json:"until,omitzero"`
+	// IdempotencyKey gives the first answer again when the same call is repeated.
+	IdempotencyKey string `json:"idempotency_key,omitempty"`
+}
+
+// Revocation is a block or a logout as it is stored.
+type Revocation struct {
+	ID        string    `json:"id"`
+	Kind      string    `json:"kind"`
+	Issuer    string    `json:"issuer"` // exact iss
+	Subject   string    `json:"subject"`
+	Name      string    `json:"name,omitempty"` // principal name, when the issuer is configured
+	Reason    string    `json:"reason"`
+	Actor     string    `json:"actor"`
+	At        time.Time `json:"at"`
+	Until     time.Time `json:"until,omitzero"`
+	LiftedAt  time.Time `json:"lifted_at,omitzero"`
+	LiftedBy  string    `json:"lifted_by,omitempty"`
+	LiftCause string    `json:"lift_reason,omitempty"`
+	InForce   bool      `json:"in_force"`
+}
+
+// RevokeResult is the answer to a revocation.
+type RevokeResult struct {
+	Revocation Revocation `json:"revocation"`
+	// Existing says that an equal block was in force already and nothing was changed.
+	Existing bool `json:"existing,omitempty"`
+}
+
+// LiftRequest ends a revocation before its time: by its id, or every one in force of an identity.
+type LiftRequest struct {
+	ID             string `json:"id,omitempty"`
+	Issuer         string `json:"issuer,omitempty"`
+	Subject        string `json:"subject,omitempty"`
+	Reason         string `json:"reason"`
+	IdempotencyKey string `json:"idempotency_key,omitempty"`
+}
+
+// LiftResult lists what was lifted.
+type LiftResult struct {
+	Lifted []Revocation `json:"lifted"`
+}
+
+// RevocationsRequest lists revocations, newest first.
+type RevocationsRequest struct {
+	Issuer  string `json:"issuer,omitempty"`
+	Subject string `json:"subject,omitempty"`
+	All     bool   `json:"all,omitempty"` // also those lifted or ended
+	Limit   int    `json:"limit,omitempty"`
+	Cursor  string `json:"cursor,omitempty"`
+}
+
+// RevocationsPage is one page of revocations; an empty cursor means the last.
+type RevocationsPage struct {
+	Revocations []Revocation `json:"revocations"`
+	Cursor      string       `json:"cursor,omitempty"`
+}
+
+// AuditRequest lists the audit trail, newest first. Empty fields do not filter.
+type AuditRequest struct {
+	Kind    string    `json:"kind,omitempty"`    // login or admin
+	Outcome string    `json:"outcome,omitempty"` // allowed, refused, silent, done
+	Reason  string    `json:"reason,omitempty"`
+	Issuer  string    `json:"issuer,omitempty"`
+	Subject string    `json:"subject,omitempty"`
+	Name    string    `json:"name,omitempty"` // principal name
+	Account string    `json:"account,omitempty"`
+	Actor   string    `json:"actor,omitempty"`
+	Request string    `json:"request_id,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+	Before  time.Time `json:"before,omitzero"`
+	Limit   int       `json:"limit,omitempty"`
+	Cursor  string    `json:"cursor,omitempty"`
+}
+
+// AuditPage is one page of the audit trail; an empty cursor means the last.
+type AuditPage struct {
+	Entries []AuditEntry `json:"entries"`
+	Cursor  string       `json:"cursor,omitempty"`
+}
+
+// AuditEntry is one login decision or one act of an admin.
+type AuditEntry struct {
+	ID      string    `json:"id"` // also the request id of a login
+	At      time.Time `json:"at"`
+	Kind    string    `json:"kind"`    // login or admin
+	Outcome string    `json:"outcome"` // allowed, refused, silent; of an admin: done
+	Reason  string    `json:"reason"`  // reason code; of an admin: the reason given
+	Detail  string    `json:"detail,omitempty"`
+
+	Issuer  string            `json:"issuer,omitempty"` // exact iss
+	Subject string            `json:"subject,omitempty"`
+	Name    string            `json:"name,omitempty"`
+	Display map[string]string `json:"display,omitempty"` // display claims, as configured for the issuer
+	TokenID string            `json:"token_id,omitempty"`
+
+	Account  string    `json:"account,omitempty"`
+	Roles    []string  `json:"roles,omitempty"`
+	Bindings []string  `json:"bindings,omitempty"`
+	Expires  time.Time `json:"expires,omitzero"` // of the credential
+
+	ServerID   string `json:"server_id,omitempty"`
+	ServerName string `json:"server_name,omitempty"`
+	CID        uint64 `json:"cid,omitempty"`
+	UserKey    string `json:"user_key,omitempty"`
+	Source     string `json:"source,omitempty"`
+	ConnType   string `json:"connection_type,omitempty"`
+	Client     string `json:"client,omitempty"` // the client's library and version
+
+	Actor  string `json:"actor,omitempty"`
+	Op     string `json:"op,omitempty"`
+	Target string `json:"target,omitempty"`
+
+	Replica string `json:"replica,omitempty"`
+	Rules   string `json:"rules,omitempty"` // version of the rules that decided
+	Count   int    `json:"count,omitempty"` // how many equal entries a sampled one stands for
+}
+
+// ExplainRequest asks what a token, or claims as if verified, would get and why.
+type ExplainRequest struct {
+	Token          string         `json:"token,omitempty"`
+	Claims         map[string]any `json:"claims,omitempty"`
+	Account        string         `json:"account,omitempty"`
+	Source         string         `json:"source,omitempty"`
+	ConnectionType string         `json:"connection_type,omitempty"`
+}
+
+// Explanation says what an identity gets and how that came about.
+type Explanation struct {
+	Identity
+	Decision
+	Verdicts []Verdict `json:"verdicts"`
+}
+
+// Verdict says what became of one binding.
+type Verdict struct {
+	Binding string `json:"binding"`
+	Applies bool   `json:"applies"`
+	Why     string `json:"why"`
+}
+
+// Reloaded is the answer to a reload.
+type Reloaded struct {
+	Version string `json:"version"` // of the rules in force now
+	Changed bool   `json:"changed"`
+	// NeedRestart lists the keys that were changed and take effect at the next start only.
+	NeedRestart []string `json:"need_restart,omitempty"`
+}
+
+// Status says how a replica is.
+type Status struct {
+	Replica  string         `json:"replica"`
+	Version  string         `json:"version"`
+	Rules    string         `json:"rules"`
+	Ready    bool           `json:"ready"`
+	NotReady []string       `json:"not_ready,omitempty"`
+	Servers  []ServerStatus `json:"servers"`
+	Issuers  []IssuerStatus `json:"issuers"`
+}
+
+// ServerStatus is one nats-server as a replica sees it.
+type ServerStatus struct {
+	ID          string `json:"id"`
+	Name        string `json:"name"`
+	Version     string `json:"version"`
+	ClockOffset string `json:"clock_offset"` // its clock less the replica's
+}
+
+// IssuerStatus is one issuer as a replica sees it.
+type IssuerStatus struct {
+	Name       string    `json:"name"`
+	URL        string    `json:"url"`
+	KeysLoaded bool      `json:"keys_loaded"`
+	LoadedAt   time.Time `json:"loaded_at,omitzero"`
+	Error      string    `json:"error,omitempty"`
+}

@@ -1,0 +1,141 @@
+package api
+
+// Reason explains a reason code of a login to whoever meets it.
+type Reason struct {
+	Code    string `json:"code"`
+	Meaning string `json:"meaning"` // what happened, in one sentence
+	Remedy  string `json:"remedy"`  // what to do next
+	Silent  bool   `json:"silent"`  // the client got no answer rather than a refusal
+}
+
+// Reasons lists every reason code with which a login can end, besides "allowed".
+func Reasons() []Reason { return append([]Reason(nil), reasons...) }
+
+// Explain returns the explanation of a reason code; false when there is none.
+func Explain(code string) (Reason, bool) {
+	for _, r := range reasons {
+		if r.Code == code {
+			return r, true
+		}
+	}
+	return Reason{}, false
+}
+
+var reasons = []Reason{
+	{Code: "request_malformed", Silent: true,
+		Meaning: "The authorization request is not one that nats-server writes.",
+		Remedy:  "Look for another program that publishes to $SYS.REQ.USER.AUTH in the callout account."},
+	{Code: "request_unsealed", Silent: true,
+		Meaning: "The request was not sealed for this service's xkey, or sealed for another one.",
+		Remedy:  "Compare the xkey in the callout account's claims with nats.callout.xkey: gatehouse check names the key it uses."},
+	{Code: "request_forged", Silent: true,
+		Meaning: "The request is not signed by the server that it names, or is meant for another audience or account.",
+		Remedy:  "Find out who else may publish in the callout account; only servers and the service belong there."},
+	{Code: "request_replayed", Silent: true,
+		Meaning: "The same request arrived twice, or one that was made too long ago.",
+		Remedy:  "If it happens to honest clients, compare the clocks of the servers and of this host."},
+	{Code: "request_late", Silent: true,
+		Meaning: "The request waited for so long that its client has given up.",
+		Remedy:  "The service is short of CPU or starved: see the queue age in the metrics, add a replica."},
+	{Code: "server_unknown", Silent: true,
+		Meaning: "The request names a server that does not belong to the system account's cluster.",
+		Remedy:  "Check that nats.system.creds reaches the cluster that the clients connect to."},
+	{Code: "overloaded", Silent: true,
+		Meaning: "More logins arrived than could be worked on; the oldest ones were dropped.",
+		Remedy:  "Clients try again by themselves. Add CPU or a replica when it lasts."},
+	{Code: "source_throttled", Silent: true,
+		Meaning: "This source had so many logins refused that its next ones are dropped for a while.",
+		Remedy:  "Find the client with the wrong token at that address."},
+	{Code: "snapshot_stale", Silent: true,
+		Meaning: "The store has not confirmed the state for longer than max_staleness.",
+		Remedy:  "Restore the database; logins go on by themselves then."},
+	{Code: "keys_unavailable", Silent: true,
+		Meaning: "The issuer's keys have never been loaded, or could not be loaded in time.",
+		Remedy:  "Check that this host reaches the issuer's discovery document and JWKS."},
+	{Code: "account_unready", Silent: true,
+		Meaning: "The account, or a signing key of it that Gatehouse holds, is not confirmed on the server that asks.",
+		Remedy:  "Push the account's claims, or configure the signing key that they list: /readyz names what is missing where."},
+	{Code: "record_unavailable", Silent: true,
+		Meaning: "The decision could not be recorded in the audit spool.",
+		Remedy:  "Free disk space for the spool, or repair the store that it drains into."},
+	{Code: "internal", Silent: true,
+		Meaning: "The service failed in a way that it does not know.",
+		Remedy:  "Report the log entry with this request id."},
+
+	{Code: "token_missing",
+		Meaning: "The client sent no token.",
+		Remedy:  "Send the token as auth_token, or as the password where a client has no token field."},
+	{Code: "token_too_large",
+		Meaning: "The token is longer than max_token_size.",
+		Remedy:  "Ask the issuer for fewer claims, or raise max_token_size and the servers' max_control_line."},
+	{Code: "token_malformed",
+		Meaning: "What the client sent is not a signed JWT.",
+		Remedy:  "Send the compact form of an ID token or a JWT access token; opaque tokens are not supported."},
+	{Code: "envelope_malformed",
+		Meaning: "The token envelope is not {\"token\":…,\"account\":…}.",
+		Remedy:  "Send the raw token, or an envelope with exactly these two texts."},
+	{Code: "algorithm_refused",
+		Meaning: "The token is signed with an algorithm that is not pinned for its issuer.",
+		Remedy:  "Compare the token's alg with the issuer's algorithms in the configuration."},
+	{Code: "issuer_unknown",
+		Meaning: "No configured issuer has exactly the token's iss.",
+		Remedy:  "Compare the token's iss with issuers[].url; a slash at the end makes a difference."},
+	{Code: "key_unknown",
+		Meaning: "The issuer does not publish the key that signed the token.",
+		Remedy:  "Get a new token; if that does not help, check which JWKS the issuer's discovery document names."},
+	{Code: "signature_invalid",
+		Meaning: "The token's signature does not verify with the issuer's key.",
+		Remedy:  "Get a new token from the issuer, unchanged."},
+	{Code: "audience_refused",
+		Meaning: "The token is not meant for NATS: its aud holds none of the issuer's audiences.",
+		Remedy:  "Ask the issuer for a token with that audience, or add the token's aud to the issuer's audiences."},
+	{Code: "token_expired",
+		Meaning: "The token has expired.",
+		Remedy:  "Get a new token; clients should fetch one for each connect."},
+	{Code: "token_not_yet_valid",
+		Meaning: "The token is not valid yet: its nbf or iat lies in the future.",
+		Remedy:  "Compare the issuer's clock with this host's."},
+	{Code: "token_too_old",
+		Meaning: "The token was issued longer ago than the issuer's max_age.",
+		Remedy:  "Log in again."},
+	{Code: "token_purpose",
+		Meaning: "The token was made for another purpose, such as a logout token.",
+		Remedy:  "Send an ID token or a JWT access token."},
+	{Code: "subject_invalid",
+		Meaning: "The token's sub is missing, empty, too long or not a text.",
+		Remedy:  "Have the issuer put a stable identifier into sub."},
+	{Code: "claims_invalid",
+		Meaning: "A registered claim of the token is missing or of the wrong type.",
+		Remedy:  "Have the issuer send exp and iat as numbers, and aud as a text or a list of texts."},
+
+	{Code: "blocked",
+		Meaning: "An admin has blocked this identity.",
+		Remedy:  "Ask an admin: gatehouse revocations shows who blocked it and why."},
+	{Code: "logged_out",
+		Meaning: "The token was issued before this identity was logged out.",
+		Remedy:  "Log in again for a new token; retry_after says when one is new enough."},
+	{Code: "no_binding",
+		Meaning: "No binding matches the token's claims.",
+		Remedy:  "Run gatehouse explain with the token: it names the claim that each binding misses."},
+	{Code: "source_refused",
+		Meaning: "A binding matches, but not for the client's address.",
+		Remedy:  "Connect from an address in the binding's source."},
+	{Code: "connection_type_refused",
+		Meaning: "A binding matches, but not for this type of connection.",
+		Remedy:  "Connect in a way that the binding's connection_types name; leaf nodes must always be named."},
+	{Code: "account_ambiguous",
+		Meaning: "The bindings grant several accounts and the client named none.",
+		Remedy:  "Connect with the user account:NAME, or put the account into the token envelope."},
+	{Code: "account_not_granted",
+		Meaning: "The client named an account that no binding grants it.",
+		Remedy:  "Run gatehouse explain with the token: it lists the accounts that are granted."},
+	{Code: "account_expired",
+		Meaning: "The account's claims have expired.",
+		Remedy:  "Push account claims with a later end, or without one."},
+	{Code: "claim_unsafe",
+		Meaning: "A claim that a role puts into a subject is missing or could change the subject's shape.",
+		Remedy:  "Have the issuer send a single token without dots, wildcards and blanks in that claim."},
+	{Code: "expires_too_soon",
+		Meaning: "The token ends so soon that a connection would be cut at once.",
+		Remedy:  "Get a new token before connecting."},
+}

@@ -1,0 +1,272 @@
+package policy
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// MinLife is the shortest life of a credential that is worth minting; a login that
+// would get less is refused.
+const MinLife = 5 * time.Second
+
+// Snapshot is everything that a decision reads besides the login itself. It is immutable;
+// the store's mirror makes a new one for every change.
+type Snapshot struct {
+	Rules       *Rules
+	Revocations *Revocations
+	// FreshUntil is when the snapshot must no longer be used unless the store has confirmed it
+	// again; the zero time means that nothing confirms it (offline explain).
+	FreshUntil time.Time
+}
+
+// Connection is what a decision needs to know of the client's connection.
+type Connection struct {
+	Source  netip.Addr     // the client's address; the zero Addr when unknown
+	Type    ConnectionType // how it reached the server
+	Account string         // the account that the client named; empty when none
+}
+
+// Permissions are the rendered permissions of a decision. An empty Allow allows nothing.
+type Permissions struct {
+	Publish   SubjectSet `json:"publish"`
+	Subscribe SubjectSet `json:"subscribe"`
+}
+
+// SubjectSet is a list of allowed subjects less the denied ones, each sorted and unique.
+type SubjectSet struct {
+	Allow []string `json:"allow"`
+	Deny  []string `json:"deny,omitempty"`
+}
+
+// Decision is what a login gets, or why it gets nothing.
+type Decision struct {
+	// Refusal is nil when the login is allowed; all else below is then set.
+	Refusal *Refusal
+
+	Account     *Account
+	Roles       []string // names, sorted
+	Bindings    []string // names of the bindings that gave the grant, sorted
+	Permissions Permissions
+	// Expires is the latest end of the credential: the shortest ttl from now on, and never past
+	// the token's own end plus the leeway. The minter takes its jitter off.
+	Expires time.Time
+	// TTL is the shortest ttl of the bindings; the jitter is a share of it.
+	TTL time.Duration
+	// RestrictType says that a binding was limited to connection types, so that the
+	// credential must be too.
+	RestrictType bool
+}
+
+// Allowed reports whether the login is admitted.
+func (d *Decision) Allowed() bool { return d.Refusal == nil }
+
+// Reason returns the reason code of the decision.
+func (d *Decision) Reason() Reason {
+	if d.Refusal == nil {
+		return Allowed
+	}
+	return d.Refusal.Reason
+}
+
+// Verdict says what became of one binding while deciding; [Trace] collects them.
+type Verdict struct {
+	Binding string `json:"binding"`
+	Applies bool   `json:"applies"`
+	// Why names the condition that failed, or the grant that the binding gives.
+	Why string `json:"why"`
+}
+
+// Trace collects how a decision came about, for explain. A nil *Trace collects nothing.
+type Trace struct {
+	Verdicts []Verdict
+}
+
+func (t *Trace) add(b *Binding, applies bool, why string) {
+	if t != nil {
+		t.Verdicts = append(t.Verdicts, Verdict{Binding: b.Name, Applies: applies, Why: why})
+	}
+}
+
+// Decide returns what the identity gets on this connection at now. The order of the
+// bindings does not matter, and another revocation never admits anybody. The trace may be nil.
+func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Trace) Decision {
+	if !s.FreshUntil.IsZero() && now.After(s.FreshUntil) {
+		return refused(Refuse(SnapshotStale, "the store has not confirmed the state since too long"))
+	}
+	if r := revoked(s, id, now); r != nil {
+		return refused(r)
+	}
+	grants, r := applicable(s.Rules.Bindings[id.Issuer], id, conn, trace)
+	if r != nil {
+		return refused(r)
+	}
+	account, r := chooseAccount(s.Rules, grants, conn.Account)
+	if r != nil {
+		return refused(r)
+	}
+	return unite(s.Rules, account, grants, id, now)
+}
+
+func refused(r *Refusal) Decision { return Decision{Refusal: r} }
+
+// revoked says why the identity is denied by a stored revocation, nil when it is not.
+func revoked(s *Snapshot, id *Identity, now time.Time) *Refusal {
+	p := Principal{Issuer: id.IssuerURL, Subject: id.Subject}
+	if b, ok := s.Revocations.Blocked(p, now); ok {
+		r := Refuse(Blocked, "blocked by %s", b.ID)
+		if !b.Until.IsZero() {
+			r.RetryAfter = b.Until.Sub(now)
+		}
+		return r
+	}
+	if l, ok := s.Revocations.LoggedOut(p); ok {
+		// The issuer's clock may run ahead of ours by the leeway: a token from before the logout may
+		// say that it was issued that much later.
+		void := l.At.Add(s.Rules.Leeway)
+		if !id.IssuedAt.After(void) {
+			r := Refuse(LoggedOut, "the token was issued before the logout %s", l.ID)
+			// iat has whole seconds, so the first token that is surely later carries the next one.
+			r.RetryAfter = max(0, void.Truncate(time.Second).Add(time.Second).Sub(now))
+			return r
+		}
+	}
+	return nil
+}
+
+// applicable returns the bindings that give the identity something on this connection.
+func applicable(bindings []*Binding, id *Identity, conn Connection, trace *Trace) ([]*Binding, *Refusal) {
+	var grants []*Binding
+	reason, detail := NoBinding, "no binding matches the claims"
+	for _, b := range bindings {
+		if why := b.mismatch(id); why != "" {
+			trace.add(b, false, why)
+			continue
+		}
+		switch {
+		case !b.Admits(conn.Source):
+			trace.add(b, false, "the claims match, but the client's address is not in source")
+			reason, detail = SourceRefused, "a binding matches, but not for the client's address"
+		case !b.Accepts(conn.Type):
+			trace.add(b, false, "the claims match, but "+string(conn.Type)+" is not in connection_types")
+			if reason == NoBinding {
+				reason, detail = ConnectionTypeRefused, "a binding matches, but not for this type of connection"
+			}
+		default:
+			trace.add(b, true, "gives role "+b.Grant.Role.Name+" in account "+b.Grant.Account.Name)
+			grants = append(grants, b)
+		}
+	}
+	if len(grants) == 0 {
+		return nil, Refuse(reason, "%s", detail)
+	}
+	return grants, nil
+}
+
+// mismatch names the first condition that the identity does not meet; empty when all are met.
+func (b *Binding) mismatch(id *Identity) string {
+	for _, c := range b.Match {
+		if !c.Match(id.Claims) {
+			if _, ok := c.Claim.Lookup(id.Claims); !ok {
+				return "claim " + c.Claim.String() + " is not in the token"
+			}
+			return "claim " + c.Claim.String() + " has another value"
+		}
+	}
+	return ""
+}
+
+// chooseAccount returns the account that the login leads to.
+func chooseAccount(rules *Rules, grants []*Binding, named string) (*Account, *Refusal) {
+	if named != "" {
+		for _, b := range grants {
+			if b.Grant.Account.Name == named {
+				return b.Grant.Account, nil
+			}
+		}
+		return nil, Refuse(AccountNotGranted, "the client named account %q, which none of its bindings grants", clip(named))
+	}
+	account := grants[0].Grant.Account
+	for _, b := range grants[1:] {
+		if b.Grant.Account != account {
+			return nil, Refuse(AccountAmbiguous, "the bindings grant several accounts (%s) and the client named none: connect with user account:NAME",
+				strings.Join(accountNames(grants), ", "))
+		}
+	}
+	return account, nil
+}
+
+func accountNames(grants []*Binding) []string {
+	var names []string
+	for _, b := range grants {
+		names = append(names, b.Grant.Account.Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// clip bounds text that a client chose before it is shown.
+func clip(s string) string {
+	const most = 64
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}
+
+// unite joins the grants to one account: permissions together, deny wins, the shortest ttl.
+func unite(rules *Rules, account *Account, grants []*Binding, id *Identity, now time.Time) Decision {
+	d := Decision{Account: account}
+	for _, b := range grants {
+		if b.Grant.Account != account {
+			continue
+		}
+		d.Bindings = append(d.Bindings, b.Name)
+		d.Roles = append(d.Roles, b.Grant.Role.Name)
+		if d.TTL == 0 || b.TTL < d.TTL {
+			d.TTL = b.TTL
+		}
+		d.RestrictType = d.RestrictType || len(b.ConnectionTypes) > 0
+		if r := d.Permissions.add(b.Grant.Role, id, account.Name); r != nil {
+			return refused(r)
+		}
+	}
+	for _, set := range []*[]string{
+		&d.Bindings, &d.Roles,
+		&d.Permissions.Publish.Allow, &d.Permissions.Publish.Deny,
+		&d.Permissions.Subscribe.Allow, &d.Permissions.Subscribe.Deny,
+	} {
+		slices.Sort(*set)
+		*set = slices.Compact(*set)
+	}
+	d.Expires = now.Add(d.TTL)
+	if end := id.Expires.Add(rules.Leeway); end.Before(d.Expires) {
+		d.Expires = end
+	}
+	if d.Expires.Sub(now) < MinLife {
+		return refused(Refuse(ExpiresTooSoon, "the token ends in %s: get a new one before connecting", id.Expires.Sub(now).Round(time.Second)))
+	}
+	return d
+}
+
+func (p *Permissions) add(role *Role, id *Identity, account string) *Refusal {
+	for _, part := range []struct {
+		from []Template
+		to   *[]string
+	}{
+		{role.Publish.Allow, &p.Publish.Allow},
+		{role.Publish.Deny, &p.Publish.Deny},
+		{role.Subscribe.Allow, &p.Subscribe.Allow},
+		{role.Subscribe.Deny, &p.Subscribe.Deny},
+	} {
+		for _, t := range part.from {
+			subject, r := t.render(id, account)
+			if r != nil {
+				return r
+			}
+			*part.to = append(*part.to, subject)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+package policy
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Rules are what the configuration says: validated, immutable, ready to decide with.
+type Rules struct {
+	// Version identifies the configuration that the rules came from; audit rows carry it.
+	Version string
+	// Leeway is the clock difference allowed between issuers and Gatehouse.
+	Leeway time.Duration
+	// Accounts by name: where a grant can lead.
+	Accounts map[string]*Account
+	// Display are the claims that people are known by, by issuer name; audit rows carry them.
+	Display map[string][]ClaimPath
+	// Bindings by issuer name, so that a decision never reads those of other issuers.
+	Bindings map[string][]*Binding
+}
+
+// Account is a NATS account that a grant can name.
+type Account struct {
+	Name string
+	ID   string // the account's public key
+	// SigningKeys are the public keys that Gatehouse may sign its users with, newest first.
+	SigningKeys []string
+}
+
+// Role is a named set of permissions.
+type Role struct {
+	Name      string
+	Publish   PermissionRules
+	Subscribe PermissionRules
+}
+
+// PermissionRules are the subjects that a role allows and denies; deny wins.
+type PermissionRules struct {
+	Allow []Template
+	Deny  []Template
+}
+
+// Binding gives identities of one issuer whose claims match a grant.
+type Binding struct {
+	Name            string
+	Issuer          string
+	Match           []Condition      // all must hold; none means every identity of the issuer
+	Source          []netip.Prefix   // where the client may connect from; none means anywhere
+	ConnectionTypes []ConnectionType // none means all but leaf nodes
+	Grant           Grant
+	TTL             time.Duration // longest life of a credential, over 0
+}
+
+// Grant is what a binding gives: a role in an account.
+type Grant struct {
+	Account *Account
+	Role    *Role
+}
+
+// ConnectionType is how a client reached nats-server.
+type ConnectionType string
+
+// The connection types that a server reports to the callout. It does not tell MQTT
+// over WebSocket from MQTT, nor leaf nodes over WebSocket from leaf nodes
+// (nats-server server/client.go, clientTypeString).
+const (
+	Standard  ConnectionType = "standard"
+	WebSocket ConnectionType = "websocket"
+	MQTT      ConnectionType = "mqtt"
+	LeafNode  ConnectionType = "leafnode"
+)
+
+// ConnectionTypes lists the valid connection types.
+func ConnectionTypes() []ConnectionType {
+	return []ConnectionType{Standard, WebSocket, MQTT, LeafNode}
+}
+
+// Accepts reports whether the binding is meant for connections of type t. Leaf nodes
+// must be named: one such login connects a whole foreign account.
+func (b *Binding) Accepts(t ConnectionType) bool {
+	if len(b.ConnectionTypes) == 0 {
+		return t != LeafNode
+	}
+	for _, ct := range b.ConnectionTypes {
+		if ct == t {
+			return true
+		}
+	}
+	return false
+}
+
+// Admits reports whether the binding is meant for clients at source. An address that is
+// not known (the zero Addr) satisfies only a binding that asks for none.
+func (b *Binding) Admits(source netip.Addr) bool {
+	if len(b.Source) == 0 {
+		return true
+	}
+	source = source.Unmap()
+	for _, p := range b.Source {
+		if p.Contains(source) {
+			return true
+		}
+	}
+	return false
+}
