@@ -1,0 +1,109 @@
+package mint
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+
+	"github.com/gatehouse-nats/gatehouse/policy"
+)
+
+// Jitter is the largest share of the ttl that is taken off a credential's end, so that
+// clients that logged in together do not come back together.
+const Jitter = 0.1
+
+// ErrRefused says that a decision that admits nobody was given to mint.
+var ErrRefused = errors.New("decision is a refusal")
+
+// User is whom a credential is for and where it is valid.
+type User struct {
+	Name    string // principal name
+	UserKey string // the public key that the server made for this connection (U…)
+	Type    policy.ConnectionType
+}
+
+// Credential is a signed user JWT.
+type Credential struct {
+	JWT     string
+	Expires time.Time
+}
+
+// Expiry returns when a credential of the decision ends: its latest end less a share of
+// the ttl given by random in [0,1), at least [policy.MinLife] from now, in whole seconds.
+func Expiry(d policy.Decision, now time.Time, random float64) time.Time {
+	end := d.Expires.Add(-time.Duration(random * Jitter * float64(d.TTL)))
+	if least := now.Add(policy.MinLife); end.Before(least) {
+		end = least
+	}
+	if end.After(d.Expires) {
+		end = d.Expires
+	}
+	return end.Truncate(time.Second)
+}
+
+// Mint returns a credential for the decision, signed with the key, which must be a signing
+// key of the decision's account. The credential carries only what nats-server enforces for
+// callout users: name, permissions, end and connection types.
+func Mint(d policy.Decision, u User, key *Key, now time.Time) (Credential, error) {
+	if !d.Allowed() {
+		return Credential{}, ErrRefused
+	}
+	uc := jwt.NewUserClaims(u.UserKey)
+	if uc == nil {
+		return Credential{}, errors.New("mint: the user key is empty")
+	}
+	uc.Name = u.Name
+	// An account's identity key must not name itself as issuer_account.
+	if key.public != d.Account.ID {
+		uc.IssuerAccount = d.Account.ID
+	}
+	uc.Permissions = permissions(d.Permissions)
+	if d.RestrictType {
+		uc.AllowedConnectionTypes.Add(connectionTypes(u.Type)...)
+	}
+	expires := Expiry(d, now, rand.Float64())
+	uc.Expires = expires.Unix()
+
+	var vr jwt.ValidationResults
+	uc.Validate(&vr)
+	// nats-server rejects a credential for any issue, even a warning.
+	if len(vr.Issues) > 0 {
+		return Credential{}, fmt.Errorf("mint: the user JWT is not valid: %s", vr.Issues[0].Description)
+	}
+	token, err := uc.Encode(key)
+	if err != nil {
+		return Credential{}, fmt.Errorf("mint: encode the user JWT: %w", err)
+	}
+	return Credential{JWT: token, Expires: expires}, nil
+}
+
+// permissions denies everything where nothing is allowed: to nats-server an empty list
+// means that all is allowed, or what the account's default permissions say.
+func permissions(p policy.Permissions) jwt.Permissions {
+	return jwt.Permissions{Pub: permission(p.Publish), Sub: permission(p.Subscribe)}
+}
+
+func permission(s policy.SubjectSet) jwt.Permission {
+	if len(s.Allow) == 0 {
+		return jwt.Permission{Deny: jwt.StringList{">"}}
+	}
+	return jwt.Permission{Allow: jwt.StringList(s.Allow), Deny: jwt.StringList(s.Deny)}
+}
+
+// connectionTypes names a type to nats-server, which reports MQTT and leaf nodes alike with
+// and without WebSocket, but checks them apart.
+func connectionTypes(t policy.ConnectionType) []string {
+	switch t {
+	case policy.WebSocket:
+		return []string{jwt.ConnectionTypeWebsocket}
+	case policy.MQTT:
+		return []string{jwt.ConnectionTypeMqtt, jwt.ConnectionTypeMqttWS}
+	case policy.LeafNode:
+		return []string{jwt.ConnectionTypeLeafnode, jwt.ConnectionTypeLeafnodeWS}
+	default:
+		return []string{jwt.ConnectionTypeStandard}
+	}
+}
