@@ -1,0 +1,218 @@
+package resolver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gatehouse-nats/gatehouse/policy"
+)
+
+// parallelReads bounds the read-backs under way at once.
+const parallelReads = 16
+
+// AccountState is what one server has applied of one account's claims.
+type AccountState struct {
+	Applied bool // false: the server does not have the account
+	Claims  *jwt.AccountClaims
+	Problem string // why it is not applied
+}
+
+// signingKey returns the first signing key of the account that is in the applied claims.
+func (s AccountState) signingKey(account *policy.Account, server string, now time.Time) (string, *policy.Refusal) {
+	if !s.Applied {
+		return "", policy.Refuse(policy.AccountUnready, "account %s is not applied on server %s: %s", account.Name, server, s.Problem)
+	}
+	if s.expired(now) {
+		return "", policy.Refuse(policy.AccountExpired, "the claims of account %s have expired on server %s", account.Name, server)
+	}
+	for _, key := range account.SigningKeys {
+		if s.signs(key) {
+			return key, nil
+		}
+	}
+	return "", policy.Refuse(policy.AccountUnready, "none of the configured signing keys is in the claims of account %s on server %s", account.Name, server)
+}
+
+// signs reports whether users signed with the key are of this account. A scoped signing key
+// is not one that plain roles can be minted with.
+func (s AccountState) signs(key string) bool {
+	if key == s.Claims.Subject {
+		return true
+	}
+	scope, ok := s.Claims.SigningKeys[key]
+	return ok && scope == nil
+}
+
+func (s AccountState) expired(now time.Time) bool {
+	return s.Claims.Expires != 0 && now.Unix() >= s.Claims.Expires
+}
+
+// lacks says what the applied claims lack of what is needed; nil when nothing.
+func (s AccountState) lacks(need Requirement, now time.Time) error {
+	if !s.Applied {
+		return errors.New(s.Problem)
+	}
+	if s.expired(now) {
+		return errors.New("its claims have expired: push claims with a later end")
+	}
+	if len(need.SigningKeys) > 0 && !slices.ContainsFunc(need.SigningKeys, s.signs) {
+		return fmt.Errorf("its claims list none of the configured signing keys (%s) without a scope: add one and push, or configure another",
+			strings.Join(need.SigningKeys, ", "))
+	}
+	if need.Callout == nil {
+		return nil
+	}
+	auth := s.Claims.Authorization
+	switch {
+	case len(auth.AuthUsers) == 0:
+		return errors.New("its claims have no auth_users, so that no login is sent to the callout")
+	case auth.XKey != need.Callout.XKey && need.Callout.XKey == "":
+		return errors.New("its claims have an xkey: configure nats.callout.xkey")
+	case auth.XKey != need.Callout.XKey:
+		return fmt.Errorf("its claims have not the configured xkey (%s)", need.Callout.XKey)
+	}
+	if auth.AllowedAccounts.Contains("*") {
+		return nil
+	}
+	for _, id := range need.Callout.AllowedAccounts {
+		if id != s.Claims.Subject && !auth.AllowedAccounts.Contains(id) {
+			return fmt.Errorf("its allowed_accounts do not hold %s, so that servers reject logins into it", id)
+		}
+	}
+	return nil
+}
+
+// readAll reads every needed account back from every known server.
+func (r *Resolver) readAll(ctx context.Context) {
+	var g errgroup.Group
+	g.SetLimit(parallelReads)
+	for _, s := range r.Servers() {
+		g.Go(func() error {
+			r.readServer(ctx, s.ID)
+			return nil
+		})
+	}
+	_ = g.Wait() // readServer keeps its errors as states
+}
+
+// readServer reads every needed account back from one server.
+func (r *Resolver) readServer(ctx context.Context, server string) {
+	r.mu.RLock()
+	ids := make([]string, 0, len(r.accounts))
+	for id := range r.accounts {
+		ids = append(ids, id)
+	}
+	r.mu.RUnlock()
+	for _, id := range ids {
+		state, err := r.read(ctx, server, id)
+		if err != nil {
+			// A server that does not answer keeps the state it showed before.
+			r.log.Debug("an account could not be read back", "server_id", server, "account", id, "error", err)
+			continue
+		}
+		r.mu.Lock()
+		if s, ok := r.servers[server]; ok {
+			if _, needed := r.accounts[id]; needed {
+				s.accounts[id] = state
+			}
+		}
+		r.mu.Unlock()
+	}
+}
+
+// read returns what the server has applied of the account. A server loads an account only
+// when something needs it, so one that is stored and not loaded is loaded first.
+func (r *Resolver) read(ctx context.Context, server, account string) (AccountState, error) {
+	state, err := r.applied(ctx, server, account)
+	if err != nil || state.Applied {
+		return state, err
+	}
+	// Asking for the connections of an account that is stored nowhere would block the
+	// server's system requests for 1.9 s: look it up first, which never blocks.
+	stored, err := r.stored(ctx, account)
+	if err != nil {
+		return state, err
+	}
+	if !stored {
+		state.Problem = "no server has its claims: push them"
+		return state, nil
+	}
+	body, _ := json.Marshal(map[string]any{"acc": account, "limit": 1})
+	if _, err := r.request(ctx, "$SYS.REQ.SERVER."+server+".CONNZ", body); err != nil {
+		return state, err
+	}
+	return r.applied(ctx, server, account)
+}
+
+// applied asks one server for the claims that it has applied (ACCOUNTZ).
+func (r *Resolver) applied(ctx context.Context, server, account string) (AccountState, error) {
+	body, _ := json.Marshal(map[string]string{"account": account})
+	data, err := r.request(ctx, "$SYS.REQ.SERVER."+server+".ACCOUNTZ", body)
+	if err != nil {
+		return AccountState{}, err
+	}
+	var answer struct {
+		Data struct {
+			Detail struct {
+				JWT string `json:"jwt"`
+			} `json:"account_detail"`
+		} `json:"data"`
+		Error struct {
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return AccountState{}, fmt.Errorf("answer to ACCOUNTZ: %w", err)
+	}
+	if answer.Data.Detail.JWT == "" {
+		return AccountState{Problem: "the server has not loaded it"}, nil
+	}
+	claims, err := jwt.DecodeAccountClaims(answer.Data.Detail.JWT)
+	if err != nil {
+		return AccountState{}, fmt.Errorf("claims of account %s: %w", account, err)
+	}
+	if claims.Subject != account {
+		return AccountState{}, fmt.Errorf("asked for account %s, got the claims of %s", account, claims.Subject)
+	}
+	return AccountState{Applied: true, Claims: claims}, nil
+}
+
+// stored reports whether any server's resolver holds the account. Servers with a memory or
+// URL resolver have nothing that answers; they load from where they are configured to.
+func (r *Resolver) stored(ctx context.Context, account string) (bool, error) {
+	v, err, _ := r.flight.Do("stored "+account, func() (any, error) {
+		found, answered := false, 0
+		err := r.gather(ctx, "$SYS.REQ.ACCOUNT."+account+".CLAIMS.LOOKUP", nil, func(data []byte) bool {
+			answered++
+			found = found || len(data) > 0
+			return found
+		})
+		if errors.Is(err, nats.ErrNoResponders) || err == nil && answered == 0 {
+			return true, nil
+		}
+		return found, err
+	})
+	if err != nil {
+		return false, err
+	}
+	return v.(bool), nil
+}
+
+func (r *Resolver) request(ctx context.Context, subject string, body []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	msg, err := r.nc.RequestWithContext(ctx, subject, body)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", subject, err)
+	}
+	return msg.Data, nil
+}

@@ -1,0 +1,412 @@
+// Package resolver knows the servers: which there are, what their clocks say, and which
+// account claims each of them has applied. It is the sole holder of the system connection.
+//
+// nats-server answers a callout response that names an account it does not have only after
+// it has waited for that account, and stalls every other answer on the same connection
+// meanwhile; so nothing is minted for an account before this package has seen it applied.
+package resolver
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/gatehouse-nats/gatehouse/policy"
+)
+
+// Defaults of [Options].
+const (
+	DefaultInterval = 10 * time.Second
+	requestTimeout  = 400 * time.Millisecond
+	// readTimeout bounds the read-back of one account on one server: a server that has to
+	// fetch the account first takes up to 1.9 s (nats-server server/const.go, fetchTimeout).
+	readTimeout = 3 * time.Second
+	// negativeLife is for how long a server id that nobody answered for stays unknown: long
+	// enough that forged ids cost nothing, short enough that a restarted server is not locked out.
+	negativeLife = 2 * time.Second
+	maxNegative  = 4096
+	// forgetAfter is how many rounds without a sign of life make a server unknown again.
+	forgetAfter = 6
+)
+
+// Options configure a [Resolver].
+type Options struct {
+	Conn     *nats.Conn // to the system account; owned by the caller
+	Interval time.Duration
+	Logger   *slog.Logger
+	Now      func() time.Time
+}
+
+// Resolver keeps what the servers of one system account say of themselves.
+type Resolver struct {
+	nc       *nats.Conn
+	interval time.Duration
+	log      *slog.Logger
+	now      func() time.Time
+	wake     chan struct{}
+	flight   singleflight.Group
+	searches sync.WaitGroup
+	life     context.Context // ends when Run does; bounds the searches
+	end      context.CancelFunc
+
+	mu       sync.RWMutex
+	servers  map[string]*server
+	pending  map[string]chan struct{} // searches for servers under way
+	negative map[string]time.Time     // ids that nobody answered for, until when
+	accounts map[string]Requirement   // what is read back, by account id
+	active   int                      // servers in the cluster by its own count
+	lastErr  error
+	closed   bool
+}
+
+// server is what is known of one server; guarded by Resolver.mu.
+type server struct {
+	Server
+	missed   int // rounds without an answer
+	accounts map[string]AccountState
+}
+
+// Server is one nats-server of the cluster.
+type Server struct {
+	ID      string        `json:"id"`
+	Name    string        `json:"name"`
+	Version string        `json:"version"`
+	Cluster string        `json:"cluster,omitempty"`
+	Offset  time.Duration `json:"offset"` // its clock less ours
+	Seen    time.Time     `json:"seen"`
+}
+
+// Requirement is what the claims of an account must hold for Gatehouse to work.
+type Requirement struct {
+	Name string
+	// SigningKeys are those that Gatehouse signs with; one of them must be in the claims.
+	SigningKeys []string
+	// Callout is set for the callout account.
+	Callout *CalloutRequirement
+}
+
+// CalloutRequirement is what the callout account's claims must hold.
+type CalloutRequirement struct {
+	XKey            string   // public xkey; empty when requests come unsealed
+	AllowedAccounts []string // ids that must be allowed targets
+}
+
+// New returns a resolver that knows nothing until [Resolver.Run] has asked.
+func New(o Options) *Resolver {
+	if o.Interval <= 0 {
+		o.Interval = DefaultInterval
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	life, end := context.WithCancel(context.Background())
+	return &Resolver{
+		life: life, end: end,
+		nc: o.Conn, interval: o.Interval, log: o.Logger, now: o.Now,
+		wake:     make(chan struct{}, 1),
+		servers:  map[string]*server{},
+		pending:  map[string]chan struct{}{},
+		negative: map[string]time.Time{},
+		accounts: map[string]Requirement{},
+	}
+}
+
+// SetAccounts replaces what is read back from the servers, by account id, and wakes a round.
+// States of accounts that stay are kept.
+func (r *Resolver) SetAccounts(accounts map[string]Requirement) {
+	r.mu.Lock()
+	r.accounts = accounts
+	for _, s := range r.servers {
+		for id := range s.accounts {
+			if _, ok := accounts[id]; !ok {
+				delete(s.accounts, id)
+			}
+		}
+	}
+	r.mu.Unlock()
+	r.Wake()
+}
+
+// Wake starts a round now rather than at the next tick.
+func (r *Resolver) Wake() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run asks the servers in rounds until ctx ends; it returns nil then. Everything that is
+// known stays valid while the system connection is down.
+func (r *Resolver) Run(ctx context.Context) error {
+	subs, err := r.subscribe()
+	if err != nil {
+		return fmt.Errorf("resolver: subscribe to server events: %w", err)
+	}
+	defer func() {
+		for _, s := range subs {
+			_ = s.Unsubscribe()
+		}
+		r.mu.Lock()
+		r.closed = true
+		r.mu.Unlock()
+		r.end()
+		r.searches.Wait()
+	}()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.wake:
+		case <-timer.C:
+		}
+		if err := r.round(ctx); err != nil && ctx.Err() == nil {
+			r.log.Warn("the servers could not be asked; what is known of them stays valid", "error", err)
+		}
+		next := r.interval
+		if r.Ready() != nil {
+			next = min(next, time.Second)
+		}
+		timer.Reset(next)
+	}
+}
+
+// round asks all servers who they are, then what they have applied.
+func (r *Resolver) round(ctx context.Context) error {
+	answers, err := r.pingAll(ctx)
+	r.mu.Lock()
+	r.lastErr = err
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	for _, found := range r.observe(answers) {
+		select {
+		case <-found:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	r.readAll(ctx)
+	return nil
+}
+
+// observe merges the answers of a round, forgets servers that have been silent for too long,
+// and starts a search for each that is new; it returns when those end.
+func (r *Resolver) observe(answers []statsz) []<-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	seen := map[string]bool{}
+	var searches []<-chan struct{}
+	r.active = 0
+	for _, a := range answers {
+		seen[a.Server.ID] = true
+		r.active = max(r.active, a.Statsz.ActiveServers)
+		if s, ok := r.servers[a.Server.ID]; ok {
+			s.meet(a, r.now())
+		} else if done := r.search(a.Server.ID); done != nil {
+			searches = append(searches, done)
+		}
+	}
+	for id, s := range r.servers {
+		if seen[id] {
+			continue
+		}
+		if s.missed++; s.missed > forgetAfter {
+			r.log.Info("a server is gone", "server", s.Name, "server_id", id)
+			delete(r.servers, id)
+		}
+	}
+	now := r.now()
+	for id, until := range r.negative {
+		if now.After(until) {
+			delete(r.negative, id)
+		}
+	}
+	return searches
+}
+
+// meet notes a sign of life.
+func (s *server) meet(a statsz, now time.Time) {
+	s.missed = 0
+	s.Server = Server{ID: a.Server.ID, Name: a.Server.Name, Version: a.Server.Version, Cluster: a.Server.Cluster, Seen: now, Offset: s.Offset}
+	if a.measured {
+		s.Offset = a.offset
+	}
+}
+
+// Known reports whether the server belongs to the cluster. When it is not known yet and
+// might be, pending is not nil: it is closed once that is found out, and Known is to be
+// asked again. It never blocks.
+func (r *Resolver) Known(id string) (known bool, pending <-chan struct{}) {
+	r.mu.RLock()
+	_, known = r.servers[id]
+	wait, searching := r.pending[id]
+	until, tried := r.negative[id]
+	closed := r.closed
+	r.mu.RUnlock()
+	switch {
+	case known:
+		// A search that is under way still reads the server's accounts back.
+		if searching {
+			return false, wait
+		}
+		return true, nil
+	case searching:
+		return false, wait
+	case closed, tried && r.now().Before(until), !r.nc.IsConnected():
+		return false, nil
+	default:
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return false, r.search(id)
+	}
+}
+
+// search starts to look for a server that is not known, once at a time for each id, and
+// returns what is closed at its end; nil when it cannot. r.mu is held.
+func (r *Resolver) search(id string) <-chan struct{} {
+	if wait, ok := r.pending[id]; ok {
+		return wait
+	}
+	if r.closed || len(r.negative) >= maxNegative || !nkeys.IsValidPublicServerKey(id) {
+		return nil
+	}
+	done := make(chan struct{})
+	r.pending[id] = done
+	r.searches.Go(func() {
+		found := r.find(id)
+		r.mu.Lock()
+		delete(r.pending, id)
+		if !found {
+			r.negative[id] = r.now().Add(negativeLife)
+		}
+		r.mu.Unlock()
+		close(done)
+	})
+	return done
+}
+
+// find asks for one server by its id, twice at most, and reads the accounts back from it. The
+// pending search keeps logins waiting until that is done.
+func (r *Resolver) find(id string) bool {
+	for range 2 {
+		a, err := r.ping(r.life, id)
+		if errors.Is(err, nats.ErrNoResponders) {
+			return false
+		}
+		if err != nil {
+			continue
+		}
+		r.mu.Lock()
+		s := &server{accounts: map[string]AccountState{}}
+		s.meet(a, r.now())
+		r.servers[id] = s
+		r.mu.Unlock()
+		ctx, cancel := context.WithTimeout(r.life, readTimeout)
+		r.readServer(ctx, id)
+		cancel()
+		r.log.Info("a server is known", "server", a.Server.Name, "server_id", id, "version", a.Server.Version, "clock_offset", s.Offset)
+		return true
+	}
+	return false
+}
+
+// Servers returns the servers that are known, by name.
+func (r *Resolver) Servers() []Server {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	list := make([]Server, 0, len(r.servers))
+	for _, s := range r.servers {
+		list = append(list, s.Server)
+	}
+	slices.SortFunc(list, func(a, b Server) int {
+		if a.Name != b.Name {
+			return strings.Compare(a.Name, b.Name)
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return list
+}
+
+// Offset returns by how much the server's clock is ahead of ours; 0 when it is not known.
+func (r *Resolver) Offset(id string) time.Duration {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if s, ok := r.servers[id]; ok {
+		return s.Offset
+	}
+	return 0
+}
+
+// Skew returns the median of the servers' clocks less ours; 0 when no server is known.
+func (r *Resolver) Skew() time.Duration {
+	servers := r.Servers()
+	if len(servers) == 0 {
+		return 0
+	}
+	slices.SortFunc(servers, func(a, b Server) int { return cmp.Compare(a.Offset, b.Offset) })
+	return servers[len(servers)/2].Offset
+}
+
+// SigningKey returns the first of the candidates that the server has applied in the claims
+// of the account, or why a login must wait or be refused: [policy.AccountUnready] or
+// [policy.AccountExpired].
+func (r *Resolver) SigningKey(server string, account *policy.Account, now time.Time) (string, *policy.Refusal) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	s, ok := r.servers[server]
+	if !ok {
+		return "", policy.Refuse(policy.AccountUnready, "server %s is not known any more", server)
+	}
+	state, ok := s.accounts[account.ID]
+	if !ok {
+		return "", policy.Refuse(policy.AccountUnready, "account %s has not been read back from server %s yet", account.Name, s.Name)
+	}
+	return state.signingKey(account, s.Name, now.Add(s.Offset))
+}
+
+// Ready returns nil when every known server has applied what Gatehouse needs, or an error
+// that names what is missing where.
+func (r *Resolver) Ready() error {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var errs []error
+	if r.lastErr != nil {
+		errs = append(errs, fmt.Errorf("the system account does not answer: %w", r.lastErr))
+	}
+	if len(r.servers) == 0 {
+		return errors.Join(append(errs, errors.New("no server has answered on the system connection yet"))...)
+	}
+	if len(r.servers) < r.active {
+		errs = append(errs, fmt.Errorf("%d of %d servers have answered", len(r.servers), r.active))
+	}
+	for _, s := range r.servers {
+		for id, need := range r.accounts {
+			state, ok := s.accounts[id]
+			if !ok {
+				errs = append(errs, fmt.Errorf("server %s: account %s has not been read back yet", s.Name, need.Name))
+				continue
+			}
+			if err := state.lacks(need, r.now().Add(s.Offset)); err != nil {
+				errs = append(errs, fmt.Errorf("server %s: account %s: %w", s.Name, need.Name, err))
+			}
+		}
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(errs...)
+}

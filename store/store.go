@@ -1,0 +1,194 @@
+// Package store is the persistence contract, and the mirror that keeps the snapshot
+// which decisions read current.
+//
+// There are two implementations, store/sqlite and store/postgres; the suite in
+// store/storetest runs the same tests on both. Every mutation, its audit entry and its
+// feed entry are one transaction.
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/gatehouse-nats/gatehouse/policy"
+)
+
+// The conditions that callers tell apart; implementations wrap them.
+var (
+	// ErrNotFound says that what was asked for is not in the store.
+	ErrNotFound = errors.New("not found")
+	// ErrConflict says that an idempotency key was used before for a different call.
+	ErrConflict = errors.New("idempotency key was used for another call")
+	// ErrLost says that a cursor does not belong to the feed (another epoch, ahead of it,
+	// or behind what it still holds): load the whole state again.
+	ErrLost = errors.New("cursor is not of this feed")
+	// ErrInUse says that another process serves from this store, which only one may.
+	ErrInUse = errors.New("store is in use")
+	// ErrSchema says that the store's schema is one that this release may not run on.
+	ErrSchema = errors.New("schema is not one that this release can use")
+	// ErrUnavailable says that the store cannot do it now: it does not answer, is read-only,
+	// full or locked. The same call may succeed later.
+	ErrUnavailable = errors.New("store is unavailable")
+	// ErrCursor says that the cursor of a list was not one that the list gave.
+	ErrCursor = errors.New("cursor of the list is not valid")
+	// ErrClosed says that the store was closed.
+	ErrClosed = errors.New("store is closed")
+)
+
+// Store is the persistence contract. Methods are safe for concurrent use, honour their
+// context, and return errors that wrap the sentinels of this package. Times are UTC and
+// kept to the microsecond.
+type Store interface {
+	// Revoke stores a revocation, whose ID the caller makes (at most 128 bytes), with its audit
+	// entry and its feed entry. With an idempotency key that was used for the same call (kind,
+	// principal, end, reason, actor) it returns the first answer and changes nothing; with one
+	// used for another call, [ErrConflict]. An empty key is none. A block of an identity that has
+	// an equal block (same end) that is not lifted is answered by that one, with existing true.
+	Revoke(ctx context.Context, r Revocation, key string) (stored Revocation, existing bool, err error)
+	// Lift ends the revocation with that id, with audit and feed entry. One that is lifted
+	// already is returned unchanged; [ErrNotFound] when there is none.
+	Lift(ctx context.Context, l Lift) (Revocation, error)
+	// Revocations lists newest first, a page at a time; an empty next cursor means the end.
+	Revocations(ctx context.Context, f RevocationFilter) (page []Revocation, next string, err error)
+
+	// Record stores audit entries; those whose id is stored already are left as they are, so
+	// that a batch can be sent again.
+	Record(ctx context.Context, entries []AuditEntry) error
+	// Audit lists newest first, a page at a time; an empty next cursor means the end.
+	Audit(ctx context.Context, f AuditFilter) (page []AuditEntry, next string, err error)
+	// PruneAudit deletes at most limit entries from before the time and returns how many.
+	PruneAudit(ctx context.Context, before time.Time, limit int) (int, error)
+
+	// Load returns all that decisions need, as of one position of the feed.
+	Load(ctx context.Context) (State, error)
+	// Changes returns what happened after the position, oldest first, at most limit, and the
+	// position after the last of them; [ErrLost] when the position is not of this feed.
+	Changes(ctx context.Context, after Position, limit int) ([]Change, Position, error)
+	// Beat proves that the store takes writes: it advances the replica's heartbeat and returns
+	// the feed's position at that moment.
+	Beat(ctx context.Context, replica string) (Position, error)
+	// PruneFeed deletes feed entries, heartbeats and idempotency keys from before the time.
+	PruneFeed(ctx context.Context, before time.Time) error
+	// Hints returns a channel that receives when there may be something new; it is a hint only,
+	// polling is the guarantee. It is closed when ctx ends.
+	Hints(ctx context.Context) <-chan struct{}
+
+	// Close releases everything; calls in flight fail, later ones return [ErrClosed].
+	Close() error
+}
+
+// Position is a place in the feed. Epoch changes when the feed is made anew (a restore from
+// a backup, a new database), so that a cursor from before is recognised.
+type Position struct {
+	Epoch string `json:"epoch"`
+	Seq   int64  `json:"seq"`
+}
+
+// Change is one entry of the feed.
+type Change struct {
+	Seq        int64
+	Revocation policy.RevocationChange
+}
+
+// State is all that decisions need of the store, as of a position.
+type State struct {
+	Position    Position
+	Revocations []policy.Revocation // in force: not lifted, not ended
+}
+
+// Revocation is a block or a logout with who made it and why.
+type Revocation struct {
+	policy.Revocation
+	Reason   string
+	Actor    string
+	LiftedAt time.Time // zero: not lifted
+	LiftedBy string
+	LiftNote string // why it was lifted
+}
+
+// InForce reports whether the revocation has an effect at now.
+func (r Revocation) InForce(now time.Time) bool {
+	return r.LiftedAt.IsZero() && (r.Until.IsZero() || now.Before(r.Until))
+}
+
+// Lift ends a revocation before its time.
+type Lift struct {
+	ID    string
+	At    time.Time
+	Actor string
+	Note  string
+}
+
+// MaxPage is the most entries of one page; a filter's limit of 0 or more than that means it.
+const MaxPage = 1000
+
+// RevocationFilter chooses revocations; zero fields do not filter.
+type RevocationFilter struct {
+	Principal policy.Principal // issuer URL and subject, or the issuer URL alone
+	InForceAt time.Time        // only those in force at that time
+	Limit     int
+	Cursor    string
+}
+
+// AuditKind tells logins from acts of admins.
+type AuditKind string
+
+// The kinds of audit entries.
+const (
+	LoginEntry AuditKind = "login"
+	AdminEntry AuditKind = "admin"
+)
+
+// AuditEntry is one login decision or one act of an admin.
+type AuditEntry struct {
+	ID      string    `json:"id"` // UUIDv7, made once where the entry is made
+	At      time.Time `json:"at"`
+	Kind    AuditKind `json:"kind"`
+	Outcome string    `json:"outcome"` // allowed, refused, silent; of an admin: done
+	Reason  string    `json:"reason"`  // reason code; of an admin: the reason given
+	Detail  string    `json:"detail,omitempty"`
+
+	Issuer  string            `json:"issuer,omitempty"` // exact iss
+	Subject string            `json:"subject,omitempty"`
+	Name    string            `json:"name,omitempty"` // principal name
+	Display map[string]string `json:"display,omitempty"`
+	TokenID string            `json:"token_id,omitempty"`
+
+	Account  string    `json:"account,omitempty"`
+	Roles    []string  `json:"roles,omitempty"`
+	Bindings []string  `json:"bindings,omitempty"`
+	Expires  time.Time `json:"expires,omitzero"` // of the credential
+
+	ServerID   string `json:"server_id,omitempty"`
+	ServerName string `json:"server_name,omitempty"`
+	CID        uint64 `json:"cid,omitempty"`
+	UserKey    string `json:"user_key,omitempty"`
+	Source     string `json:"source,omitempty"`
+	ConnType   string `json:"connection_type,omitempty"`
+	Client     string `json:"client,omitempty"`
+
+	Actor  string `json:"actor,omitempty"`
+	Op     string `json:"op,omitempty"`
+	Target string `json:"target,omitempty"`
+
+	Replica string `json:"replica,omitempty"`
+	Rules   string `json:"rules,omitempty"` // version of the rules that decided
+	Count   int    `json:"count,omitempty"` // how many equal entries a sampled one stands for; 0 means 1
+}
+
+// AuditFilter chooses audit entries; zero fields do not filter.
+type AuditFilter struct {
+	ID        string
+	Kind      AuditKind
+	Outcome   string
+	Reason    string
+	Principal policy.Principal // issuer URL and subject, or either alone
+	Name      string
+	Account   string
+	Actor     string
+	Since     time.Time // inclusive
+	Before    time.Time // exclusive
+	Limit     int
+	Cursor    string
+}
