@@ -1,0 +1,332 @@
+package callout
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/nats-io/nkeys"
+
+	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/policy/mint"
+)
+
+const (
+	// xkeyHeader carries the server's public xkey (nats-server server/auth_callout.go).
+	xkeyHeader      = "Nats-Server-Xkey"
+	requestAudience = "nats-authorization-request"
+	// maxEnvelope is what a request may hold besides the token: names, tags, a client's
+	// certificate chain.
+	maxEnvelope = 128 << 10
+	// accountPrefix marks a CONNECT user that names an account; any other user is ignored.
+	accountPrefix  = "account:"
+	maxAccountName = 256
+)
+
+// login is one request on its way through the pipeline.
+type login struct {
+	req      micro.Request
+	arrived  time.Time
+	deadline time.Time
+
+	// Set once the request is opened.
+	opened    bool
+	throttled bool
+	claims    *jwt.AuthorizationRequestClaims
+	peer      string // the server's xkey; empty when the request came unsealed
+	conn      policy.Connection
+	source    netip.Prefix
+	fresh     bool // the request was found not to be a replay
+
+	// Set on the way, for the record.
+	id         string
+	identity   *policy.Identity
+	decision   policy.Decision
+	credential mint.Credential
+	rules      *policy.Rules
+}
+
+// wait is what a login waits for.
+type wait struct {
+	what  string
+	done  <-chan struct{}
+	late  policy.Reason // how it ends when that does not come in time
+	count *atomic.Int64
+}
+
+// open unseals, decodes and verifies the request, and finds out where it comes from.
+func (s *Service) open(l *login) *policy.Refusal {
+	data := l.req.Data()
+	if len(data) > s.MaxToken*2+maxEnvelope {
+		return policy.Refuse(policy.RequestMalformed, "the request has %d bytes", len(data))
+	}
+	if s.Sealer != nil {
+		l.peer = l.req.Headers().Get(xkeyHeader)
+		plain, err := s.Sealer.open(data, l.peer)
+		if err != nil {
+			return policy.Refuse(policy.RequestUnsealed, "%v", err)
+		}
+		data = plain
+	}
+	// The decoder verifies the signature with the key that the request names as its issuer.
+	claims, err := jwt.DecodeAuthorizationRequestClaims(string(data))
+	if err != nil {
+		return policy.Refuse(policy.RequestMalformed, "the request does not decode and verify as an authorization request")
+	}
+	if r := s.authentic(claims, l.peer); r != nil {
+		return r
+	}
+	l.claims = claims
+	l.conn = connection(claims)
+	l.source = sourceOf(l.conn.Source)
+	// iat and exp come from the same clock, so their difference holds whatever ours says.
+	serverWaits := time.Duration(claims.Expires-claims.IssuedAt) * time.Second
+	if d := l.arrived.Add(serverWaits - answerTime); d.Before(l.deadline) {
+		l.deadline = d
+	}
+	l.opened = true
+	return nil
+}
+
+// authentic checks that the request was made by the server that it names, for this service.
+func (s *Service) authentic(c *jwt.AuthorizationRequestClaims, peer string) *policy.Refusal {
+	switch {
+	case c.Audience != requestAudience:
+		return policy.Refuse(policy.RequestForged, "the request is for audience %.64q", c.Audience)
+	case c.Issuer != c.Server.ID || !nkeys.IsValidPublicServerKey(c.Issuer):
+		return policy.Refuse(policy.RequestForged, "the request names server %.64q and is signed by %.64q", c.Server.ID, c.Issuer)
+	case c.Subject != s.Account:
+		return policy.Refuse(policy.RequestForged, "the request is for account %.64q", c.Subject)
+	case !nkeys.IsValidPublicUserKey(c.UserNkey):
+		return policy.Refuse(policy.RequestMalformed, "the request names no user key")
+	case c.Server.XKey != peer:
+		return policy.Refuse(policy.RequestForged, "the request is sealed by another key than its server's")
+	default:
+		return nil
+	}
+}
+
+// connection returns what the decision needs of the request.
+func connection(c *jwt.AuthorizationRequestClaims) policy.Connection {
+	conn := policy.Connection{Type: policy.Standard}
+	conn.Source, _ = netip.ParseAddr(c.ClientInformation.Host)
+	switch {
+	case c.ClientInformation.Kind == "Leafnode":
+		conn.Type = policy.LeafNode
+	case c.ClientInformation.Type == "mqtt":
+		conn.Type = policy.MQTT
+	case c.ClientInformation.Type == "websocket":
+		conn.Type = policy.WebSocket
+	}
+	if name, ok := strings.CutPrefix(c.ConnectOptions.Username, accountPrefix); ok {
+		conn.Account = name
+	}
+	return conn
+}
+
+// login decides on an opened request. It returns what to wait for when something that the
+// decision needs is on its way; otherwise the login is over, with l.credential when r is nil.
+func (s *Service) login(l *login) (*wait, *policy.Refusal) {
+	now := s.Now()
+	if now.After(l.deadline) {
+		return nil, policy.Refuse(policy.RequestLate, "the client has given up")
+	}
+	server := l.claims.Server.ID
+	known, pending := s.Servers.Known(server)
+	if pending != nil {
+		return &wait{what: "the server to be found", done: pending, late: policy.ServerUnknown, count: &s.forServers}, nil
+	}
+	if !known {
+		return nil, policy.Refuse(policy.ServerUnknown, "server %s (%.64s) is not in the cluster", server, l.claims.Server.Name)
+	}
+	if r := s.first(l, now); r != nil {
+		return nil, r
+	}
+	token, r := s.token(l)
+	if r != nil {
+		return nil, r
+	}
+	started := s.Now()
+	id, r, pending := s.Tokens.Verify(token)
+	s.Metrics.stage(stageVerify, s.Now().Sub(started))
+	if pending != nil {
+		return &wait{what: "the issuer's keys", done: pending, late: policy.KeysUnavailable, count: &s.forKeys}, nil
+	}
+	l.identity = id
+	if r != nil {
+		return nil, r
+	}
+	return nil, s.admit(l)
+}
+
+// first checks that the request is new: made about now by the server's own clock, and not
+// seen before.
+func (s *Service) first(l *login, now time.Time) *policy.Refusal {
+	if l.fresh {
+		return nil
+	}
+	iat := time.Unix(l.claims.IssuedAt, 0)
+	age := now.Add(s.Servers.Offset(l.claims.Server.ID)).Sub(iat)
+	if age > replayWindow || age < -replayWindow {
+		return policy.Refuse(policy.RequestReplayed, "the request was made %s ago by its server's clock", age.Round(time.Second))
+	}
+	if s.replays.seen(l.claims.UserNkey, now) {
+		return policy.Refuse(policy.RequestReplayed, "the request was worked on before")
+	}
+	if s.Sealer != nil {
+		s.Sealer.remember(l.peer)
+	}
+	l.fresh = true
+	return nil
+}
+
+// token returns the token that the client sent, raw or in an envelope that also names an
+// account.
+func (s *Service) token(l *login) (string, *policy.Refusal) {
+	raw := l.claims.ConnectOptions.Token
+	if raw == "" {
+		raw = l.claims.ConnectOptions.Password
+	}
+	token, account, r := ParseEnvelope(raw, s.MaxToken)
+	if r != nil {
+		return "", r
+	}
+	if account != "" {
+		l.conn.Account = account
+	}
+	return token, nil
+}
+
+// ParseEnvelope returns the token in what a client sent as its token or password: the raw
+// token, or the JSON object {"token":…,"account":…} of which account may be left out. The
+// token may have max bytes.
+func ParseEnvelope(raw string, maxToken int) (token, account string, r *policy.Refusal) {
+	switch {
+	case raw == "":
+		return "", "", policy.Refuse(policy.TokenMissing, "the client sent neither a token nor a password")
+	case len(raw) > maxToken+maxAccountName+64:
+		return "", "", policy.Refuse(policy.TokenTooLarge, "the client sent %d bytes, at most %d are accepted", len(raw), maxToken)
+	case raw[0] != '{':
+		return raw, "", nil
+	}
+	var envelope struct {
+		Token   *string `json:"token"`
+		Account *string `json:"account"`
+	}
+	dec := json.NewDecoder(strings.NewReader(raw))
+	dec.DisallowUnknownFields()
+	// The decoder's own error may quote what the client sent.
+	if dec.Decode(&envelope) != nil || dec.More() || envelope.Token == nil || *envelope.Token == "" {
+		return "", "", policy.Refuse(policy.EnvelopeMalformed, `the envelope is not {"token":…,"account":…}`)
+	}
+	if envelope.Account != nil {
+		account = *envelope.Account
+		if account == "" || len(account) > maxAccountName {
+			return "", "", policy.Refuse(policy.EnvelopeMalformed, "the envelope's account is empty or too long")
+		}
+	}
+	return *envelope.Token, account, nil
+}
+
+// admit decides on a verified identity and mints its credential.
+func (s *Service) admit(l *login) *policy.Refusal {
+	state := s.State()
+	if state == nil {
+		return policy.Refuse(policy.SnapshotStale, "the state has not been loaded from the store yet")
+	}
+	l.rules = state.Rules
+	now := s.Now()
+	l.decision = policy.Decide(state, l.identity, l.conn, now, nil)
+	s.Metrics.stage(stageDecide, s.Now().Sub(now))
+	if r := l.decision.Refusal; r != nil {
+		return r
+	}
+	public, r := s.Servers.SigningKey(l.claims.Server.ID, l.decision.Account, now)
+	if r != nil {
+		return r
+	}
+	key := s.Keys().Key(public)
+	if key == nil {
+		return policy.Refuse(policy.AccountUnready, "signing key %s of account %s is not in the keyring", public, l.decision.Account.Name)
+	}
+	started := s.Now()
+	credential, err := mint.Mint(l.decision, mint.User{Name: l.identity.Name(), UserKey: l.claims.UserNkey, Type: l.conn.Type}, key, now)
+	s.Metrics.stage(stageMint, s.Now().Sub(started))
+	if err != nil {
+		return policy.Refuse(policy.Internal, "%v", err)
+	}
+	l.credential = credential
+	return nil
+}
+
+// end records a login and answers it.
+func (s *Service) end(l *login, r *policy.Refusal) {
+	l.id = newID()
+	if r == nil && s.Now().After(l.deadline) {
+		r = policy.Refuse(policy.RequestLate, "the answer was ready after the client had given up")
+	}
+	reason := policy.Allowed
+	if r != nil {
+		reason = r.Reason
+	}
+	if reason.Outcome() == policy.OutcomeRefused && l.opened {
+		s.throttle.refused(l.source, s.Now())
+	}
+	started := s.Now()
+	if err := s.record(l, r); err != nil {
+		s.Logger.Error("a login could not be recorded and was not answered", "request_id", l.id, "error", err)
+		s.Metrics.login(policy.RecordUnavailable, l.issuer())
+		return
+	}
+	s.Metrics.stage(stageRecord, s.Now().Sub(started))
+	s.Metrics.login(reason, l.issuer())
+	if reason.Silent() {
+		return
+	}
+	if err := s.respond(l, r); err != nil {
+		s.Logger.Error("a login could not be answered", "request_id", l.id, "error", err)
+	}
+	s.Metrics.stage(stageTotal, s.Now().Sub(l.arrived))
+}
+
+// respond sends the credential, or the constant refusal.
+func (s *Service) respond(l *login, r *policy.Refusal) error {
+	response := jwt.NewAuthorizationResponseClaims(l.claims.UserNkey)
+	response.Audience = l.claims.Server.ID
+	if s.Signer.Public() != s.Account {
+		response.IssuerAccount = s.Account
+	}
+	if r == nil {
+		response.Jwt = l.credential.JWT
+	} else {
+		// Only the server's log shows this, never the client.
+		response.Error = "refused, see request " + l.id
+	}
+	token, err := response.Encode(s.Signer)
+	if err != nil {
+		return fmt.Errorf("encode the response: %w", err)
+	}
+	data := []byte(token)
+	if s.Sealer != nil {
+		if data, err = s.Sealer.seal(data, l.peer); err != nil {
+			return fmt.Errorf("seal the response: %w", err)
+		}
+	}
+	return l.req.Respond(data)
+}
+
+func (l *login) issuer() string {
+	if l.identity == nil {
+		return ""
+	}
+	return l.identity.Issuer
+}
+
+// newID returns a request id: a UUIDv7, so that ids sort by time.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }

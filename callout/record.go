@@ -1,0 +1,189 @@
+package callout
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+// maxShown bounds texts that a client chose, in log lines and audit entries.
+const maxShown = 256
+
+// record keeps the entry of a login before it is answered. What happened before a
+// signature was verified anybody can cause at will, so that is counted and sampled.
+func (s *Service) record(l *login, r *policy.Refusal) error {
+	e := s.entry(l, r)
+	if l.identity == nil {
+		return s.sampler.offer(e, s.Now())
+	}
+	return s.keep(e)
+}
+
+// keep appends the entry to the spool and writes the wide event.
+func (s *Service) keep(e store.AuditEntry) error {
+	if err := s.Records.Append(e); err != nil {
+		return err
+	}
+	s.Logger.LogAttrs(context.Background(), slog.LevelInfo, "login", attrs(e)...)
+	return nil
+}
+
+// entry returns the audit entry of a login.
+func (s *Service) entry(l *login, r *policy.Refusal) store.AuditEntry {
+	e := store.AuditEntry{
+		ID: l.id, At: s.Now().UTC(), Kind: store.LoginEntry,
+		Outcome: string(policy.OutcomeAllowed), Reason: string(policy.Allowed),
+		Replica: s.Replica,
+	}
+	if r != nil {
+		e.Outcome, e.Reason, e.Detail = string(r.Reason.Outcome()), string(r.Reason), clip(r.Detail)
+	}
+	if c := l.claims; c != nil {
+		e.ServerID, e.ServerName = c.Server.ID, clip(c.Server.Name)
+		e.CID, e.UserKey = c.ClientInformation.ID, c.UserNkey
+		e.Source, e.ConnType = clip(c.ClientInformation.Host), string(l.conn.Type)
+		e.Client = clip(c.ConnectOptions.Lang + " " + c.ConnectOptions.Version)
+	}
+	if l.rules != nil {
+		e.Rules = l.rules.Version
+	}
+	if id := l.identity; id != nil {
+		e.Issuer, e.Subject, e.Name, e.TokenID = id.IssuerURL, id.Subject, id.Name(), clip(id.TokenID)
+		e.Display = display(l.rules, id)
+	}
+	if r == nil {
+		e.Account, e.Roles, e.Bindings = l.decision.Account.Name, l.decision.Roles, l.decision.Bindings
+		e.Expires = l.credential.Expires.UTC()
+	}
+	return e
+}
+
+// display returns the claims that people are known by, as configured for the issuer.
+func display(rules *policy.Rules, id *policy.Identity) map[string]string {
+	if rules == nil {
+		return nil
+	}
+	var shown map[string]string
+	for _, path := range rules.Display[id.Issuer] {
+		v, ok := path.Lookup(id.Claims)
+		if !ok {
+			continue
+		}
+		var text string
+		switch v := v.(type) {
+		case string:
+			text = v
+		case json.Number:
+			text = v.String()
+		default:
+			continue
+		}
+		if shown == nil {
+			shown = map[string]string{}
+		}
+		shown[path.String()] = clip(text)
+	}
+	return shown
+}
+
+func clip(s string) string {
+	if len(s) > maxShown {
+		return s[:maxShown] + "…"
+	}
+	return s
+}
+
+// attrs returns the wide event of an entry: every field that is set.
+func attrs(e store.AuditEntry) []slog.Attr {
+	list := []slog.Attr{
+		slog.String("request_id", e.ID), slog.String("outcome", e.Outcome), slog.String("reason", e.Reason),
+	}
+	text := func(key, value string) {
+		if value != "" {
+			list = append(list, slog.String(key, value))
+		}
+	}
+	text("detail", e.Detail)
+	text("name", e.Name)
+	text("issuer", e.Issuer)
+	text("subject", e.Subject)
+	text("account", e.Account)
+	if len(e.Bindings) > 0 {
+		list = append(list, slog.Any("bindings", e.Bindings), slog.Any("roles", e.Roles))
+	}
+	if !e.Expires.IsZero() {
+		list = append(list, slog.Time("expires", e.Expires))
+	}
+	text("server", e.ServerName)
+	text("server_id", e.ServerID)
+	if e.CID != 0 {
+		list = append(list, slog.Uint64("cid", e.CID))
+	}
+	text("source", e.Source)
+	text("connection_type", e.ConnType)
+	text("client", e.Client)
+	text("rules", e.Rules)
+	if e.Count > 1 {
+		list = append(list, slog.Int("count", e.Count))
+	}
+	return list
+}
+
+// sampleEvery is how often an entry of one reason is kept while many come.
+const sampleEvery = time.Second
+
+// sampler keeps one entry a second of each reason and counts the others into the next.
+type sampler struct {
+	keep func(store.AuditEntry) error
+
+	mu      sync.Mutex
+	samples map[string]*sample
+}
+
+// sample is the state of one reason.
+type sample struct {
+	kept time.Time
+	held store.AuditEntry // the newest that was not kept; its Count counts all since
+}
+
+func newSampler(keep func(store.AuditEntry) error) *sampler {
+	return &sampler{keep: keep, samples: map[string]*sample{}}
+}
+
+// offer keeps the entry, or counts it into a later one.
+func (s *sampler) offer(e store.AuditEntry, now time.Time) error {
+	s.mu.Lock()
+	p, ok := s.samples[e.Reason]
+	if !ok {
+		p = &sample{}
+		s.samples[e.Reason] = p
+	}
+	e.Count = p.held.Count + 1
+	if now.Sub(p.kept) < sampleEvery {
+		p.held = e
+		s.mu.Unlock()
+		return nil
+	}
+	p.kept, p.held = now, store.AuditEntry{}
+	s.mu.Unlock()
+	return s.keep(e)
+}
+
+// flush keeps what has been held for long enough. An entry that cannot be kept now is held on.
+func (s *sampler) flush(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.samples {
+		if p.held.Count == 0 || now.Sub(p.kept) < sampleEvery {
+			continue
+		}
+		if s.keep(p.held) == nil {
+			p.kept, p.held = now, store.AuditEntry{}
+		}
+	}
+}
