@@ -1,0 +1,75 @@
+package provision
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"slices"
+
+	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/policy"
+)
+
+// ExplainLive says what a token would get from this replica now, revocations included.
+func (s *Service) ExplainLive(ctx context.Context, c Caller, req api.ExplainRequest) (api.Explanation, error) {
+	if err := c.admin(); err != nil {
+		return api.Explanation{}, err
+	}
+	conn, err := Connection(req.Source, req.ConnectionType, req.Account)
+	if err != nil {
+		return api.Explanation{}, err
+	}
+	id, r := s.Tokens.VerifyWait(ctx, req.Token)
+	if id == nil {
+		return api.Explanation{}, unverified(r)
+	}
+	if r != nil {
+		return api.Explanation{Identity: identity(id), Decision: refusal(r), Verdicts: []api.Verdict{}}, nil
+	}
+	state := s.State()
+	if state == nil {
+		return api.Explanation{}, refuse(http.StatusServiceUnavailable, api.ReasonUnavailable, "the state has not been loaded from the store yet: try again")
+	}
+	return Explain(state, id, conn, s.Now()), nil
+}
+
+// Connection returns the facts of a connection as a caller describes it: an address or none,
+// a connection type (standard when empty), and the account that the client would name.
+func Connection(source, connectionType, account string) (policy.Connection, error) {
+	conn := policy.Connection{Type: policy.Standard, Account: account}
+	if source != "" {
+		addr, err := netip.ParseAddr(source)
+		if err != nil {
+			return conn, badRequest("source %.100q is not an IP address", source)
+		}
+		conn.Source = addr
+	}
+	if connectionType != "" {
+		conn.Type = policy.ConnectionType(connectionType)
+		if !slices.Contains(policy.ConnectionTypes(), conn.Type) {
+			return conn, badRequest("connection type %.40q is not one: use %v", connectionType, policy.ConnectionTypes())
+		}
+	}
+	return conn, nil
+}
+
+// ReloadConfig puts the configuration file in force, or refuses it and keeps what is.
+func (s *Service) ReloadConfig(ctx context.Context, c Caller, _ struct{}) (api.Reloaded, error) {
+	if err := c.admin(); err != nil {
+		return api.Reloaded{}, err
+	}
+	out, err := s.Reload(ctx)
+	if err != nil {
+		return out, badRequest("the configuration was refused and the one before stays in force:\n%v", err)
+	}
+	s.Logger.Info("configuration reloaded", "actor", c.Actor, "rules", out.Version, "changed", out.Changed)
+	return out, nil
+}
+
+// ShowStatus says how this replica is.
+func (s *Service) ShowStatus(_ context.Context, c Caller, _ struct{}) (api.Status, error) {
+	if err := c.admin(); err != nil {
+		return api.Status{}, err
+	}
+	return s.Status(), nil
+}

@@ -1,0 +1,177 @@
+package provision
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+// Revoke blocks an identity, or logs it out. Once it returns, this replica denies; the
+// others do as soon as the feed has told them. Connections that exist stay.
+func (s *Service) Revoke(ctx context.Context, c Caller, req api.RevokeRequest) (api.RevokeResult, error) {
+	if err := c.admin(); err != nil {
+		return api.RevokeResult{}, err
+	}
+	now := s.Now().UTC()
+	r, err := s.revocation(req, now)
+	if err != nil {
+		return api.RevokeResult{}, err
+	}
+	r.ID, r.Actor = newID(), c.Actor
+	stored, existing, err := s.Store.Revoke(ctx, r, req.IdempotencyKey)
+	if err != nil {
+		return api.RevokeResult{}, s.storeError(api.OpRevoke, err)
+	}
+	s.Logger.Info("revocation", "revocation", stored.ID, "kind", stored.Kind, "issuer", stored.Issuer, "subject", stored.Subject,
+		"actor", stored.Actor, "reason", stored.Reason, "existing", existing, "request_id", c.RequestID)
+	if err := s.refresh(ctx); err != nil {
+		return api.RevokeResult{}, err
+	}
+	return api.RevokeResult{Revocation: s.wire(stored, now), Existing: existing}, nil
+}
+
+// revocation checks the request and returns what to store.
+func (s *Service) revocation(req api.RevokeRequest, now time.Time) (store.Revocation, error) {
+	var out store.Revocation
+	kind := policy.RevocationKind(req.Kind)
+	if kind == "" {
+		kind = policy.Block
+	}
+	issuer, err := s.issuerURL(req.Issuer)
+	switch {
+	case err != nil:
+		return out, err
+	case kind != policy.Block && kind != policy.Logout:
+		return out, badRequest("kind %.40q is not one: use block or logout", req.Kind)
+	case req.Subject == "":
+		return out, badRequest("subject is empty: give the sub of the identity, as gatehouse audit shows it")
+	case len(req.Subject) > MaxSubject:
+		return out, badRequest("subject has %d bytes, at most %d are possible", len(req.Subject), MaxSubject)
+	case req.Reason == "":
+		return out, badRequest("reason is empty: say why, for the audit trail")
+	case len(req.Reason) > MaxReason:
+		return out, badRequest("reason has %d bytes, at most %d are kept", len(req.Reason), MaxReason)
+	case len(req.IdempotencyKey) > maxKey:
+		return out, badRequest("idempotency key has %d bytes, at most %d are possible", len(req.IdempotencyKey), maxKey)
+	case !req.Until.IsZero() && kind == policy.Logout:
+		return out, badRequest("a logout has no end: it voids what was issued until now")
+	case !req.Until.IsZero() && !req.Until.After(now):
+		return out, badRequest("until lies in the past")
+	}
+	out.Kind, out.At, out.Until = kind, now, req.Until.UTC()
+	out.Principal = policy.Principal{Issuer: issuer, Subject: req.Subject}
+	out.Reason = req.Reason
+	return out, nil
+}
+
+// Lift ends a revocation by its id, or every block in force of an identity.
+func (s *Service) Lift(ctx context.Context, c Caller, req api.LiftRequest) (api.LiftResult, error) {
+	if err := c.admin(); err != nil {
+		return api.LiftResult{}, err
+	}
+	if req.Reason == "" || len(req.Reason) > MaxReason {
+		return api.LiftResult{}, badRequest("reason must have 1 to %d bytes: say why, for the audit trail", MaxReason)
+	}
+	now := s.Now().UTC()
+	ids, err := s.liftTargets(ctx, req, now)
+	if err != nil {
+		return api.LiftResult{}, err
+	}
+	result := api.LiftResult{Lifted: []api.Revocation{}}
+	for _, id := range ids {
+		lifted, err := s.Store.Lift(ctx, store.Lift{ID: id, At: now, Actor: c.Actor, Note: req.Reason})
+		if err != nil {
+			return result, s.storeError(api.OpRevokeLift, err)
+		}
+		s.Logger.Info("revocation lifted", "revocation", id, "actor", c.Actor, "reason", req.Reason, "request_id", c.RequestID)
+		result.Lifted = append(result.Lifted, s.wire(lifted, now))
+	}
+	return result, s.refresh(ctx)
+}
+
+// liftTargets returns the ids of the revocations to lift. Logouts of an identity are lifted
+// by id only: whoever lifts a block does not mean to make old tokens valid again.
+func (s *Service) liftTargets(ctx context.Context, req api.LiftRequest, now time.Time) ([]string, error) {
+	switch byID, byIdentity := req.ID != "", req.Issuer != "" || req.Subject != ""; {
+	case byID == byIdentity:
+		return nil, badRequest("give either the id of a revocation, or issuer and subject of an identity")
+	case byID:
+		return []string{req.ID}, nil
+	}
+	issuer, err := s.issuerURL(req.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	if req.Subject == "" {
+		return nil, badRequest("subject is empty: give the sub of the identity")
+	}
+	page, _, err := s.Store.Revocations(ctx, store.RevocationFilter{
+		Principal: policy.Principal{Issuer: issuer, Subject: req.Subject}, InForceAt: now,
+	})
+	if err != nil {
+		return nil, s.storeError(api.OpRevokeLift, err)
+	}
+	var ids []string
+	for _, r := range page {
+		if r.Kind == policy.Block {
+			ids = append(ids, r.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, refuse(http.StatusNotFound, api.ReasonNotFound, "no block of this identity is in force")
+	}
+	return ids, nil
+}
+
+// Revocations lists revocations, newest first.
+func (s *Service) Revocations(ctx context.Context, c Caller, req api.RevocationsRequest) (api.RevocationsPage, error) {
+	if err := c.admin(); err != nil {
+		return api.RevocationsPage{}, err
+	}
+	now := s.Now().UTC()
+	f := store.RevocationFilter{Limit: req.Limit, Cursor: req.Cursor}
+	f.Principal.Subject = req.Subject
+	if req.Issuer != "" {
+		url, err := s.issuerURL(req.Issuer)
+		if err != nil {
+			return api.RevocationsPage{}, err
+		}
+		f.Principal.Issuer = url
+	}
+	if !req.All {
+		f.InForceAt = now
+	}
+	list, next, err := s.Store.Revocations(ctx, f)
+	if err != nil {
+		return api.RevocationsPage{}, s.storeError(api.OpRevocations, err)
+	}
+	page := api.RevocationsPage{Revocations: []api.Revocation{}, Cursor: next}
+	for _, r := range list {
+		page.Revocations = append(page.Revocations, s.wire(r, now))
+	}
+	return page, nil
+}
+
+func (s *Service) refresh(ctx context.Context) error {
+	if s.Refresh == nil {
+		return nil
+	}
+	if err := s.Refresh(ctx); err != nil {
+		s.Logger.Error("the state could not be refreshed after a change", "error", err)
+		return refuse(http.StatusServiceUnavailable, api.ReasonUnavailable,
+			"the change is stored, but this replica has not read it back: it will within the poll interval once the store answers")
+	}
+	return nil
+}
+
+func (s *Service) wire(r store.Revocation, now time.Time) api.Revocation {
+	return api.Revocation{
+		ID: r.ID, Kind: string(r.Kind), Issuer: r.Issuer, Subject: r.Subject, Name: s.principalName(r.Principal),
+		Reason: r.Reason, Actor: r.Actor, At: r.At, Until: r.Until,
+		LiftedAt: r.LiftedAt, LiftedBy: r.LiftedBy, LiftCause: r.LiftNote, InForce: r.InForce(now),
+	}
+}

@@ -1,0 +1,125 @@
+package provision
+
+import (
+	"context"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+// Whoami decides anew for the caller's token and adds the identity's last recorded refusal.
+// A token whose signature does not verify gets the reason and nothing else.
+func (s *Service) Whoami(ctx context.Context, c Caller, req api.WhoamiRequest) (api.Whoami, error) {
+	if c.Token == "" {
+		return api.Whoami{}, refuse(http.StatusUnauthorized, api.ReasonUnauthenticated, "send the token in the header Authorization: Bearer …")
+	}
+	id, r := s.Tokens.VerifyWait(ctx, c.Token)
+	if id == nil {
+		return api.Whoami{}, unverified(r)
+	}
+	out := api.Whoami{Identity: identity(id), RequestID: c.RequestID}
+	if r != nil {
+		out.Decision = refusal(r)
+	} else {
+		state := s.State()
+		if state == nil {
+			return api.Whoami{}, refuse(http.StatusServiceUnavailable, api.ReasonUnavailable, "the state has not been loaded from the store yet: try again")
+		}
+		conn := policy.Connection{Source: c.Source, Type: policy.Standard, Account: req.Account}
+		out.Decision = decision(policy.Decide(state, id, conn, s.Now(), nil))
+	}
+	last, err := s.lastRefusal(ctx, id)
+	if err != nil {
+		// What the token gets now matters more than what happened before.
+		s.Logger.Warn("whoami could not read the last refusal", "request_id", c.RequestID, "error", err)
+	}
+	out.LastRefusal = last
+	return out, nil
+}
+
+func unverified(r *policy.Refusal) error {
+	code := http.StatusUnauthorized
+	if r.Reason.Silent() {
+		code = http.StatusServiceUnavailable
+	}
+	e := refuse(code, string(r.Reason), "the token is refused")
+	if known, ok := api.Explain(string(r.Reason)); ok {
+		e.Message = known.Meaning + " " + known.Remedy
+	}
+	return e
+}
+
+// lastRefusal returns the newest recorded login of the identity that was not admitted.
+func (s *Service) lastRefusal(ctx context.Context, id *policy.Identity) (*api.LastRefusal, error) {
+	var last *store.AuditEntry
+	for _, outcome := range []policy.Outcome{policy.OutcomeRefused, policy.OutcomeSilent} {
+		page, _, err := s.Store.Audit(ctx, store.AuditFilter{
+			Kind: store.LoginEntry, Outcome: string(outcome), Limit: 1,
+			Principal: policy.Principal{Issuer: id.IssuerURL, Subject: id.Subject},
+		})
+		if err != nil {
+			return nil, err
+		}
+		if len(page) > 0 && (last == nil || page[0].At.After(last.At)) {
+			last = &page[0]
+		}
+	}
+	if last == nil {
+		return nil, nil
+	}
+	out := &api.LastRefusal{At: last.At, Reason: last.Reason, RequestID: last.ID, Source: last.Source, Server: last.ServerName}
+	if known, ok := api.Explain(last.Reason); ok {
+		out.Message = known.Meaning + " " + known.Remedy
+	}
+	return out, nil
+}
+
+// Explain says what an identity would get on a connection and what became of each binding.
+func Explain(state *policy.Snapshot, id *policy.Identity, conn policy.Connection, now time.Time) api.Explanation {
+	var trace policy.Trace
+	d := policy.Decide(state, id, conn, now, &trace)
+	out := api.Explanation{Identity: identity(id), Decision: decision(d), Verdicts: []api.Verdict{}}
+	// For an admin the detail says more than the reason's general meaning.
+	if d.Refusal != nil {
+		out.Message = d.Refusal.Detail
+	}
+	for _, v := range trace.Verdicts {
+		out.Verdicts = append(out.Verdicts, api.Verdict(v))
+	}
+	return out
+}
+
+func identity(id *policy.Identity) api.Identity {
+	return api.Identity{
+		Name: id.Name(), Issuer: id.Issuer, IssuerURL: id.IssuerURL, Subject: id.Subject,
+		Expires: id.Expires.UTC(), Inbox: policy.InboxPrefix(id.IssuerURL, id.Subject),
+	}
+}
+
+func decision(d policy.Decision) api.Decision {
+	if !d.Allowed() {
+		return refusal(d.Refusal)
+	}
+	return api.Decision{
+		Allowed: true, Reason: string(policy.Allowed),
+		Account: d.Account.Name, AccountID: d.Account.ID,
+		Roles: d.Roles, Bindings: d.Bindings,
+		Permissions: &api.Permissions{
+			Publish:   api.SubjectSet(d.Permissions.Publish),
+			Subscribe: api.SubjectSet(d.Permissions.Subscribe),
+		},
+		Expires: d.Expires.UTC(), TTL: d.TTL.String(),
+	}
+}
+
+func refusal(r *policy.Refusal) api.Decision {
+	out := api.Decision{Reason: string(r.Reason), RetryAfter: int(math.Ceil(r.RetryAfter.Seconds()))}
+	if known, ok := api.Explain(string(r.Reason)); ok {
+		out.Message = known.Meaning + " " + known.Remedy
+	}
+	return out
+}
