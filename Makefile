@@ -1,0 +1,39 @@
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# The race detector needs a C compiler: RACE=1 demands it, RACE= leaves it out.
+RACE ?= $(if $(shell command -v $(firstword $(shell go env CC))),1)
+PKG ?= ./...
+FUZZTIME ?= 20s
+
+.PHONY: help dev build test check generate prove bench fuzz clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+dev: ## run everything in one process, with demo users (ARGS="--ports random")
+	go run ./cmd/gatehouse dev $(ARGS)
+
+build: ## build bin/gatehouse, static
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/gatehouse ./cmd/gatehouse
+
+test: ## run all tests, or those of PKG, on SQLite and PostgreSQL
+	scripts/with-postgres.sh go test $(if $(RACE),-race) $(TESTFLAGS) $(PKG)
+
+check: ## formatting, vet, staticcheck, go.mod, import rules, generated files
+	scripts/check.sh
+
+generate: ## write the generated files anew
+	go generate ./...
+
+prove: ## run the long forms of the tests that have two, and record the result
+	scripts/prove.sh
+
+bench: build ## measure Gatehouse against a plain service (ARGS="-rounds 5 -- -burst 2000")
+	bench/build.sh
+	bench/bin/compare $(ARGS)
+
+fuzz: ## run each fuzz target for FUZZTIME
+	scripts/fuzz.sh $(FUZZTIME)
+
+clean: ## remove what was built
+	rm -rf bin bench/bin

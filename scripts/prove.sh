@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# prove.sh [ARG...]
+#
+# Runs the tests that have two forms in their long form: go test -run Prove with
+# GATEHOUSE_PROVE=1 and the given arguments (-race, say). What they report goes to docs/proof.txt
+# with the commit, the command, the date and the machine.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+record=docs/proof.txt
+command=(scripts/with-postgres.sh go test -run Prove -count=1 -v -p 1 -timeout 60m "$@" ./...)
+commit=$(git rev-parse HEAD)
+[ -z "$(git status --porcelain -- . ":!$record")" ] || commit+=" with uncommitted changes"
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+status=0
+GATEHOUSE_PROVE=1 "${command[@]}" 2>&1 | tee "$log" || status=$?
+
+mkdir -p "${record%/*}"
+{
+	echo "commit:  $commit"
+	echo "command: GATEHOUSE_PROVE=1 ${command[*]}"
+	echo "date:    $(date -u +%Y-%m-%dT%H:%M:%SZ)"
+	echo "machine: $(go version | cut -d' ' -f3-), $(getconf _NPROCESSORS_ONLN) processors"
+	echo "status:  $status"
+	echo
+	# What each test logged, the verdicts, and a line for each package that has such tests.
+	grep -E '^=== (RUN|NAME)|^ +[a-z0-9_]+_test\.go:[0-9]+: |^ *--- |^(ok|FAIL|panic:)' "$log" | grep -vF '[no tests to run]' || true
+} >"$record"
+echo "recorded in $record" >&2
+exit "$status"
