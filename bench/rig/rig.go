@@ -1,0 +1,266 @@
+// Package rig sets up what an auth-callout service needs around it: an operator-mode
+// nats-server as its own process, an OIDC issuer, and every key and credential, written
+// to env.json so that any service can be started against the same world.
+package rig
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	josejwt "github.com/go-jose/go-jose/v4/jwt"
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nkeys"
+)
+
+// Env is everything a service under test may need; adapters read it as env.json.
+type Env struct {
+	Dir             string `json:"dir"`
+	NatsURL         string `json:"nats_url"`
+	MonitorURL      string `json:"monitor_url"`
+	Issuer          string `json:"issuer"`
+	Audience        string `json:"audience"`
+	OperatorJWT     string `json:"operator_jwt"`
+	OperatorPub     string `json:"operator_pub"`
+	OperatorSK      string `json:"operator_signing_seed"`
+	SysAccount      string `json:"sys_account"`
+	SysCreds        string `json:"sys_creds"`
+	AuthAccount     string `json:"auth_account"`
+	AuthAccountSeed string `json:"auth_account_seed"`
+	AuthSKSeed      string `json:"auth_signing_seed"`
+	ServiceCreds    string `json:"service_creds"`
+	SentinelCreds   string `json:"sentinel_creds"`
+	SentinelJWT     string `json:"sentinel_jwt"`
+	XKeySeed        string `json:"xkey_seed"`
+	AppAccount      string `json:"app_account"`
+	AppAccountSeed  string `json:"app_account_seed"`
+	AppSKSeed       string `json:"app_signing_seed"`
+	PlainUserCreds  string `json:"plain_user_creds"`
+}
+
+// World is a running set-up: its description, the nats-server process and the issuer's keys.
+type World struct {
+	Env
+	cmd    *exec.Cmd
+	signer map[string]jose.Signer
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// FreePort returns a TCP port of the loopback address that nothing listens on right now.
+func FreePort() int {
+	l := must(net.Listen("tcp", "127.0.0.1:0"))
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func seedPub(kp nkeys.KeyPair) (string, string) {
+	return string(must(kp.Seed())), must(kp.PublicKey())
+}
+
+func creds(dir, name, ujwt string, kp nkeys.KeyPair) string {
+	b := must(jwt.FormatUserConfig(ujwt, must(kp.Seed())))
+	p := filepath.Join(dir, name+".creds")
+	if err := os.WriteFile(p, b, 0o600); err != nil {
+		panic(err)
+	}
+	return p
+}
+
+// Start builds the world in dir, with the given nats-server binary and sealed callouts when
+// xkey is set. It panics when something is missing: without a world there is nothing to measure.
+func Start(dir, natsServer string, xkey bool) *World {
+	w := &World{signer: map[string]jose.Signer{}}
+	e := &w.Env
+	e.Dir = dir
+	e.Audience = "nats"
+	w.startIssuer()
+
+	okp := must(nkeys.CreateOperator())
+	oskp := must(nkeys.CreateOperator())
+	_, e.OperatorPub = seedPub(okp)
+	var oskPub string
+	e.OperatorSK, oskPub = seedPub(oskp)
+
+	sysKP := must(nkeys.CreateAccount())
+	_, e.SysAccount = seedPub(sysKP)
+	oc := jwt.NewOperatorClaims(e.OperatorPub)
+	oc.Name = "bench"
+	oc.SigningKeys.Add(oskPub)
+	oc.SystemAccount = e.SysAccount
+	e.OperatorJWT = must(oc.Encode(okp))
+
+	user := func(acct nkeys.KeyPair, name string, mod func(*jwt.UserClaims)) (string, nkeys.KeyPair, string) {
+		ukp := must(nkeys.CreateUser())
+		_, up := seedPub(ukp)
+		uc := jwt.NewUserClaims(up)
+		uc.Name = name
+		if mod != nil {
+			mod(uc)
+		}
+		return must(uc.Encode(acct)), ukp, up
+	}
+
+	sysClaims := jwt.NewAccountClaims(e.SysAccount)
+	sysClaims.Name = "SYS"
+	sysJWT := must(sysClaims.Encode(oskp))
+	sj, skp, _ := user(sysKP, "sys", nil)
+	e.SysCreds = creds(dir, "sys", sj, skp)
+
+	appKP := must(nkeys.CreateAccount())
+	appSK := must(nkeys.CreateAccount())
+	e.AppAccountSeed, e.AppAccount = seedPub(appKP)
+	var appSKPub string
+	e.AppSKSeed, appSKPub = seedPub(appSK)
+	appClaims := jwt.NewAccountClaims(e.AppAccount)
+	appClaims.Name = "APP"
+	appClaims.SigningKeys.Add(appSKPub)
+	appJWT := must(appClaims.Encode(oskp))
+	pj, pk, _ := user(appKP, "plain", nil)
+	e.PlainUserCreds = creds(dir, "plain", pj, pk)
+
+	authKP := must(nkeys.CreateAccount())
+	e.AuthAccountSeed, e.AuthAccount = seedPub(authKP)
+	authSK := must(nkeys.CreateAccount())
+	var authSKPub string
+	e.AuthSKSeed, authSKPub = seedPub(authSK)
+	svcJWT, svcKP, svcPub := user(authKP, "service", nil)
+	e.ServiceCreds = creds(dir, "service", svcJWT, svcKP)
+	senJWT, senKP, _ := user(authKP, "sentinel", func(u *jwt.UserClaims) {
+		u.BearerToken = true
+		u.Permissions.Pub.Deny.Add(">")
+		u.Permissions.Sub.Deny.Add(">")
+	})
+	e.SentinelJWT = senJWT
+	e.SentinelCreds = creds(dir, "sentinel", senJWT, senKP)
+	ac := jwt.NewAccountClaims(e.AuthAccount)
+	ac.Name = "AUTH"
+	ac.SigningKeys.Add(authSKPub)
+	ac.Authorization.AuthUsers.Add(svcPub)
+	ac.Authorization.AllowedAccounts.Add("*")
+	if xkey {
+		xkp := must(nkeys.CreateCurveKeys())
+		var xp string
+		e.XKeySeed, xp = seedPub(xkp)
+		ac.Authorization.XKey = xp
+	}
+	authJWT := must(ac.Encode(oskp))
+
+	port, mon := FreePort(), FreePort()
+	e.NatsURL = fmt.Sprintf("nats://127.0.0.1:%d", port)
+	e.MonitorURL = fmt.Sprintf("http://127.0.0.1:%d", mon)
+	conf := fmt.Sprintf(`
+host: 127.0.0.1
+port: %d
+http: 127.0.0.1:%d
+max_control_line: 65536
+operator: %s
+system_account: %s
+resolver: {type: full, dir: "%s/jwt", allow_delete: true, interval: "2m"}
+resolver_preload: {
+  %s: %s
+  %s: %s
+  %s: %s
+}
+`, port, mon, e.OperatorJWT, e.SysAccount, dir, e.SysAccount, sysJWT, e.AuthAccount, authJWT, e.AppAccount, appJWT)
+	cf := filepath.Join(dir, "nats-server.conf")
+	if err := os.WriteFile(cf, []byte(conf), 0o600); err != nil {
+		panic(err)
+	}
+	b := must(json.MarshalIndent(e, "", "  "))
+	if err := os.WriteFile(filepath.Join(dir, "env.json"), b, 0o600); err != nil {
+		panic(err)
+	}
+	w.cmd = exec.Command(natsServer, "-c", cf, "-l", filepath.Join(dir, "nats-server.log"))
+	if err := w.cmd.Start(); err != nil {
+		panic(err)
+	}
+	for i := 0; ; i++ {
+		c, err := net.Dial("tcp", strings.TrimPrefix(e.NatsURL, "nats://"))
+		if err == nil {
+			c.Close()
+			break
+		}
+		if i > 100 {
+			panic("nats-server did not start: " + err.Error())
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return w
+}
+
+// ServerPID returns the process id of the nats-server.
+func (w *World) ServerPID() int { return w.cmd.Process.Pid }
+
+// Stop ends the nats-server; the issuer ends with the process.
+func (w *World) Stop() {
+	if w.cmd != nil {
+		_ = w.cmd.Process.Kill()
+		_, _ = w.cmd.Process.Wait()
+	}
+}
+
+func (w *World) startIssuer() {
+	rk := must(rsa.GenerateKey(rand.Reader, 2048))
+	ek := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	_, dk, _ := ed25519.GenerateKey(rand.Reader)
+	var set jose.JSONWebKeySet
+	add := func(alg jose.SignatureAlgorithm, k crypto.Signer) {
+		kid := strings.ToLower(string(alg))
+		w.signer[string(alg)] = must(jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: k, KeyID: kid}}, (&jose.SignerOptions{}).WithType("JWT")))
+		set.Keys = append(set.Keys, jose.JSONWebKey{Key: k.Public(), KeyID: kid, Algorithm: string(alg), Use: "sig"})
+	}
+	add(jose.RS256, rk)
+	add(jose.ES256, ek)
+	add(jose.EdDSA, dk)
+	l := must(net.Listen("tcp", "127.0.0.1:0"))
+	w.Issuer = "http://" + l.Addr().String()
+	mux := http.NewServeMux()
+	mux.HandleFunc("/.well-known/openid-configuration", func(rw http.ResponseWriter, r *http.Request) {
+		_ = json.NewEncoder(rw).Encode(map[string]any{
+			"issuer": w.Issuer, "jwks_uri": w.Issuer + "/keys",
+			"authorization_endpoint": w.Issuer + "/auth", "token_endpoint": w.Issuer + "/token",
+			"response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"},
+			"id_token_signing_alg_values_supported": []string{"RS256", "ES256", "EdDSA"},
+		})
+	})
+	mux.HandleFunc("/keys", func(rw http.ResponseWriter, r *http.Request) { _ = json.NewEncoder(rw).Encode(set) })
+	go http.Serve(l, mux)
+}
+
+// Token signs an ID token for sub; extra claims are added to it or replace its own, and a nil
+// one takes a claim out.
+func (w *World) Token(alg, sub string, ttl time.Duration, extra map[string]any) string {
+	now := time.Now()
+	c := map[string]any{
+		"iss": w.Issuer, "aud": w.Audience, "sub": sub, "iat": now.Unix(), "exp": now.Add(ttl).Unix(),
+		"jti":   fmt.Sprintf("%s-%d", sub, now.UnixNano()),
+		"email": sub + "@example.com", "email_verified": true, "name": sub, "groups": []string{"dev", "nats-users"},
+	}
+	for k, v := range extra {
+		if v == nil {
+			delete(c, k)
+		} else {
+			c[k] = v
+		}
+	}
+	return must(josejwt.Signed(w.signer[alg]).Claims(c).Serialize())
+}
