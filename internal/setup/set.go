@@ -1,0 +1,170 @@
+// Package setup makes what a Gatehouse installation starts from: keys, account and user
+// JWTs, server configurations and gatehouse.yaml. [New] makes a whole new one, [Into] the
+// few pieces that enter an existing one. Both work in memory; their results are written
+// by Write, which never overwrites anything.
+package setup
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nkeys"
+)
+
+// Account is an account that init made.
+type Account struct {
+	Name       string
+	ID         string // the public identity key, A…
+	JWT        string // claims signed by the operator's signing key
+	SigningKey Secret // seed that signs users of the account
+	Identity   Secret // seed kept offline
+}
+
+func (a accountKeys) signed(token string) Account {
+	return Account{Name: a.name, ID: a.identity.public, JWT: token, SigningKey: a.signing.seed, Identity: a.identity.seed}
+}
+
+// Set is a complete set-up in memory: all that [Set.Write] puts on disk.
+type Set struct {
+	OperatorJWT        string
+	OperatorSigningKey Secret // seed that signs account claims
+	OperatorIdentity   Secret // seed kept offline
+
+	System, Callout, Lobby, App Account
+
+	XKey        Secret // seed that opens sealed callout requests; nil without
+	SentinelJWT string // bearer JWT that may do nothing
+
+	CalloutCreds, SystemCreds, SentinelCreds Secret // creds files of Gatehouse and its clients
+	EmergencySystemCreds, EmergencyAppCreds  Secret // creds files that work while Gatehouse is down
+
+	emergencySystemUser, emergencyAppUser string // public keys, for whoever must revoke them
+
+	options       Options
+	routePassword string // shared by the servers of a cluster
+}
+
+// New makes all keys, JWTs and creds of a new set-up. It writes nothing and reads nothing
+// but the TLS certificate. Its errors wrap [ErrOptions], but for those of the machine's
+// random source.
+func New(o Options) (*Set, error) {
+	o, err := o.complete()
+	if err != nil {
+		return nil, err
+	}
+	var f forge
+	identity, signing := f.key(nkeys.PrefixByteOperator), f.key(nkeys.PrefixByteOperator)
+	system, callout, lobby, app := f.account(systemName), f.account(calloutName), f.account(lobbyName), f.account(o.Account)
+	var xkey key
+	if !o.NoXKey {
+		xkey = f.key(nkeys.PrefixByteCurve)
+	}
+	service, bearer := f.user(callout, "gatehouse", serviceUser), f.user(callout, "sentinel", sentinel)
+	emergencySystem, emergencyApp := f.user(system, "emergency", nil), f.user(app, "emergency", nil)
+	s := &Set{
+		OperatorJWT:        f.sign(operatorClaims(o.Name, identity, signing, system), identity),
+		OperatorSigningKey: signing.seed,
+		OperatorIdentity:   identity.seed,
+
+		System:  system.signed(f.sign(newAccountClaims(system), signing)),
+		Callout: callout.signed(f.sign(calloutClaims(callout, service.public, xkey.public, app.identity.public, lobby.identity.public), signing)),
+		Lobby:   lobby.signed(f.sign(lobbyClaims(lobby, callout, f.sign(lobbyActivation(callout, lobby), callout.signing)), signing)),
+		App:     app.signed(f.sign(applicationClaims(app, !o.NoJetStream), signing)),
+
+		XKey:         xkey.seed,
+		SentinelJWT:  bearer.token,
+		CalloutCreds: service.creds, SentinelCreds: bearer.creds,
+		SystemCreds:          f.user(system, "gatehouse", systemUser).creds,
+		EmergencySystemCreds: emergencySystem.creds, emergencySystemUser: emergencySystem.public,
+		EmergencyAppCreds: emergencyApp.creds, emergencyAppUser: emergencyApp.public,
+
+		options: o,
+		// A public key is as good a random text as any, and free of characters that would need escaping.
+		routePassword: f.key(nkeys.PrefixByteUser).public,
+	}
+	if f.err != nil {
+		return nil, f.err
+	}
+	return s, nil
+}
+
+// operatorClaims returns the claims of a new operator. Only signing keys count below it,
+// so that an identity key can stay offline for good: it signs nothing that servers accept.
+func operatorClaims(name string, identity, signing key, system accountKeys) *jwt.OperatorClaims {
+	claims := jwt.NewOperatorClaims(identity.public)
+	claims.Name = name
+	claims.SigningKeys.Add(signing.public)
+	claims.SystemAccount = system.identity.public
+	claims.StrictSigningKeyUsage = true
+	return claims
+}
+
+// accounts returns all accounts of the set, in the order in which they are written.
+func (s *Set) accounts() []Account { return []Account{s.System, s.Callout, s.Lobby, s.App} }
+
+// ClientURL returns the comma-separated URLs under which clients reach all servers.
+func (s *Set) ClientURL() string { return s.options.clientURL() }
+
+// appKeyFile returns the path of the application account's signing key in the folder.
+func (s *Set) appKeyFile() string { return "keys/" + strings.ToLower(s.App.Name) + ".nk" }
+
+// tree returns all files of the set for the folder dir, which must be absolute.
+func (s *Set) tree(dir string) tree {
+	app := strings.ToLower(s.App.Name)
+	t := tree{
+		"gatehouse.yaml":                 s.ServiceConfig(),
+		"keys/operator-signing.nk":       s.OperatorSigningKey.line(),
+		"keys/callout.nk":                s.Callout.SigningKey.line(),
+		"keys/lobby.nk":                  s.Lobby.SigningKey.line(),
+		s.appKeyFile():                   s.App.SigningKey.line(),
+		"creds/callout.creds":            s.CalloutCreds.Reveal(),
+		"creds/system.creds":             s.SystemCreds.Reveal(),
+		"creds/sentinel.creds":           s.SentinelCreds.Reveal(),
+		"offline/README.md":              s.offlineReadme(dir),
+		"offline/operator.nk":            s.OperatorIdentity.line(),
+		"offline/operator.jwt":           s.OperatorJWT + "\n",
+		"offline/system.nk":              s.System.Identity.line(),
+		"offline/system-signing.nk":      s.System.SigningKey.line(),
+		"offline/callout.nk":             s.Callout.Identity.line(),
+		"offline/lobby.nk":               s.Lobby.Identity.line(),
+		"offline/" + app + ".nk":         s.App.Identity.line(),
+		"offline/emergency-system.creds": s.EmergencySystemCreds.Reveal(),
+		"offline/emergency-app.creds":    s.EmergencyAppCreds.Reveal(),
+	}
+	if s.XKey != nil {
+		t["keys/callout.xk"] = s.XKey.line()
+	}
+	for i := range s.options.Servers {
+		t[s.ServerFile(i)] = s.ServerConfig(i, dir)
+	}
+	return t
+}
+
+// Write puts the set into the folder dir, which is made when it is missing: folders 0700,
+// files 0600. It changes nothing that exists: when one of its files or folders is already
+// there the error wraps [ErrExists], and a failure takes back what it had written.
+func (s *Set) Write(dir string) error {
+	dir, err := absolute(dir)
+	if err != nil {
+		return err
+	}
+	return s.tree(dir).write(dir, s.dataFolders()...)
+}
+
+// NextSteps returns what to do after [Set.Write] to the folder dir, for a terminal.
+func (s *Set) NextSteps(dir string) string {
+	path := func(file string) string { return shellQuote(filepath.Join(dir, file)) }
+	var b strings.Builder
+	for i := range s.options.Servers {
+		fmt.Fprintf(&b, "nats-server -c %s\n", path(s.ServerFile(i)))
+	}
+	if s.options.Issuer == nil && s.options.Policy == "" {
+		fmt.Fprintf(&b, "# name your OIDC provider in %s\n", path("gatehouse.yaml"))
+	}
+	fmt.Fprintf(&b, "gatehouse check -c %s\n", path("gatehouse.yaml"))
+	fmt.Fprintf(&b, "gatehouse serve -c %s\n", path("gatehouse.yaml"))
+	fmt.Fprintf(&b, "# move %s to a safe place: its README.md says what it is for\n", path("offline"))
+	return b.String()
+}
