@@ -36,6 +36,7 @@ func (s *Service) listenForRejections() (*nats.Subscription, error) {
 		kind := rejectionKind(event.Reason)
 		s.Metrics.rejection(kind)
 		if kind == rejected {
+			s.OnRejected()
 			s.Logger.Error("a server did not accept an answer of the callout: clients are refused that should be admitted",
 				"server", event.Server.Name, "cid", event.Client.ID, "source", event.Client.Host, "reason", clip(event.Reason))
 		}

@@ -65,7 +65,8 @@ type Recorder interface {
 	Append(store.AuditEntry) error
 }
 
-// Options configure a [Service]. All but Logger, Now, Workers and Replica are needed.
+// Options configure a [Service]. All but Sealer, OnRejected, Logger, Now, Workers and Replica
+// are needed.
 type Options struct {
 	Conns   []*nats.Conn // to the callout account; owned by the caller
 	Account string       // the callout account's id
@@ -77,6 +78,10 @@ type Options struct {
 	Metrics *Metrics
 	State   func() *policy.Snapshot // may return nil: not loaded yet
 	Keys    func() *mint.Keyring
+
+	// OnRejected is told when a server did not accept an answer, as when a signing key was
+	// taken from an account's claims; may be nil.
+	OnRejected func()
 
 	MaxToken int    // longest token in bytes
 	Version  string // of this release, a semantic version
@@ -111,6 +116,9 @@ func New(o Options) *Service {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.OnRejected == nil {
+		o.OnRejected = func() {}
 	}
 	if o.Workers <= 0 {
 		o.Workers = 2 * runtime.GOMAXPROCS(0)
