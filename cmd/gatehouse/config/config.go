@@ -1,0 +1,157 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+
+	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/policy/mint"
+	"github.com/gatehouse-nats/gatehouse/policy/oidc"
+)
+
+// Config is a valid configuration and what it was compiled into. It is immutable, prints no
+// secret and marshals to none.
+type Config struct {
+	File
+	// Warnings are what is allowed but seldom meant.
+	Warnings []Problem
+
+	path    string
+	files   []string // that it was read from besides path
+	rules   *policy.Rules
+	keyring *mint.Keyring
+}
+
+// Load reads the file at path and the variables GATEHOUSE_… of env (NAME=value, as
+// [os.Environ] returns), and everything they name. The error is of type [Errors] and holds
+// all problems at once, without any secret.
+func Load(path string, env []string) (*Config, error) {
+	c, _, err := load(path, env)
+	return c, err
+}
+
+// load also returns the files that were read, whether or not the configuration is valid.
+func load(path string, env []string) (*Config, []string, error) {
+	r := newReport(path)
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		r.whole("%s", err)
+		return nil, nil, r.err()
+	}
+	c := &Config{path: absolute}
+	setDefaults(reflect.ValueOf(&c.File).Elem())
+	r.read(path, &c.File)
+	if len(r.problems) > 0 && len(r.where) == 1 {
+		return nil, nil, r.err() // there is no text whose keys could be looked at
+	}
+	r.environment(&c.File, env)
+	r.missing(&c.File)
+	c.files = r.load(&c.File, filepath.Dir(absolute))
+	c.rules, c.keyring = r.compile(&c.File)
+	if err := r.err(); err != nil {
+		return nil, c.files, err
+	}
+	c.Warnings = r.warnings
+	return c, c.files, nil
+}
+
+// read decodes the file at path into f.
+func (r *report) read(path string, f *File) {
+	data, err := readBounded(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		r.whole("there is no such file: gatehouse init makes one, -c names another")
+		return
+	case err != nil:
+		r.whole("cannot be read: %s", err)
+		return
+	}
+	root := parseYAML(data, r)
+	switch {
+	case root != nil:
+		r.decodeBlock("", root, reflect.ValueOf(f).Elem())
+	case len(r.problems) == 0 && len(bytes.TrimSpace(data)) == 0:
+		r.whole("is empty: gatehouse init makes a complete one")
+	case len(r.problems) == 0:
+		r.whole("holds no keys, only comments: remove the # before those that are to count")
+	}
+}
+
+// readBounded returns the start of a regular file, one byte more than may be parsed at most.
+func readBounded(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("it is not a regular file")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxFile+1))
+}
+
+// loading is a scalar that names something outside the file.
+type loading interface {
+	load(l *loader, path string, t tags) error
+}
+
+// load makes the paths in f absolute and reads the files that it names, which it returns.
+func (r *report) load(f *File, dir string) []string {
+	l := &loader{dir: dir}
+	one := func(path string, v reflect.Value, t tags) {
+		named, ok := v.Addr().Interface().(loading)
+		if !ok || v.IsZero() {
+			return
+		}
+		if err := named.load(l, path, t); err != nil {
+			r.problem(path, "%s", err)
+		}
+	}
+	walk(reflect.ValueOf(f), leaf{}, func(at leaf) {
+		switch {
+		case !at.isLeaf():
+		case at.value.Kind() == reflect.Slice:
+			for i := range at.value.Len() {
+				one(index(at.path, i), at.value.Index(i), at.tags)
+			}
+		default:
+			one(at.path, at.value, at.tags)
+		}
+	})
+	slices.Sort(l.files)
+	return slices.Compact(l.files)
+}
+
+// Path returns the absolute path of the configuration file.
+func (c *Config) Path() string { return c.path }
+
+// Rules returns what decisions are made by.
+func (c *Config) Rules() *policy.Rules { return c.rules }
+
+// Keyring returns the account signing keys.
+func (c *Config) Keyring() *mint.Keyring { return c.keyring }
+
+// CalloutAccount returns the public key of the callout account.
+func (c *Config) CalloutAccount() string { return c.NATS.Callout.Creds.Account() }
+
+// SystemAccount returns the public key of the system account.
+func (c *Config) SystemAccount() string { return c.NATS.System.Creds.Account() }
+
+// TokenIssuers returns the issuers whose tokens are accepted.
+func (c *Config) TokenIssuers() []oidc.Issuer {
+	all := make([]oidc.Issuer, 0, len(c.Issuers))
+	for _, i := range c.Issuers {
+		all = append(all, i.tokenIssuer())
+	}
+	return all
+}

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package config
+
+import "io/fs"
+
+// exposed knows of permissions on Unix only.
+func exposed(fs.FileInfo) string { return "" }

@@ -1,0 +1,229 @@
+package config
+
+// File is what gatehouse.yaml says, with defaults filled in and paths made absolute.
+//
+// Tags: yaml names the key; default is its value when it is left out; required says what
+// to give, since there is none; enum, min and max bound it; restart marks what a running
+// service does not take over when the file changes. A field of type unbuilt is a key of
+// the design that this release refuses; the tag unbuilt lists such values of an enum.
+type File struct {
+	// How Gatehouse reaches the NATS servers.
+	NATS NATS `yaml:"nats" restart:"true"`
+	// Where blocks, logouts and the audit trail are kept: sqlite:PATH for one replica, or
+	// postgres://USER@HOST/DATABASE for several. A password belongs into a .pgpass file,
+	// PGPASSWORD or this variable, never into the file.
+	Store Store `yaml:"store" default:"sqlite:gatehouse.db" restart:"true"`
+	// Nobody is answered once the store has not confirmed the state for so long: a block could have been missed.
+	MaxStaleness Duration `yaml:"max_staleness" default:"5m" min:"1s" max:"1d" restart:"true"`
+	// The longest token that is read. The servers' max_control_line must be larger than it.
+	MaxTokenSize Size `yaml:"max_token_size" default:"16KiB" min:"1KiB" max:"1MiB" restart:"true"`
+	// The clock difference between issuers and this host that is forgiven.
+	Leeway Duration `yaml:"leeway" default:"10s" min:"0s" max:"5m"`
+	// The operations over HTTP, such as whoami.
+	HTTP HTTP `yaml:"http" restart:"true"`
+	// The Unix socket through which gatehouse commands on this host reach the service; made with mode 0600.
+	Socket Path `yaml:"socket" default:"gatehouse.sock" restart:"true"`
+	// Metrics and health: /metrics, /healthz and /readyz.
+	Metrics Metrics `yaml:"metrics" restart:"true"`
+	// The record of every decision.
+	Audit Audit `yaml:"audit"`
+	// What the service writes to standard error.
+	Log Log `yaml:"log"`
+	// The OIDC providers whose tokens are accepted. Without any, nobody can log in.
+	Issuers []*Issuer `yaml:"issuers"`
+	// The NATS accounts that a grant can lead to, by name. Clients choose one as user account:NAME.
+	Accounts map[string]*Account `yaml:"accounts"`
+	// Named sets of permissions. A deny wins; where nothing is allowed, nothing is. In subjects, {{name}}
+	// stands for the principal name, {{account}} for the account's, {{claim.PATH}} for a claim of the
+	// token, and {{inbox}} for the inbox prefix that only this identity may use. Each is a single
+	// token of the subject, or the login is refused.
+	Roles map[string]*Role `yaml:"roles"`
+	// Who gets which role in which account. All that match count, in whatever order; who matches none is refused.
+	Bindings []*Binding `yaml:"bindings"`
+
+	_ unbuilt `yaml:"operator"`
+	_ unbuilt `yaml:"seal"`
+	_ unbuilt `yaml:"portal"`
+	_ unbuilt `yaml:"plans"`
+}
+
+// NATS says how Gatehouse reaches the servers.
+type NATS struct {
+	// The servers, as one URL or several joined by commas. Credentials do not belong here.
+	URL string `yaml:"url" default:"nats://127.0.0.1:4222"`
+	// How the servers' certificates are verified.
+	TLS TLS `yaml:"tls"`
+	// The account whose clients are sent through Gatehouse.
+	Callout Callout `yaml:"callout"`
+	// The connection to the system account.
+	System System `yaml:"system"`
+
+	_ unbuilt `yaml:"lobby"`
+}
+
+// TLS says whom to trust besides the authorities that the host trusts.
+type TLS struct {
+	// File with the PEM certificates of the authorities to trust in place of the host's own.
+	CA CAFile `yaml:"ca"`
+}
+
+// Callout is the account that auth callout runs in.
+type Callout struct {
+	// How the servers are set up: operator.
+	Mode string `yaml:"mode" default:"operator" enum:"operator" unbuilt:"config"`
+	// Creds file of a user that the callout account's claims name in auth_users.
+	Creds Creds `yaml:"creds" required:"the creds file of a user named in the callout account's auth_users"`
+	// Key file (SA…) that signs the answers: the callout account's own, or one of its signing keys.
+	SigningKey KeyFile `yaml:"signing_key" key:"account" required:"the key file (SA…) that signs the answers"`
+	// Key file (SX…) that opens the requests, which the servers then seal. Once set, plain requests are not answered.
+	XKey KeyFile `yaml:"xkey" key:"curve"`
+	// Connections that requests are spread over: a server handles all the answers of one connection in turn.
+	Connections int `yaml:"connections" default:"4" min:"1" max:"64"`
+
+	_ unbuilt `yaml:"account"`
+}
+
+// System is the connection to the system account.
+type System struct {
+	// Creds file of a user of the system account: through it Gatehouse knows the servers and what they hold of each account.
+	Creds Creds `yaml:"creds" required:"the creds file of a user of the system account"`
+}
+
+// HTTP is where operations are served over HTTP.
+type HTTP struct {
+	// Address to listen on. Tokens pass here: beyond loopback, put a proxy that speaks TLS in front.
+	Listen Address `yaml:"listen" default:"127.0.0.1:8420"`
+
+	_ unbuilt `yaml:"tls"`
+	_ unbuilt `yaml:"origins"`
+}
+
+// Metrics is where metrics and health are served.
+type Metrics struct {
+	// Address to listen on. Nothing here asks who reads it.
+	Listen Address `yaml:"listen" default:"127.0.0.1:8421"`
+	// Serves Go's profiles below /debug/pprof/ as well.
+	Pprof bool `yaml:"pprof" default:"false"`
+}
+
+// Audit is how decisions are recorded.
+type Audit struct {
+	// How sure a record must be before the client gets its answer: spool means written to the local spool.
+	Mode string `yaml:"mode" default:"spool" enum:"spool" unbuilt:"strict" restart:"true"`
+	// The most that waits for the store. When it is full, nobody is answered until the store takes records again.
+	Spool Size `yaml:"spool" default:"1GiB" min:"1MiB" max:"1TiB" restart:"true"`
+	// Folder of the spool, on a local disk, for this replica alone.
+	Directory Path `yaml:"directory" default:"gatehouse.spool" restart:"true"`
+	// How long the store keeps records.
+	Retention Duration `yaml:"retention" default:"90d" min:"1h" max:"36500d"`
+}
+
+// Log is what the service writes to standard error.
+type Log struct {
+	// The least severe events that are written.
+	Level string `yaml:"level" default:"info" enum:"debug info warn error"`
+	// For people, or one JSON object a line.
+	Format string `yaml:"format" default:"text" enum:"text json" restart:"true"`
+}
+
+// Issuer is an OIDC provider.
+type Issuer struct {
+	// Short name for bindings and principal names: 1 to 16 of a-z and 0-9. It is part of every
+	// principal name, so do not change it later.
+	Name string `yaml:"name" required:"a short name, such as corp"`
+	// Exactly the iss claim of its tokens, to the last slash. Discovery is at
+	// URL/.well-known/openid-configuration. https, or http on loopback.
+	URL string `yaml:"url" required:"exactly the iss claim of its tokens"`
+	// How the provider's certificate is verified.
+	TLS TLS `yaml:"tls"`
+	// A token must name one of them in aud: a token for something else is refused.
+	Audiences []string `yaml:"audiences" required:"what its tokens for NATS carry in aud"`
+	// Signature algorithms to accept; without it, the asymmetric ones that discovery names.
+	Algorithms []string `yaml:"algorithms"`
+	// Longest time since a token was issued, however long it is valid; without it, unbounded.
+	MaxAge Duration `yaml:"max_age" min:"1m" max:"365d"`
+	// Claims that people are known by, for the audit trail and the log. They are stored there.
+	Display []string `yaml:"display"`
+	// How gatehouse login gets a token here.
+	Login Login `yaml:"login"`
+
+	_ unbuilt `yaml:"admin_audiences"`
+	_ unbuilt `yaml:"trust_email"`
+}
+
+// Login is how gatehouse login gets a token of an issuer.
+type Login struct {
+	// The public client (authorization code with PKCE, redirect to loopback) that gatehouse login presents itself as.
+	ClientID string `yaml:"client_id"`
+	// Scopes that gatehouse login asks for besides openid.
+	Scopes []string `yaml:"scopes"`
+}
+
+// Account is a NATS account that a grant can lead to.
+type Account struct {
+	// The account's public key (A…).
+	ID string `yaml:"id" required:"the account's public key (A…)"`
+	// Key file (SA…) of one of its signing keys, or several, the newest first: Gatehouse
+	// signs with the first that the asking server knows.
+	SigningKey []KeyFile `yaml:"signing_key" key:"account" required:"the key file (SA…) of one of its signing keys"`
+}
+
+// Role is a named set of permissions.
+type Role struct {
+	// Where the role may publish.
+	Publish Permission `yaml:"publish"`
+	// What the role may subscribe to. A blank and a name after the subject limit it to that queue group.
+	Subscribe Permission `yaml:"subscribe"`
+
+	_ unbuilt `yaml:"scoped_key"`
+	_ unbuilt `yaml:"account"`
+}
+
+// Permission lists subjects.
+type Permission struct {
+	// Subjects that are allowed.
+	Allow []string `yaml:"allow"`
+	// Subjects that are denied, whatever allows them.
+	Deny []string `yaml:"deny"`
+}
+
+// Binding gives identities of one issuer whose claims match a role in an account.
+type Binding struct {
+	// Name for the audit trail and explain.
+	Name string `yaml:"name" required:"a name for the audit trail"`
+	// Name of the issuer whose identities it is for.
+	Issuer string `yaml:"issuer" required:"the name of an issuer"`
+	// Claims and the values they may have; all must hold, without any every identity of the
+	// issuer matches. A claim of an inner object is written with dots. A list matches when it
+	// holds one of the values; * in a text stands for any characters.
+	Match map[string][]MatchValue `yaml:"match"`
+	// Addresses or networks that the client may connect from; without any, from everywhere.
+	Source []Network `yaml:"source"`
+	// Ways to connect that it is for; without any, all but leafnode.
+	ConnectionTypes []string `yaml:"connection_types" enum:"standard websocket mqtt leafnode"`
+	// What it gives.
+	Grant Grant `yaml:"grant"`
+	// Longest life of a credential, which also ends with its token; up to a tenth is taken off
+	// so that clients do not come back all at once.
+	TTL Duration `yaml:"ttl" default:"1h" min:"10s" max:"30d"`
+
+	_ unbuilt `yaml:"when"`
+	_ unbuilt `yaml:"require_key"`
+}
+
+// Grant is what a binding gives.
+type Grant struct {
+	// Name of the account.
+	Account string `yaml:"account" required:"the name of an account"`
+	// Name of the role.
+	Role string `yaml:"role" required:"the name of a role"`
+
+	_ unbuilt `yaml:"admin"`
+	_ unbuilt `yaml:"lobby"`
+	_ unbuilt `yaml:"sign_up"`
+	_ unbuilt `yaml:"direct"`
+	_ unbuilt `yaml:"on_behalf_of"`
+}
+
+// unbuilt marks a key whose feature this release does not have.
+type unbuilt struct{}

@@ -1,0 +1,280 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/nats-io/nkeys"
+
+	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/policy/mint"
+)
+
+// maxName bounds the names of accounts, roles and bindings in bytes.
+const maxName = 64
+
+// compile checks what single values cannot show and returns the rules and the keys. They are
+// whole only when nothing was reported.
+func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
+	r.check("nats.url", f.NATS.URL, checkServers)
+	rules := &policy.Rules{
+		Leeway:   time.Duration(f.Leeway),
+		Display:  r.issuers(f.Issuers),
+		Accounts: map[string]*policy.Account{},
+		Bindings: map[string][]*policy.Binding{},
+	}
+	var keys []*mint.Key
+	for _, name := range sorted(f.Accounts) {
+		account, own := r.account(name, f.Accounts[name])
+		rules.Accounts[name] = account
+		keys = append(keys, own...)
+	}
+	r.distinctAccounts(f.Accounts)
+	roles := map[string]*policy.Role{}
+	for _, name := range sorted(f.Roles) {
+		roles[name] = r.role(name, f.Roles[name])
+	}
+	names := map[string]int{}
+	for i, b := range f.Bindings {
+		at := index("bindings", i)
+		r.unique(names, join(at, "name"), b.Name, i)
+		r.check(join(at, "name"), b.Name, checkName)
+		if binding := r.binding(at, f, b, rules.Accounts, roles); binding != nil {
+			rules.Bindings[b.Issuer] = append(rules.Bindings[b.Issuer], binding)
+		}
+	}
+	r.lint(f)
+	rules.Version = version(f)
+	return rules, mint.NewKeyring(keys...)
+}
+
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// version returns 12 hex digits of a hash of everything that a decision depends on.
+func version(f *File) string {
+	relevant, err := json.Marshal(File{
+		Leeway: f.Leeway, MaxTokenSize: f.MaxTokenSize,
+		Issuers: f.Issuers, Accounts: f.Accounts, Roles: f.Roles, Bindings: f.Bindings,
+	})
+	if err != nil {
+		panic("configuration does not marshal: " + err.Error())
+	}
+	sum := sha256.Sum256(relevant)
+	return hex.EncodeToString(sum[:6])
+}
+
+func checkName(name string) error {
+	if len(name) > maxName || strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(c rune) bool { return !unicode.IsPrint(c) }) {
+		return fmt.Errorf("%s is not a name: use up to %d printable characters without blanks around them", quoted(name), maxName)
+	}
+	return nil
+}
+
+// checkServers checks the URLs of nats-servers, joined by commas.
+func checkServers(list string) error {
+	for text := range strings.SplitSeq(list, ",") {
+		text = strings.TrimSpace(text)
+		u, err := url.Parse(text)
+		switch {
+		case err != nil || u.Host == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme):
+			// What was written may hold a password.
+			return fmt.Errorf("not the URL of a server: write one such as nats://127.0.0.1:4222, several joined by commas")
+		case u.User != nil:
+			return fmt.Errorf("%s has credentials: remove them, Gatehouse connects with nats.callout.creds and nats.system.creds", quoted("nats://"+u.Host))
+		}
+	}
+	return nil
+}
+
+func (r *report) account(name string, a *Account) (*policy.Account, []*mint.Key) {
+	at := join("accounts", name)
+	r.check(at, name, checkName)
+	account := &policy.Account{Name: name, ID: a.ID}
+	r.check(join(at, "id"), a.ID, checkAccountID)
+	var keys []*mint.Key
+	for i, k := range a.SigningKey {
+		switch {
+		case k.Key() == nil: // reported when it was loaded
+		case slices.Contains(account.SigningKeys, k.Public()):
+			r.problem(index(join(at, "signing_key"), i), "is the same key as one before it: name each once")
+		default:
+			account.SigningKeys = append(account.SigningKeys, k.Public())
+			keys = append(keys, k.Key())
+		}
+	}
+	return account, keys
+}
+
+func checkAccountID(id string) error {
+	switch {
+	case nkeys.IsValidPublicAccountKey(id):
+		return nil
+	case nkeys.IsValidPublicKey(id):
+		return fmt.Errorf("%s is the public key of %s: give the account's (A…)", id, article(nkeys.Prefix(id).String()))
+	default:
+		return fmt.Errorf("%s is not a public key: give the account's (A…), 56 characters", quoted(id))
+	}
+}
+
+// distinctAccounts reports names for one account, which would make a grant of both ambiguous.
+func (r *report) distinctAccounts(accounts map[string]*Account) {
+	names := map[string]string{}
+	for _, name := range sorted(accounts) {
+		a := accounts[name]
+		if a.ID == "" {
+			continue
+		}
+		if other, twice := names[a.ID]; twice {
+			r.problem(join(join("accounts", name), "id"), "is that of account %s too: keep one of them", other)
+		}
+		names[a.ID] = name
+	}
+}
+
+func (r *report) role(name string, role *Role) *policy.Role {
+	at := join("roles", name)
+	r.check(at, name, checkName)
+	return &policy.Role{
+		Name:      name,
+		Publish:   r.permission(join(at, "publish"), role.Publish, policy.ParseTemplate),
+		Subscribe: r.permission(join(at, "subscribe"), role.Subscribe, policy.ParseSubscription),
+	}
+}
+
+func (r *report) permission(at string, p Permission, parse func(string) (policy.Template, error)) policy.PermissionRules {
+	return policy.PermissionRules{
+		Allow: r.subjects(join(at, "allow"), p.Allow, parse),
+		Deny:  r.subjects(join(at, "deny"), p.Deny, parse),
+	}
+}
+
+func (r *report) subjects(at string, list []string, parse func(string) (policy.Template, error)) []policy.Template {
+	var templates []policy.Template
+	for i, s := range list {
+		if s == "" {
+			continue // reported when it was decoded
+		}
+		t, err := parse(s)
+		if err != nil {
+			r.problem(index(at, i), "%s", err)
+			continue
+		}
+		templates = append(templates, t)
+	}
+	return templates
+}
+
+// binding returns the compiled binding; nil when what it refers to is not there.
+func (r *report) binding(at string, f *File, b *Binding, accounts map[string]*policy.Account, roles map[string]*policy.Role) *policy.Binding {
+	r.refer(join(at, "issuer"), "issuer", b.Issuer, issuerNames(f.Issuers))
+	grant := join(at, "grant")
+	r.refer(join(grant, "account"), "account", b.Grant.Account, sorted(accounts))
+	r.refer(join(grant, "role"), "role", b.Grant.Role, sorted(roles))
+	binding := &policy.Binding{
+		Name: b.Name, Issuer: b.Issuer, TTL: time.Duration(b.TTL),
+		Match: r.conditions(join(at, "match"), b.Match),
+		Grant: policy.Grant{Account: accounts[b.Grant.Account], Role: roles[b.Grant.Role]},
+	}
+	for _, n := range b.Source {
+		binding.Source = append(binding.Source, n.Prefix)
+	}
+	for _, t := range b.ConnectionTypes {
+		binding.ConnectionTypes = append(binding.ConnectionTypes, policy.ConnectionType(t))
+	}
+	if binding.Grant.Account == nil || binding.Grant.Role == nil {
+		return nil
+	}
+	switch binding.Grant.Account.ID {
+	case "":
+	case f.NATS.Callout.Creds.Account():
+		r.problem(join(grant, "account"), "%s is the callout account, where users could read and answer the logins of others: grant an application's account", b.Grant.Account)
+	case f.NATS.System.Creds.Account():
+		r.problem(join(grant, "account"), "%s is the system account, where users command the servers: grant an application's account", b.Grant.Account)
+	}
+	return binding
+}
+
+// refer reports a name that is not among those that are defined.
+func (r *report) refer(path, kind, name string, defined []string) {
+	if name == "" || slices.Contains(defined, name) || r.wrong[kind+"s"] {
+		return
+	}
+	if len(defined) == 0 {
+		r.problem(path, "there is no %s %s, nor any other: define it under %ss", kind, quoted(name), kind)
+		return
+	}
+	r.problem(path, "there is no %s %s: %s", kind, quoted(name), didYouMean(name, defined))
+}
+
+func issuerNames(list []*Issuer) []string {
+	var names []string
+	for _, i := range list {
+		if i.Name != "" {
+			names = append(names, i.Name)
+		}
+	}
+	return names
+}
+
+func (r *report) conditions(at string, match map[string][]MatchValue) []policy.Condition {
+	var all []policy.Condition
+	for _, claim := range sorted(match) {
+		path, err := policy.ParseClaimPath(claim)
+		if err != nil {
+			r.problem(join(at, claim), "%s: write the name of a claim, with dots for inner objects", err)
+			continue
+		}
+		if match[claim] == nil {
+			r.problem(join(at, claim), "has no value, which nothing would match: give the values that the claim may have")
+		}
+		c := policy.Condition{Claim: path}
+		for _, v := range match[claim] {
+			c.Values = append(c.Values, v.Value)
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+// lint warns of what is allowed but seldom meant.
+func (r *report) lint(f *File) {
+	if len(f.Issuers) == 0 {
+		r.warn("issuers", "there is none, so nobody can log in: add the OIDC provider whose tokens count")
+	}
+	if len(f.Bindings) == 0 {
+		r.warn("bindings", "there is none, so every login is refused: add one that gives a role")
+	}
+	if !f.HTTP.Listen.Loopback() {
+		r.warn("http.listen", "tokens would cross the network in the clear: listen on loopback, with a proxy that speaks TLS in front")
+	}
+	for _, name := range sorted(f.Roles) {
+		r.lintRole(join("roles", name), f.Roles[name])
+	}
+	for i, b := range f.Bindings {
+		if len(b.Match) == 0 && len(b.Source) == 0 {
+			r.warn(index("bindings", i), "every identity of issuer %s gets it: narrow it down with match unless that is meant", b.Issuer)
+		}
+	}
+}
+
+func (r *report) lintRole(at string, role *Role) {
+	if len(role.Publish.Allow) == 0 && len(role.Subscribe.Allow) == 0 {
+		r.warn(at, "allows nothing: add subjects to publish.allow or subscribe.allow")
+	}
+	for _, p := range []struct {
+		path  string
+		allow []string
+	}{{"publish", role.Publish.Allow}, {"subscribe", role.Subscribe.Allow}} {
+		if i := slices.Index(p.allow, ">"); i >= 0 {
+			r.warn(index(join(join(at, p.path), "allow"), i), "allows every subject of the account, also JetStream's API and the inboxes of others: name the subjects that are needed")
+		}
+	}
+}
