@@ -11,7 +11,7 @@ import (
 const prefix = "GATEHOUSE_"
 
 // otherVariables are variables of Gatehouse that are not of the configuration.
-var otherVariables = []string{"GATEHOUSE_CONFIG", "GATEHOUSE_TOKEN", "GATEHOUSE_PROVE"}
+var otherVariables = []string{"GATEHOUSE_CONFIG", "GATEHOUSE_TOKEN", "GATEHOUSE_HOME", "GATEHOUSE_PROVE"}
 
 // kubernetesVariable matches what Kubernetes sets in every container for a service whose name
 // begins with gatehouse.

@@ -29,7 +29,7 @@ wrong is reported at once:
 in upper case, with ` + "`_`" + ` for everything but letters and digits. Elements of lists and maps go by their names, and
 must be in the file: ` + "`GATEHOUSE_ISSUERS_CORP_URL`" + `. A list becomes its only element. The variable of a key file may hold
 the seed itself, that of a creds file its content. Variables that begin with ` + "`GATEHOUSE_`" + ` and mean nothing are errors,
-but for those of the command line (` + "`GATEHOUSE_CONFIG`" + `, ` + "`GATEHOUSE_TOKEN`" + `), of the tests (` + "`GATEHOUSE_TEST_…`" + `,
+but for those of the command line (` + "`GATEHOUSE_CONFIG`" + `, ` + "`GATEHOUSE_TOKEN`" + `, ` + "`GATEHOUSE_HOME`" + `), of the tests (` + "`GATEHOUSE_TEST_…`" + `,
 ` + "`GATEHOUSE_PROVE`" + `), and those that Kubernetes sets for services (` + "`GATEHOUSE_SERVICE_HOST`" + ` and the like).
 
 **Reload.** ` + "`SIGHUP`" + `, ` + "`gatehouse reload`" + ` and changes of the file, or of a file that it names, put a new configuration

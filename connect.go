@@ -1,0 +1,270 @@
+package gatehouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// connectTimeout bounds one attempt on one server. It is above a server's own limit for a login
+// (2 s, 3 s with TLS), so that the server's verdict arrives.
+const connectTimeout = 5 * time.Second
+
+// Connect connects to one of the servers in url (several are separated by commas) with tokens
+// from source. The context bounds this first connect alone: the first token, all attempts, and
+// the question for the reason when they are refused. There is no retry: without a server the error is
+// nats.ErrNoServers, without a token [ErrNoToken], after a refusal a [*RefusedError].
+//
+// The connection then restores itself for as long as it is not closed. Each login takes a fresh
+// token from the source. A login for which there is none is not sent to the server; it counts as a
+// failed attempt, is reported to the error handler, and is tried again. The defaults are:
+// no limit of reconnects, no end after repeated refusals (nats.IgnoreAuthErrorAbort), a delay of
+// any part of 1 s before the first round of attempts, up to 30 s before later ones, 5 s
+// for an attempt, and the program's name as the connection's. [WithNATSOptions] changes them.
+//
+// When ctx ends early, an attempt that is under way is given up in the background, within its own timeout.
+func Connect(ctx context.Context, url string, source TokenSource, opts ...Option) (*nats.Conn, error) {
+	if source == nil {
+		return nil, errors.New("gatehouse: the token source is nil")
+	}
+	cfg, err := newConfig(opts)
+	if err != nil {
+		return nil, err
+	}
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	l := &login{config: cfg, supply: &supply{source: source, life: life}, life: life, end: end}
+	if cfg.whoami != nil {
+		l.whoami = &whoami{base: cfg.whoami, http: cfg.httpClient}
+	}
+	nc, err := l.connect(ctx, url)
+	if err != nil {
+		end()
+		return nil, err
+	}
+	return nc, nil
+}
+
+// login is what a connection logs in with, for as long as it lives.
+type login struct {
+	config config
+	supply *supply
+	whoami *whoami // nil when not configured
+	life   context.Context
+	end    context.CancelFunc
+
+	inbox string // private inbox prefix, when asked for
+
+	mu    sync.Mutex
+	next  *envelope // of the first login, until it is used
+	sent  envelope  // of the latest login
+	asked time.Time // when whoami was last asked for a connection that lives
+}
+
+// connect makes the first login.
+func (l *login) connect(ctx context.Context, url string) (*nats.Conn, error) {
+	if err := l.first(ctx); err != nil {
+		return nil, err
+	}
+	type result struct {
+		nc  *nats.Conn
+		err error
+	}
+	done := make(chan result, 1)
+	go func() { // nats.go knows no context
+		nc, err := nats.Connect(url, l.options()...)
+		done <- result{nc, err}
+	}()
+	select {
+	case r := <-done:
+		return r.nc, l.failure(ctx, r.err)
+	case <-ctx.Done():
+		l.end()
+		go func() {
+			if r := <-done; r.nc != nil {
+				r.nc.Close()
+			}
+		}()
+		return nil, fmt.Errorf("gatehouse: connect to NATS: %w", context.Cause(ctx))
+	}
+}
+
+// first takes the token of the first login before anything is dialed: a server would not wait for it.
+func (l *login) first(ctx context.Context) error {
+	e, err := l.take(ctx)
+	if err != nil {
+		return err
+	}
+	if l.config.privateInbox {
+		if l.inbox, err = inboxPrefix(e.Token); err != nil {
+			return err
+		}
+	}
+	l.next = &e
+	return nil
+}
+
+// take returns a fresh token with the account to ask for.
+func (l *login) take(ctx context.Context) (envelope, error) {
+	token, err := l.supply.take(ctx)
+	if err != nil {
+		return envelope{}, err
+	}
+	e, err := openEnvelope(token)
+	if l.config.account != "" {
+		e.Account = l.config.account
+	}
+	return e, err
+}
+
+// options returns the defaults, the caller's options, and the authentication on top.
+func (l *login) options() []nats.Option {
+	opts := []nats.Option{
+		nats.Name(filepath.Base(os.Args[0])),
+		nats.MaxReconnects(-1),
+		nats.Timeout(connectTimeout),
+		nats.IgnoreAuthErrorAbort(),
+		nats.CustomReconnectDelay(func(attempt int) time.Duration {
+			return reconnectDelay(attempt, rand.Int64N)
+		}),
+	}
+	if l.inbox != "" {
+		opts = append(opts, nats.CustomInboxPrefix(l.inbox))
+	}
+	return append(append(opts, l.config.nats...), l.authenticate)
+}
+
+// authenticate is a nats.Option. nats.go calls the user JWT callback for each login, before the
+// token handler, and unlike the handler it may fail: the CONNECT is not sent then, and
+// the error goes to the error handler (nats.go, connectProto and sendConnect).
+func (l *login) authenticate(o *nats.Options) error {
+	if o.Token != "" || o.TokenHandler != nil || o.UserJWT != nil || o.Nkey != "" {
+		return errors.New("gatehouse: the NATS options must not authenticate: the token source does, with WithSentinel for a sentinel")
+	}
+	o.UserJWT = l.prepare
+	o.SignatureCB = l.config.sentinel.sign
+	o.TokenHandler = l.token
+
+	closed := o.ClosedCB
+	o.ClosedCB = func(nc *nats.Conn) {
+		l.end()
+		if closed != nil {
+			closed(nc)
+		}
+	}
+	if l.whoami != nil {
+		o.AsyncErrorCB = l.explainTo(o.AsyncErrorCB)
+	}
+	return nil
+}
+
+// prepare gets the token of a login and returns the sentinel's JWT. nats.go holds the
+// connection's lock meanwhile.
+func (l *login) prepare() (string, error) {
+	if err := l.life.Err(); err != nil {
+		return "", fmt.Errorf("gatehouse: the connection is closed: %w", err)
+	}
+	l.mu.Lock()
+	e := l.next
+	l.next = nil
+	l.mu.Unlock()
+	if e == nil {
+		fresh, err := l.fresh()
+		if err != nil {
+			return "", err
+		}
+		e = &fresh
+	}
+	l.mu.Lock()
+	l.sent = *e
+	l.mu.Unlock()
+	return l.config.sentinel.jwt()
+}
+
+// fresh takes a token of the same identity as before, where that matters.
+func (l *login) fresh() (envelope, error) {
+	ctx, cancel := context.WithTimeout(l.life, loginWait)
+	defer cancel()
+	e, err := l.take(ctx)
+	if err != nil || l.inbox == "" {
+		return e, err
+	}
+	inbox, err := inboxPrefix(e.Token)
+	if err == nil && inbox != l.inbox {
+		err = fmt.Errorf("%w: its token now speaks of another identity, which may not use this connection's private inbox", ErrNoToken)
+	}
+	return e, err
+}
+
+// token returns what [login.prepare] has got.
+func (l *login) token() string { return l.latest().encode() }
+
+func (l *login) latest() envelope {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sent
+}
+
+// failure returns what the caller of Connect should know of an error of nats.go.
+func (l *login) failure(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case refused(err):
+		return l.whoami.explain(ctx, err, l.latest())
+	case strings.Contains(err.Error(), "maximum control line exceeded"):
+		return fmt.Errorf("gatehouse: %w: the token is longer than the servers read: set max_control_line to 65536 there", err)
+	case errors.Is(err, ErrNoToken):
+		return err
+	default:
+		return fmt.Errorf("gatehouse: connect to NATS: %w", err)
+	}
+}
+
+// explainTo returns an error handler that passes refusals on with their reason, and all else as it is.
+func (l *login) explainTo(next nats.ErrHandler) nats.ErrHandler {
+	if next == nil {
+		next = logError
+	}
+	return func(nc *nats.Conn, sub *nats.Subscription, err error) {
+		if !refused(err) || !l.mayAsk(time.Now()) {
+			next(nc, sub, err)
+			return
+		}
+		refused := l.latest()
+		go func() { // an answer that takes its time must not hold up nats.go's other callbacks
+			explained := l.whoami.explain(l.life, err, refused)
+			if l.life.Err() == nil {
+				next(nc, sub, explained)
+			}
+		}()
+	}
+}
+
+// mayAsk reports whether whoami has not been asked for a while, and notes that it is asked now.
+func (l *login) mayAsk(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Sub(l.asked) < askEvery {
+		return false
+	}
+	l.asked = now
+	return true
+}
+
+// logError stands in for nats.go's own default handler, which writes to standard error.
+func logError(_ *nats.Conn, sub *nats.Subscription, err error) {
+	if sub != nil {
+		slog.Warn("NATS connection", "error", err, "subject", sub.Subject)
+		return
+	}
+	slog.Warn("NATS connection", "error", err)
+}

@@ -1,0 +1,112 @@
+package gatehouse_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
+
+	"github.com/gatehouse-nats/gatehouse"
+)
+
+// A service authenticates with its own client secret and asks for replies where nobody else may listen.
+func ExampleConnect() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+
+	client := clientcredentials.Config{
+		ClientID:     "billing",
+		ClientSecret: "…",
+		TokenURL:     "https://login.example.com/oauth2/token",
+		Scopes:       []string{"nats"},
+	}
+	nc, err := gatehouse.Connect(ctx, "tls://nats.example.com",
+		gatehouse.OAuth2(client.TokenSource(context.Background())), // it outlives ctx
+		gatehouse.WithPrivateInbox(),
+		gatehouse.WithWhoami("https://gatehouse.example.com"),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer nc.Close()
+
+	reply, err := nc.Request("orders.count", nil, time.Second)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(reply.Data))
+}
+
+// A pod uses the service account token that Kubernetes keeps fresh in a file.
+func ExampleTokenFile() {
+	nc, err := gatehouse.Connect(context.Background(), "tls://nats.example.com",
+		gatehouse.TokenFile("/var/run/secrets/nats/token"),
+		gatehouse.WithSentinelFile("/etc/nats/sentinel.creds"),
+		gatehouse.WithAccount("APP"),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer nc.Close()
+}
+
+// Any function that gets a token will do.
+func ExampleTokenFunc() {
+	source := gatehouse.TokenFunc(func(ctx context.Context) (string, error) {
+		return "the token of " + "alice", nil
+	})
+	token, err := source.Token(context.Background())
+	fmt.Println(token, err)
+	// Output: the token of alice <nil>
+}
+
+// The ID token of an oauth2 source is sent where there is one.
+func ExampleOAuth2() {
+	answer := (&oauth2.Token{AccessToken: "access"}).WithExtra(map[string]any{"id_token": "id"})
+	source := gatehouse.OAuth2(oauth2.StaticTokenSource(answer))
+	token, err := source.Token(context.Background())
+	fmt.Println(token, err)
+	// Output: id <nil>
+}
+
+// The reason of a refusal is fetched from the service.
+func ExampleRefusedError() {
+	_, err := gatehouse.Connect(context.Background(), "tls://nats.example.com",
+		gatehouse.TokenFile("token"), gatehouse.WithWhoami("https://gatehouse.example.com"))
+	if refusal, ok := errors.AsType[*gatehouse.RefusedError](err); ok {
+		switch refusal.Reason {
+		case "logged_out":
+			log.Print("log in again, not before ", time.Now().Add(refusal.RetryAfter))
+		default:
+			log.Print(refusal.Message, ", for the admin: ", refusal.RequestID)
+		}
+	}
+}
+
+// Failed logins while the connection is being restored reach the error handler.
+func ExampleWithNATSOptions() {
+	nc, err := gatehouse.Connect(context.Background(), "tls://nats.example.com", gatehouse.TokenFile("token"),
+		gatehouse.WithNATSOptions(
+			nats.Name("billing"),
+			nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+				if errors.Is(err, gatehouse.ErrNoToken) {
+					log.Print("check the issuer: ", err)
+				}
+			}),
+		))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer nc.Close()
+}
+
+// The envelope serves clients in other languages too: send it as the auth token.
+func ExampleEnvelope() {
+	fmt.Println(gatehouse.Envelope("eyJ…", "APP"))
+	// Output: {"token":"eyJ…","account":"APP"}
+}

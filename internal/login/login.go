@@ -1,0 +1,202 @@
+// Package login gets tokens for people at a terminal: it logs in to an OIDC issuer through the
+// browser, keeps the login in a file, renews it, and hands its ID token to the nats CLI.
+package login
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+	"unicode"
+
+	"golang.org/x/oauth2"
+)
+
+// Errors that a caller tells apart.
+var (
+	// ErrLoginNeeded says that only a person can go on: with gatehouse login.
+	ErrLoginNeeded = errors.New("not logged in: run gatehouse login")
+	// ErrIssuer says that the issuer cannot be reached or answers something that is not OIDC.
+	ErrIssuer = errors.New("the issuer does not answer as it should")
+)
+
+const (
+	// defaultWait is how long a person has in the browser.
+	defaultWait = 5 * time.Minute
+	// requestTimeout bounds each request to the issuer.
+	requestTimeout = 10 * time.Second
+)
+
+// A DeniedError is the issuer's refusal of a login (RFC 6749, sections 4.1.2.1 and 5.2).
+type DeniedError struct {
+	Code        string // such as access_denied
+	Description string // the issuer's own words, may be empty
+}
+
+// Error says what was refused and what to do about it.
+func (e *DeniedError) Error() string {
+	what := "the issuer refused the login: " + e.Code
+	if e.Description != "" {
+		what += " (" + e.Description + ")"
+	}
+	switch e.Code {
+	case "access_denied":
+		return what + ": log in again and agree, or ask the issuer's admin for access"
+	case "invalid_client", "unauthorized_client":
+		return what + ": check the client id; the client must be a public one, with the authorization code flow"
+	case "invalid_grant":
+		return what + ": log in again, and answer in the browser without delay"
+	case "invalid_scope":
+		return what + ": the issuer knows no such scope for this client: configure others"
+	case "temporarily_unavailable", "server_error":
+		return what + ": try again later"
+	default:
+		return what
+	}
+}
+
+// Config says where to log in and as which program.
+type Config struct {
+	Issuer   string // exact URL; https, unless it is a loopback one
+	ClientID string // of a public client with the authorization code flow, PKCE and refresh tokens
+	// Scopes to ask for; openid is added. Without any: profile, email, groups and offline_access,
+	// as far as the issuer offers them.
+	Scopes []string
+	Dir    string       // where logins are kept; default [Dir]
+	Port   int          // of the redirect URI, for issuers that demand a fixed one; default any free one
+	HTTP   *http.Client // for requests to the issuer; default http.DefaultClient
+}
+
+// Client logs in as one client of one issuer. Several processes may use the same login.
+type Client struct {
+	config Config
+	http   *http.Client
+	cache  cache
+	now    func() time.Time
+}
+
+// New checks the configuration. Nothing is asked of the issuer yet.
+func New(c Config) (*Client, error) {
+	if err := checkURL(c.Issuer); err != nil {
+		return nil, fmt.Errorf("issuer: %w", err)
+	}
+	if c.ClientID == "" {
+		return nil, errors.New("no client id: issuers[].login.client_id names it")
+	}
+	if c.Dir == "" {
+		dir, err := Dir()
+		if err != nil {
+			return nil, err
+		}
+		c.Dir = dir
+	}
+	return &Client{
+		config: c,
+		http:   boundedClient(cmp.Or(c.HTTP, http.DefaultClient)),
+		cache:  newCache(c.Dir, c.Issuer, c.ClientID),
+		now:    time.Now,
+	}, nil
+}
+
+// Prompt is how a person is asked to log in.
+type Prompt struct {
+	Show    func(address string)       // is always called first
+	Browser func(address string) error // opens the address; nil where there is no desktop. A failure is harmless
+	Wait    time.Duration              // how long the person has; default 5 minutes
+}
+
+// Login has a person log in and keeps the result in place of the one before. It listens on
+// 127.0.0.1 for the browser's return (RFC 8252, section 7.3) and proves with PKCE and S256 that
+// the code came to the program that asked for it (RFC 7636).
+func (c *Client) Login(ctx context.Context, p Prompt) (Session, error) {
+	wait := cmp.Or(p.Wait, defaultWait)
+	ctx, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("no answer from the browser within %v: run the command again, and open the address that it prints", wait))
+	defer cancel()
+	issuer, err := c.discover(ctx)
+	if err != nil {
+		return Session{}, err
+	}
+	attempt := newAttempt(issuer)
+	callback, err := listen(c.config.Port, attempt.state)
+	if err != nil {
+		return Session{}, err
+	}
+	defer callback.close()
+
+	address := attempt.address(callback.redirectURI())
+	p.Show(address)
+	if p.Browser != nil {
+		_ = p.Browser(address) // the address has been shown
+	}
+	answer, err := callback.wait(ctx)
+	if err != nil {
+		return Session{}, err
+	}
+	session, err := c.complete(ctx, attempt, answer, callback.redirectURI())
+	callback.finish(err)
+	return session, err
+}
+
+// complete turns the browser's answer into a login that is kept.
+func (c *Client) complete(ctx context.Context, a attempt, answer answer, redirectURI string) (Session, error) {
+	code, err := answer.code(c.config.Issuer)
+	if err != nil {
+		return Session{}, err
+	}
+	kept, err := a.exchange(ctx, code, redirectURI)
+	if err != nil {
+		return Session{}, err
+	}
+	unlock, err := c.cache.lock(ctx)
+	if err != nil {
+		return Session{}, err
+	}
+	defer unlock()
+	return kept.Session, c.cache.write(kept)
+}
+
+// Session returns who is logged in, without asking the issuer; [ErrLoginNeeded] when nobody is.
+func (c *Client) Session() (Session, error) {
+	kept, err := c.cache.read()
+	return kept.Session, err
+}
+
+// Logout forgets the login on this machine; at the issuer it goes on. Without one it does nothing.
+func (c *Client) Logout(ctx context.Context) error {
+	unlock, err := c.cache.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return c.cache.remove()
+}
+
+// attempt is one try to log in.
+type attempt struct {
+	issuer   *issuer
+	state    string
+	nonce    string
+	verifier string // of PKCE
+}
+
+func newAttempt(i *issuer) attempt {
+	// 32 random bytes each.
+	return attempt{i, oauth2.GenerateVerifier(), oauth2.GenerateVerifier(), oauth2.GenerateVerifier()}
+}
+
+// plain makes what an issuer says fit for a terminal: no control characters, one line, 300 characters at most.
+func plain(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar {
+			return ' '
+		}
+		return r
+	}, s)
+	if r := []rune(s); len(r) > 300 {
+		s = string(r[:300]) + "…"
+	}
+	return strings.TrimSpace(s)
+}
