@@ -132,7 +132,7 @@ type RevocationFilter struct {
 }
 
 // AuditKind tells logins from acts of admins.
-type AuditKind string
+type AuditKind = string
 
 // The kinds of audit entries.
 const (

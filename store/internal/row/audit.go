@@ -1,0 +1,85 @@
+package row
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+// AuditColumns are the columns of an audit entry, in the order of [AuditValues] and [AuditTargets].
+const AuditColumns = `id, at, kind, outcome, reason, detail,
+	issuer, subject, name, display, token_id,
+	account, roles, bindings, expires,
+	server_id, server_name, cid, user_key, source, connection_type, client,
+	actor, op, target, replica, rules, count`
+
+// AuditValues returns the values to store; at makes one of a time, which the databases keep differently.
+func AuditValues(e *store.AuditEntry, at func(time.Time) any) []any {
+	return []any{
+		Text(e.ID), at(e.At), string(e.Kind), Text(e.Outcome), Text(e.Reason), Text(e.Detail),
+		Text(e.Issuer), Text(e.Subject), Text(e.Name), Map(e.Display), Text(e.TokenID),
+		Text(e.Account), List(e.Roles), List(e.Bindings), at(e.Expires),
+		Text(e.ServerID), Text(e.ServerName), int64(e.CID), Text(e.UserKey), Text(e.Source), Text(e.ConnType), Text(e.Client),
+		Text(e.Actor), Text(e.Op), Text(e.Target), Text(e.Replica), Text(e.Rules), int64(e.Count),
+	}
+}
+
+// AuditTargets returns where a row is scanned to; at makes a target of a time.
+func AuditTargets(e *store.AuditEntry, at func(*time.Time) any) []any {
+	return []any{
+		(*Text)(&e.ID), at(&e.At), (*string)(&e.Kind), (*Text)(&e.Outcome), (*Text)(&e.Reason), (*Text)(&e.Detail),
+		(*Text)(&e.Issuer), (*Text)(&e.Subject), (*Text)(&e.Name), (*Map)(&e.Display), (*Text)(&e.TokenID),
+		(*Text)(&e.Account), (*List)(&e.Roles), (*List)(&e.Bindings), at(&e.Expires),
+		(*Text)(&e.ServerID), (*Text)(&e.ServerName), (*unsigned)(&e.CID), (*Text)(&e.UserKey), (*Text)(&e.Source), (*Text)(&e.ConnType), (*Text)(&e.Client),
+		(*Text)(&e.Actor), (*Text)(&e.Op), (*Text)(&e.Target), (*Text)(&e.Replica), (*Text)(&e.Rules), &e.Count,
+	}
+}
+
+// unsigned scans the two's complement of an unsigned number.
+type unsigned uint64
+
+func (u *unsigned) Scan(src any) error {
+	n, ok := src.(int64)
+	if !ok {
+		return typeError("number", src)
+	}
+	*u = unsigned(n)
+	return nil
+}
+
+// RevokeEntry returns the audit entry of making r.
+func RevokeEntry(r store.Revocation, now time.Time) *store.AuditEntry {
+	e := adminEntry("revoke", r, now)
+	e.Actor, e.Reason = r.Actor, r.Reason
+	e.Detail = string(r.Kind)
+	if !r.Until.IsZero() {
+		e.Detail += " until " + r.Until.Format(time.RFC3339)
+	}
+	return e
+}
+
+// LiftEntry returns the audit entry of lifting r.
+func LiftEntry(r store.Revocation, now time.Time) *store.AuditEntry {
+	e := adminEntry("revoke.lift", r, now)
+	e.Actor, e.Reason = r.LiftedBy, r.LiftNote
+	e.Detail = string(r.Kind)
+	return e
+}
+
+func adminEntry(op string, r store.Revocation, now time.Time) *store.AuditEntry {
+	return &store.AuditEntry{
+		ID:      uuid.Must(uuid.NewV7()).String(),
+		At:      now,
+		Kind:    store.AdminEntry,
+		Outcome: "done",
+		Issuer:  r.Issuer,
+		Subject: r.Subject,
+		Op:      op,
+		Target:  r.ID,
+	}
+}
+
+// AuditCursor returns the place of an entry in the list.
+func AuditCursor(e store.AuditEntry) Cursor { return Cursor{e.At, e.ID} }

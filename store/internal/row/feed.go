@@ -1,0 +1,75 @@
+package row
+
+import (
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+// Found is a row of the queries that read the feed's counter and, beside it, what there is: one
+// row without a revocation when there is nothing.
+type Found struct {
+	position   store.Position
+	revocation policy.Revocation
+	pruned     int64
+	seq        sql.NullInt64
+	change     sql.NullString
+}
+
+// StateTargets returns where a row of a load is scanned to: epoch, seq, id, kind, issuer,
+// subject, at, until.
+func (f *Found) StateTargets(at func(*time.Time) any) []any {
+	r := &f.revocation
+	return []any{
+		&f.position.Epoch, &f.position.Seq,
+		(*Text)(&r.ID), (*Text)(&r.Kind), (*Text)(&r.Issuer), (*Text)(&r.Subject), at(&r.At), at(&r.Until),
+	}
+}
+
+// ChangeTargets returns where a row of the feed is scanned to: those of [Found.StateTargets],
+// pruned, the entry's seq and kind.
+func (f *Found) ChangeTargets(at func(*time.Time) any) []any {
+	return append(f.StateTargets(at), &f.pruned, &f.seq, &f.change)
+}
+
+// State returns what a load found.
+func State(rows []Found) store.State {
+	var s store.State
+	for _, f := range rows {
+		s.Position = f.position
+		if f.revocation.ID != "" {
+			s.Revocations = append(s.Revocations, f.revocation)
+		}
+	}
+	return s
+}
+
+// Changes returns what the feed held after the position, or [store.ErrLost].
+func Changes(rows []Found, after store.Position) ([]store.Change, store.Position, error) {
+	if len(rows) == 0 {
+		return nil, after, fmt.Errorf("%w: it has no counter", store.ErrLost)
+	}
+	switch now := rows[0]; {
+	case now.position.Epoch != after.Epoch:
+		return nil, after, fmt.Errorf("%w: the feed was made anew", store.ErrLost)
+	case now.position.Seq < after.Seq:
+		return nil, after, fmt.Errorf("%w: it is at %d and the feed at %d", store.ErrLost, after.Seq, now.position.Seq)
+	case after.Seq < now.pruned:
+		return nil, after, fmt.Errorf("%w: it is at %d and entries up to %d are gone", store.ErrLost, after.Seq, now.pruned)
+	}
+	var changes []store.Change
+	for _, f := range rows {
+		if !f.seq.Valid {
+			continue
+		}
+		changes = append(changes, store.Change{
+			Seq:        f.seq.Int64,
+			Revocation: policy.RevocationChange{Revocation: f.revocation, Lifted: f.change.String == "lift"},
+		})
+		after.Seq = f.seq.Int64
+	}
+	return changes, after, nil
+}

@@ -1,0 +1,342 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-nats/gatehouse/policy"
+)
+
+// The defaults of [MirrorOptions].
+const (
+	DefaultPoll         = 250 * time.Millisecond
+	DefaultBeat         = time.Second
+	DefaultReload       = 10 * time.Minute
+	DefaultMaxStaleness = 5 * time.Minute
+)
+
+const (
+	mostBackoff   = 5 * time.Second // between polls that fail
+	pollTimeout   = 10 * time.Second
+	reloadTimeout = 90 * time.Second
+)
+
+// errBehind says that reads do not show what writes have left, as when they are sent to a
+// standby that lags or is cut off.
+var errBehind = errors.New("reads lag behind writes: connect to the primary alone")
+
+// MirrorOptions say how a mirror keeps its snapshot current; zero fields mean the defaults.
+type MirrorOptions struct {
+	Replica string // name of this replica, in its heartbeat
+	// Poll is how often the feed is read when no hint comes sooner.
+	Poll time.Duration
+	// Beat is how often the snapshot is confirmed.
+	Beat time.Duration
+	// Reload is how often all is read anew, which drops what has ended.
+	Reload time.Duration
+	// MaxStaleness is how long a snapshot may be used after it was confirmed.
+	MaxStaleness time.Duration
+	// Logger is told when the store fails and when it is back; nil is [slog.Default].
+	Logger *slog.Logger
+	// OnError is told of each poll that failed; nil is nobody.
+	OnError func(error)
+}
+
+// Mirror keeps a snapshot of what decisions need in memory, current with the store.
+//
+// A snapshot is confirmed when the mirror can tell that it holds all that was committed before
+// a moment: it notes the time, writes its heartbeat, which answers with the feed's position,
+// and has read the feed up to there. The snapshot is then fresh until that noted time plus
+// MaxStaleness. Reads alone never confirm: a standby that lags or is cut off answers them for
+// ever, but takes no heartbeat. Beats come every second and reads four times a second, so that
+// the cost is little and a change is seen soon even when no hint comes.
+//
+// The state is loaded whole only together with a heartbeat, and only taken when it reaches the
+// heartbeat's position, so that a standby cannot put an older state in place of a newer one. That
+// happens at the start, now and then, whenever the cursor is lost, and after every outage: a
+// failover may have lost what was read before it, under positions that were used again.
+type Mirror struct {
+	store   Store
+	options MirrorOptions
+	born    time.Time
+
+	polling chan struct{} // holds one token, for whoever polls
+	cursor  cursor        // of the holder of the token
+
+	mu          sync.Mutex // guards what the next snapshot is made of
+	rules       *policy.Rules
+	revocations *policy.Revocations // nil until the first load
+	confirmed   time.Time           // when the confirmation began that holds
+	failed      error               // of the last poll, nil when it succeeded
+
+	snapshot atomic.Pointer[policy.Snapshot]
+}
+
+// cursor is where the mirror is in the feed.
+type cursor struct {
+	position Position
+	beat     time.Time // when the last successful beat began
+	loaded   time.Time // when the state was last loaded; zero means that it must be
+}
+
+// NewMirror returns a mirror that has read nothing yet; [Mirror.Run] keeps it current.
+func NewMirror(s Store, o MirrorOptions) *Mirror {
+	for _, d := range []struct {
+		value   *time.Duration
+		standby time.Duration
+	}{
+		{&o.Poll, DefaultPoll},
+		{&o.Beat, DefaultBeat},
+		{&o.Reload, DefaultReload},
+		{&o.MaxStaleness, DefaultMaxStaleness},
+	} {
+		if *d.value <= 0 {
+			*d.value = d.standby
+		}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.OnError == nil {
+		o.OnError = func(error) {}
+	}
+	m := &Mirror{store: s, options: o, born: time.Now(), polling: make(chan struct{}, 1)}
+	m.polling <- struct{}{}
+	return m
+}
+
+// Snapshot returns the latest snapshot; nil until the rules are set and the store was read and
+// confirmed once. It does not wait and takes no lock.
+func (m *Mirror) Snapshot() *policy.Snapshot { return m.snapshot.Load() }
+
+// SetRules makes the next snapshots carry these rules, the current one at once.
+func (m *Mirror) SetRules(rules *policy.Rules) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rules = rules
+	m.publish()
+}
+
+// Age returns how long ago the confirmation began that holds; how long ago the mirror was
+// made when there is none.
+func (m *Mirror) Age() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.confirmed.IsZero() {
+		return time.Since(m.born)
+	}
+	return time.Since(m.confirmed)
+}
+
+// Ready returns nil when the snapshot may be used, otherwise an error that says why not.
+func (m *Mirror) Ready() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	why := m.failed
+	if why == nil {
+		why = errors.New("the store has not answered yet")
+	}
+	switch {
+	case m.rules == nil:
+		return errors.New("no rules are loaded")
+	case m.confirmed.IsZero():
+		return fmt.Errorf("the state was never read from the store: %w", why)
+	case time.Since(m.confirmed) > m.options.MaxStaleness:
+		return fmt.Errorf("the store has not confirmed the state for %s: %w", time.Since(m.confirmed).Round(time.Second), why)
+	}
+	return nil
+}
+
+// Run keeps the snapshot current until ctx ends, and then returns nil. Failures are no end: it
+// tries again, more slowly up to every five seconds, and the last snapshot stays.
+func (m *Mirror) Run(ctx context.Context) error {
+	hints := m.store.Hints(ctx)
+	wait := time.NewTimer(0)
+	defer wait.Stop()
+	pause := m.options.Poll
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case _, open := <-hints:
+			if !open {
+				hints = nil // the store was closed; polls will say so
+			}
+		case <-wait.C:
+		}
+		if err := m.Refresh(ctx); err != nil {
+			pause = min(2*pause, max(mostBackoff, m.options.Poll))
+			wait.Reset(pause/2 + rand.N(pause/2))
+		} else {
+			pause = m.options.Poll
+			wait.Reset(pause)
+		}
+	}
+}
+
+// Refresh reads what is new at once, so that a replica denies what it has itself just
+// revoked. Its error says that the snapshot may lack something.
+func (m *Mirror) Refresh(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-m.polling:
+	}
+	defer func() { m.polling <- struct{}{} }()
+	err := m.poll(ctx)
+	if ctx.Err() == nil {
+		m.report(err)
+	}
+	return err
+}
+
+// report keeps the outcome of a poll, and logs it when it is another than before.
+func (m *Mirror) report(err error) {
+	m.mu.Lock()
+	before := m.failed
+	m.failed = err
+	m.mu.Unlock()
+	switch {
+	case err != nil:
+		m.options.OnError(err)
+		if before == nil {
+			m.options.Logger.Error("the state cannot be read from the store, the last one stays in use while it is fresh", "error", err)
+		}
+	case before != nil:
+		m.options.Logger.Info("the state is read from the store again")
+	}
+}
+
+// poll reads what is new, and confirms the snapshot when that is due.
+func (m *Mirror) poll(ctx context.Context) error {
+	began := time.Now()
+	var err error
+	reload := m.cursor.loaded.IsZero() || began.Sub(m.cursor.loaded) >= m.options.Reload
+	if !reload {
+		err = m.follow(ctx, began)
+		reload = errors.Is(err, ErrLost)
+	}
+	if reload {
+		if err = m.reload(ctx, began); err != nil && m.cursor.position != (Position{}) {
+			// What can be read counts even without a confirmation: a block is better early than late.
+			_ = m.tail(ctx)
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		// After an outage nothing that was read before it counts.
+		m.cursor.loaded = time.Time{}
+	}
+	return err
+}
+
+// follow reads the feed on from the cursor, with a heartbeat before it when one is due.
+func (m *Mirror) follow(ctx context.Context, began time.Time) error {
+	if began.Sub(m.cursor.beat) < m.options.Beat {
+		return m.tail(ctx)
+	}
+	target, err := m.beat(ctx)
+	if err != nil {
+		return err
+	}
+	if !target.covers(m.cursor.position) {
+		return fmt.Errorf("%w: the mirror is at %d and the feed at %d", ErrLost, m.cursor.position.Seq, target.Seq)
+	}
+	if err := m.tail(ctx); err != nil {
+		return err
+	}
+	return m.confirm(target, began)
+}
+
+func (m *Mirror) beat(ctx context.Context) (Position, error) {
+	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
+	defer cancel()
+	return m.store.Beat(ctx, m.options.Replica)
+}
+
+// tail applies the feed from the cursor to its end.
+func (m *Mirror) tail(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
+	defer cancel()
+	for {
+		changes, next, err := m.store.Changes(ctx, m.cursor.position, MaxPage)
+		if err != nil {
+			return err
+		}
+		if len(changes) > 0 {
+			m.apply(changes)
+			m.cursor.position = next
+		}
+		if len(changes) < MaxPage {
+			return nil
+		}
+	}
+}
+
+func (m *Mirror) apply(changes []Change) {
+	list := make([]policy.RevocationChange, len(changes))
+	for i, c := range changes {
+		list[i] = c.Revocation
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.revocations = m.revocations.With(list...)
+	m.publish()
+}
+
+// confirm makes the snapshot fresh as of began, at which the store was at target or before.
+func (m *Mirror) confirm(target Position, began time.Time) error {
+	if !m.cursor.position.covers(target) {
+		return errBehind
+	}
+	m.cursor.beat = began
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.confirmed = began
+	m.publish()
+	return nil
+}
+
+// covers reports whether whoever has read up to p has read all up to q.
+func (p Position) covers(q Position) bool { return p.Epoch == q.Epoch && p.Seq >= q.Seq }
+
+// reload replaces the state by a whole one that is confirmed.
+func (m *Mirror) reload(ctx context.Context, began time.Time) error {
+	target, err := m.beat(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
+	defer cancel()
+	state, err := m.store.Load(ctx)
+	if err != nil {
+		return err
+	}
+	if !state.Position.covers(target) {
+		return errBehind
+	}
+	m.cursor = cursor{position: state.Position, beat: began, loaded: began}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.revocations = policy.NewRevocations(state.Revocations)
+	m.confirmed = began
+	m.publish()
+	return nil
+}
+
+// publish makes the snapshot of what there is; the caller holds mu.
+func (m *Mirror) publish() {
+	if m.rules == nil || m.confirmed.IsZero() {
+		return
+	}
+	m.snapshot.Store(&policy.Snapshot{
+		Rules:       m.rules,
+		Revocations: m.revocations,
+		FreshUntil:  m.confirmed.Add(m.options.MaxStaleness),
+	})
+}

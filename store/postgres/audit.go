@@ -1,0 +1,81 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gatehouse-nats/gatehouse/store"
+	"github.com/gatehouse-nats/gatehouse/store/internal/row"
+)
+
+var insertAudit = func() string {
+	marks := make([]string, strings.Count(row.AuditColumns, ",")+1)
+	for i := range marks {
+		marks[i] = "$" + strconv.Itoa(i+1)
+	}
+	return `INSERT INTO audit (` + row.AuditColumns + `) VALUES (` + strings.Join(marks, ", ") + `) ON CONFLICT (id) DO NOTHING`
+}()
+
+// Record implements [store.Store].
+func (s *Store) Record(ctx context.Context, entries []store.AuditEntry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	return s.write(ctx, bulkTimeout, "record audit entries", func(ctx context.Context, tx pgx.Tx) error {
+		var batch pgx.Batch // one round trip
+		for i := range entries {
+			batch.Queue(insertAudit, row.AuditValues(&entries[i], value)...)
+		}
+		return tx.SendBatch(ctx, &batch).Close()
+	})
+}
+
+// Audit implements [store.Store].
+func (s *Store) Audit(ctx context.Context, f store.AuditFilter) ([]store.AuditEntry, string, error) {
+	const what = "list audit entries"
+	var where conditions
+	where.text(`id`, f.ID)
+	where.text(`kind`, string(f.Kind))
+	where.text(`outcome`, f.Outcome)
+	where.long(`reason`, f.Reason)
+	where.text(`issuer`, f.Principal.Issuer)
+	where.long(`subject`, f.Principal.Subject)
+	where.long(`name`, f.Name)
+	where.text(`account`, f.Account)
+	where.long(`actor`, f.Actor)
+	if !f.Since.IsZero() {
+		where.add(`at >= ?`, timestamp(f.Since))
+	}
+	if !f.Before.IsZero() {
+		where.add(`at < ?`, timestamp(f.Before))
+	}
+	if err := where.before(f.Cursor); err != nil {
+		return nil, "", fmt.Errorf("store: %s: %w", what, err)
+	}
+	limit := row.Limit(f.Limit)
+	list, err := read(ctx, s, bulkTimeout, what,
+		func(e *store.AuditEntry) []any { return row.AuditTargets(e, target) },
+		`SELECT `+row.AuditColumns+` FROM audit`+where.String()+
+			` ORDER BY at DESC, id DESC LIMIT `+strconv.Itoa(limit+1), where.args...)
+	if err != nil {
+		return nil, "", err
+	}
+	page, next := row.Page(list, limit, row.AuditCursor)
+	return page, next, nil
+}
+
+// PruneAudit implements [store.Store].
+func (s *Store) PruneAudit(ctx context.Context, before time.Time, limit int) (n int, err error) {
+	err = s.write(ctx, bulkTimeout, "prune the audit trail", func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `DELETE FROM audit WHERE id IN
+			(SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)`, timestamp(before), max(limit, 0))
+		n = int(tag.RowsAffected())
+		return err
+	})
+	return n, err
+}

@@ -1,0 +1,203 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gatehouse-nats/gatehouse/store"
+	"github.com/gatehouse-nats/gatehouse/store/internal/row"
+)
+
+// Revoke implements [store.Store].
+func (s *Store) Revoke(ctx context.Context, r store.Revocation, key string) (stored store.Revocation, existing bool, err error) {
+	r = row.Normal(r)
+	err = s.write(ctx, callTimeout, "revoke", func(ctx context.Context, tx pgx.Tx) error {
+		if key != "" {
+			// Another call with this key that is under way is waited for here.
+			tag, err := tx.Exec(ctx, `INSERT INTO idempotency (key, call, revocation, existing, at)
+				VALUES ($1, $2, $3, false, $4) ON CONFLICT (key) DO NOTHING`,
+				row.KeyHash(key), row.CallHash(r), row.Text(r.ID), timestamp(time.Now()))
+			if err != nil {
+				return err
+			}
+			if tag.RowsAffected() == 0 {
+				stored, existing, err = firstAnswer(ctx, tx, r, key)
+				return err
+			}
+		}
+		if stored, existing, err = insertRevocation(ctx, tx, r); err != nil {
+			return err
+		}
+		if !existing {
+			return publish(ctx, tx, "revoke", r.ID, row.RevokeEntry(r, time.Now()))
+		}
+		if key == "" {
+			return nil
+		}
+		_, err := tx.Exec(ctx, `UPDATE idempotency SET revocation = $2, existing = true WHERE key = $1`,
+			row.KeyHash(key), row.Text(stored.ID))
+		return err
+	})
+	if err != nil {
+		return store.Revocation{}, false, err
+	}
+	return stored, existing, nil
+}
+
+// firstAnswer returns what the call with this key was answered.
+func firstAnswer(ctx context.Context, tx pgx.Tx, r store.Revocation, key string) (first store.Revocation, existing bool, err error) {
+	var call []byte
+	var id string
+	err = tx.QueryRow(ctx, `SELECT call, revocation, existing FROM idempotency WHERE key = $1`, row.KeyHash(key)).
+		Scan(&call, (*row.Text)(&id), &existing)
+	if err != nil {
+		return first, false, err
+	}
+	if !bytes.Equal(call, row.CallHash(r)) {
+		return first, false, store.ErrConflict
+	}
+	first, err = revocation(ctx, tx, id)
+	return row.FirstAnswer(first), existing, err
+}
+
+// insertRevocation stores r, or returns the block that is equal to it.
+func insertRevocation(ctx context.Context, tx pgx.Tx, r store.Revocation) (store.Revocation, bool, error) {
+	// The unique index decides between calls that are made at once. The equal block may be lifted
+	// between the two statements, hence the second try.
+	for range 2 {
+		tag, err := tx.Exec(ctx, `INSERT INTO revocations (id, kind, principal, issuer, subject, at, until, reason, actor)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+			ON CONFLICT (principal, coalesce(until, 'infinity')) WHERE kind = 'block' AND lifted_at IS NULL DO NOTHING`,
+			row.Text(r.ID), string(r.Kind), row.PrincipalHash(r.Principal), row.Text(r.Issuer), row.Text(r.Subject),
+			timestamp(r.At), timestamp(r.Until), row.Text(r.Reason), row.Text(r.Actor))
+		if err != nil {
+			return store.Revocation{}, false, err
+		}
+		if tag.RowsAffected() == 1 {
+			return r, false, nil
+		}
+		equal, err := queryRevocation(tx.QueryRow(ctx, `SELECT `+row.RevocationColumns+` FROM revocations
+			WHERE principal = $1 AND kind = 'block' AND lifted_at IS NULL AND until IS NOT DISTINCT FROM $2::timestamptz`,
+			row.PrincipalHash(r.Principal), timestamp(r.Until)))
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return equal, true, err
+		}
+	}
+	return store.Revocation{}, false, fmt.Errorf("%w: blocks of this identity change too fast: try again", store.ErrUnavailable)
+}
+
+// Lift implements [store.Store].
+func (s *Store) Lift(ctx context.Context, l store.Lift) (lifted store.Revocation, err error) {
+	err = s.write(ctx, callTimeout, "lift", func(ctx context.Context, tx pgx.Tx) error {
+		lifted, err = queryRevocation(tx.QueryRow(ctx, `UPDATE revocations SET lifted_at = $2, lifted_by = $3, lift_note = $4
+			WHERE id = $1 AND lifted_at IS NULL RETURNING `+row.RevocationColumns,
+			row.Text(l.ID), timestamp(l.At), row.Text(l.Actor), row.Text(l.Note)))
+		if errors.Is(err, pgx.ErrNoRows) {
+			lifted, err = revocation(ctx, tx, l.ID)
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		return publish(ctx, tx, "lift", l.ID, row.LiftEntry(lifted, time.Now()))
+	})
+	if err != nil {
+		return store.Revocation{}, err
+	}
+	return lifted, nil
+}
+
+// revocation returns the one with that id, [store.ErrNotFound] when there is none.
+func revocation(ctx context.Context, tx pgx.Tx, id string) (store.Revocation, error) {
+	r, err := queryRevocation(tx.QueryRow(ctx, `SELECT `+row.RevocationColumns+` FROM revocations WHERE id = $1`, row.Text(id)))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return r, fmt.Errorf("revocation %q: %w", id, store.ErrNotFound)
+	}
+	return r, err
+}
+
+func queryRevocation(found pgx.Row) (r store.Revocation, err error) {
+	return r, found.Scan(row.RevocationTargets(&r, target)...)
+}
+
+// Revocations implements [store.Store].
+func (s *Store) Revocations(ctx context.Context, f store.RevocationFilter) ([]store.Revocation, string, error) {
+	const what = "list revocations"
+	var where conditions
+	if f.Principal.Subject != "" && f.Principal.Issuer != "" {
+		where.add(`principal = ?`, row.PrincipalHash(f.Principal))
+	}
+	where.text(`issuer`, f.Principal.Issuer)
+	where.text(`subject`, f.Principal.Subject)
+	if !f.InForceAt.IsZero() {
+		where.add(`lifted_at IS NULL AND (until IS NULL OR until > ?)`, timestamp(f.InForceAt))
+	}
+	if err := where.before(f.Cursor); err != nil {
+		return nil, "", fmt.Errorf("store: %s: %w", what, err)
+	}
+	limit := row.Limit(f.Limit)
+	list, err := read(ctx, s, callTimeout, what,
+		func(r *store.Revocation) []any { return row.RevocationTargets(r, target) },
+		`SELECT `+row.RevocationColumns+` FROM revocations`+where.String()+
+			` ORDER BY at DESC, id DESC LIMIT `+strconv.Itoa(limit+1), where.args...)
+	if err != nil {
+		return nil, "", err
+	}
+	page, next := row.Page(list, limit, row.RevocationCursor)
+	return page, next, nil
+}
+
+// conditions are what a filter asks for.
+type conditions struct {
+	terms []string
+	args  []any
+}
+
+// add adds a term in which each ? stands for the next argument.
+func (c *conditions) add(term string, args ...any) {
+	for _, arg := range args {
+		c.args = append(c.args, arg)
+		term = strings.Replace(term, "?", "$"+strconv.Itoa(len(c.args)), 1)
+	}
+	c.terms = append(c.terms, term)
+}
+
+// text asks for an exact value; an empty one asks for nothing.
+func (c *conditions) text(column, value string) {
+	if value != "" {
+		c.add(column+` = ?`, row.Text(value))
+	}
+}
+
+// long asks for an exact value of a column that is indexed by its first 128 characters.
+func (c *conditions) long(column, value string) {
+	if value != "" {
+		c.add(`left(`+column+`, 128) = left(?, 128) AND `+column+` = ?`, row.Text(value), row.Text(value))
+	}
+}
+
+// before asks for what comes after the cursor in a list that goes newest first.
+func (c *conditions) before(cursor string) error {
+	if cursor == "" {
+		return nil
+	}
+	at, err := row.ParseCursor(cursor)
+	if err == nil {
+		c.add(`(at, id) < (?, ?)`, timestamp(at.At), row.Text(at.ID))
+	}
+	return err
+}
+
+func (c *conditions) String() string {
+	if len(c.terms) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(c.terms, " AND ")
+}

@@ -1,0 +1,183 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-nats/gatehouse/store"
+	"github.com/gatehouse-nats/gatehouse/store/internal/row"
+)
+
+// Revoke implements [store.Store].
+func (s *Store) Revoke(ctx context.Context, r store.Revocation, key string) (stored store.Revocation, existing bool, err error) {
+	r = row.Normal(r)
+	changed := false
+	err = s.write(ctx, "revoke", func(ctx context.Context, tx *sql.Tx) error {
+		if key != "" {
+			var answered bool
+			stored, existing, answered, err = firstAnswer(ctx, tx, r, key)
+			if err != nil || answered {
+				return err
+			}
+		}
+		if stored, existing, err = insertRevocation(ctx, tx, r); err != nil {
+			return err
+		}
+		now := time.Now()
+		if key != "" {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO idempotency (key, call, revocation, existing, at) VALUES (?, ?, ?, ?, ?)`,
+				row.KeyHash(key), row.CallHash(r), row.Text(stored.ID), existing, micros(now)); err != nil {
+				return err
+			}
+		}
+		if existing {
+			return nil
+		}
+		changed = true
+		return publish(ctx, tx, "revoke", r.ID, row.RevokeEntry(r, now))
+	})
+	if err != nil {
+		return store.Revocation{}, false, err
+	}
+	if changed {
+		s.hints.Give()
+	}
+	return stored, existing, nil
+}
+
+// firstAnswer returns what the call with this key was answered, if there was one.
+func firstAnswer(ctx context.Context, tx *sql.Tx, r store.Revocation, key string) (first store.Revocation, existing, found bool, err error) {
+	var call []byte
+	var id string
+	err = tx.QueryRowContext(ctx, `SELECT call, revocation, existing FROM idempotency WHERE key = ?`, row.KeyHash(key)).
+		Scan(&call, (*row.Text)(&id), &existing)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return first, false, false, nil
+	case err != nil:
+		return first, false, false, err
+	case !bytes.Equal(call, row.CallHash(r)):
+		return first, false, false, store.ErrConflict
+	}
+	first, err = revocation(ctx, tx, id)
+	return row.FirstAnswer(first), existing, true, err
+}
+
+// insertRevocation stores r, or returns the block that is equal to it.
+func insertRevocation(ctx context.Context, tx *sql.Tx, r store.Revocation) (store.Revocation, bool, error) {
+	equal, err := queryRevocation(tx.QueryRowContext(ctx, `SELECT `+row.RevocationColumns+` FROM revocations
+		WHERE principal = ? AND kind = 'block' AND kind = ? AND lifted_at IS NULL AND until IS ?`,
+		row.PrincipalHash(r.Principal), string(r.Kind), micros(r.Until)))
+	if !errors.Is(err, sql.ErrNoRows) {
+		return equal, true, err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO revocations (id, kind, principal, issuer, subject, at, until, reason, actor)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		row.Text(r.ID), string(r.Kind), row.PrincipalHash(r.Principal), row.Text(r.Issuer), row.Text(r.Subject),
+		micros(r.At), micros(r.Until), row.Text(r.Reason), row.Text(r.Actor))
+	return r, false, err
+}
+
+// Lift implements [store.Store].
+func (s *Store) Lift(ctx context.Context, l store.Lift) (lifted store.Revocation, err error) {
+	changed := false
+	err = s.write(ctx, "lift", func(ctx context.Context, tx *sql.Tx) error {
+		if lifted, err = revocation(ctx, tx, l.ID); err != nil || !lifted.LiftedAt.IsZero() {
+			return err
+		}
+		lifted.LiftedAt, lifted.LiftedBy, lifted.LiftNote = row.Time(l.At), l.Actor, l.Note
+		if _, err := tx.ExecContext(ctx, `UPDATE revocations SET lifted_at = ?, lifted_by = ?, lift_note = ? WHERE id = ?`,
+			micros(l.At), row.Text(l.Actor), row.Text(l.Note), row.Text(l.ID)); err != nil {
+			return err
+		}
+		changed = true
+		return publish(ctx, tx, "lift", l.ID, row.LiftEntry(lifted, time.Now()))
+	})
+	if err != nil {
+		return store.Revocation{}, err
+	}
+	if changed {
+		s.hints.Give()
+	}
+	return lifted, nil
+}
+
+// revocation returns the one with that id, [store.ErrNotFound] when there is none.
+func revocation(ctx context.Context, tx *sql.Tx, id string) (store.Revocation, error) {
+	r, err := queryRevocation(tx.QueryRowContext(ctx, `SELECT `+row.RevocationColumns+` FROM revocations WHERE id = ?`, row.Text(id)))
+	if errors.Is(err, sql.ErrNoRows) {
+		return r, fmt.Errorf("revocation %q: %w", id, store.ErrNotFound)
+	}
+	return r, err
+}
+
+func queryRevocation(found *sql.Row) (r store.Revocation, err error) {
+	return r, found.Scan(row.RevocationTargets(&r, target)...)
+}
+
+// Revocations implements [store.Store].
+func (s *Store) Revocations(ctx context.Context, f store.RevocationFilter) ([]store.Revocation, string, error) {
+	const what = "list revocations"
+	var where conditions
+	if f.Principal.Subject != "" && f.Principal.Issuer != "" {
+		where.add(`principal = ?`, row.PrincipalHash(f.Principal))
+	}
+	where.text(`issuer`, f.Principal.Issuer)
+	where.text(`subject`, f.Principal.Subject)
+	if !f.InForceAt.IsZero() {
+		where.add(`lifted_at IS NULL AND (until IS NULL OR until > ?)`, micros(f.InForceAt))
+	}
+	if err := where.before(f.Cursor); err != nil {
+		return nil, "", fmt.Errorf("store: %s: %w", what, err)
+	}
+	limit := row.Limit(f.Limit)
+	list, err := read(ctx, s, what, func(r *store.Revocation) []any { return row.RevocationTargets(r, target) },
+		`SELECT `+row.RevocationColumns+` FROM revocations`+where.String()+` ORDER BY at DESC, id DESC LIMIT ?`, append(where.args, limit+1)...)
+	if err != nil {
+		return nil, "", err
+	}
+	page, next := row.Page(list, limit, row.RevocationCursor)
+	return page, next, nil
+}
+
+// conditions are what a filter asks for.
+type conditions struct {
+	terms []string
+	args  []any
+}
+
+func (c *conditions) add(term string, args ...any) {
+	c.terms = append(c.terms, term)
+	c.args = append(c.args, args...)
+}
+
+// text asks for an exact value; an empty one asks for nothing.
+func (c *conditions) text(column, value string) {
+	if value != "" {
+		c.add(column+` = ?`, row.Text(value))
+	}
+}
+
+// before asks for what comes after the cursor in a list that goes newest first.
+func (c *conditions) before(cursor string) error {
+	if cursor == "" {
+		return nil
+	}
+	at, err := row.ParseCursor(cursor)
+	if err == nil {
+		c.add(`(at, id) < (?, ?)`, micros(at.At), row.Text(at.ID))
+	}
+	return err
+}
+
+func (c *conditions) String() string {
+	if len(c.terms) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(c.terms, " AND ")
+}
