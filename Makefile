@@ -10,8 +10,8 @@ FUZZTIME ?= 20s
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
-dev: ## run everything in one process, with demo users (ARGS="--ports random")
-	go run ./cmd/gatehouse dev $(ARGS)
+dev: build ## run everything in one process, with demo users (ARGS="--ports random")
+	bin/gatehouse dev $(ARGS)
 
 build: ## build bin/gatehouse, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/gatehouse ./cmd/gatehouse

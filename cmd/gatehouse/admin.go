@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
+	"github.com/gatehouse-nats/gatehouse/store/postgres"
+	"github.com/gatehouse-nats/gatehouse/store/sqlite"
+)
+
+func (c *cli) reloadCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "reload",
+		Short: "Make the running service read its configuration anew",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			out, err := local[struct{}, api.Reloaded](cmd.Context(), c, api.OpReload, struct{}{}, nil)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return printJSON(c.out, out)
+			}
+			state := "unchanged"
+			if out.Changed {
+				state = "in force"
+			}
+			fmt.Fprintf(c.out, "The configuration is valid; rules %s are %s.\n", out.Version, state)
+			for _, key := range out.NeedRestart {
+				fmt.Fprintf(c.out, "%s was changed too, which takes effect at the next start only.\n", key)
+			}
+			return nil
+		},
+	}
+}
+
+func (c *cli) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Say how the running service is: servers, issuers, and what is not ready",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			out, err := local[struct{}, api.Status](cmd.Context(), c, api.OpStatus, struct{}{}, nil)
+			if err != nil {
+				return err
+			}
+			if err := c.printStatus(out); err != nil {
+				return err
+			}
+			if !out.Ready {
+				return fmt.Errorf("the service is not ready")
+			}
+			return nil
+		},
+	}
+}
+
+func (c *cli) printStatus(s api.Status) error {
+	if c.json {
+		return printJSON(c.out, s)
+	}
+	fmt.Fprintf(c.out, "replica %s, version %s, rules %s\n", s.Replica, s.Version, s.Rules)
+	for _, line := range s.NotReady {
+		fmt.Fprintln(c.out, "not ready:", printable(line))
+	}
+	fmt.Fprintln(c.out)
+	t := newTable(c.out, "SERVER", "VERSION", "CLOCK", "ID")
+	for _, v := range s.Servers {
+		t.row(v.Name, v.Version, v.ClockOffset, v.ID)
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(c.out)
+	t = newTable(c.out, "ISSUER", "KEYS", "URL", "ERROR")
+	for _, v := range s.Issuers {
+		keys := "not loaded"
+		if v.KeysLoaded {
+			keys = "loaded " + when(v.LoadedAt)
+		}
+		t.row(v.Name, keys, v.URL, orDash(v.Error))
+	}
+	return t.flush()
+}
+
+func (c *cli) migrateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "migrate",
+		Short: "Bring the store's schema up to this release",
+		Long: `Brings the store's schema up to this release. gatehouse serve does so too when it
+starts; run this before, where the service's own database user may not change the schema.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := c.load()
+			if err != nil {
+				return err
+			}
+			if err := migrate(cmd.Context(), cfg); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.out, "The schema of %s is up to date.\n", cfg.Store)
+			return nil
+		},
+	}
+}
+
+func migrate(ctx context.Context, cfg *config.Config) error {
+	if cfg.Store.Driver() == config.SQLite {
+		return sqlite.Migrate(ctx, cfg.Store.Source())
+	}
+	return postgres.Migrate(ctx, cfg.Store.Source())
+}
+
+func (c *cli) checkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check",
+		Short: "Check the configuration and every file that it names, offline",
+		Long: `Checks the configuration and every file that it names, without the network. All errors
+are reported at once, each with its place and what to do.`,
+		Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := c.load()
+			if err != nil {
+				return err
+			}
+			return c.printCheck(cfg)
+		},
+	}
+}
+
+// checked is what gatehouse check prints for programs.
+type checked struct {
+	Config   string   `json:"config"`
+	Rules    string   `json:"rules"`
+	Warnings []string `json:"warnings"`
+}
+
+func (c *cli) printCheck(cfg *config.Config) error {
+	rules := cfg.Rules()
+	out := checked{Config: cfg.Path(), Rules: rules.Version, Warnings: []string{}}
+	for _, w := range cfg.Warnings {
+		out.Warnings = append(out.Warnings, w.String())
+	}
+	if c.json {
+		return printJSON(c.out, out)
+	}
+	for _, w := range out.Warnings {
+		fmt.Fprintln(c.err, "warning:", w)
+	}
+	bindings := 0
+	for _, b := range rules.Bindings {
+		bindings += len(b)
+	}
+	fmt.Fprintf(c.out, "%s is valid: %d issuers, %d accounts, %d roles, %d bindings (rules %s).\n",
+		cfg.Path(), len(cfg.Issuers), len(rules.Accounts), len(cfg.Roles), bindings, rules.Version)
+	xkey := "no xkey: requests come unsealed"
+	if cfg.NATS.Callout.XKey.Given() {
+		xkey = "xkey " + cfg.NATS.Callout.XKey.Public()
+	}
+	fmt.Fprintf(c.out, "callout account %s\n  signing key %s\n  %s\n", cfg.CalloutAccount(), cfg.NATS.Callout.SigningKey.Public(), xkey)
+	return nil
+}
+
+// quiet is the logger of commands that are no service.
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -1,0 +1,505 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/callout"
+	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
+	"github.com/gatehouse-nats/gatehouse/policy/mint"
+	"github.com/gatehouse-nats/gatehouse/policy/oidc"
+	"github.com/gatehouse-nats/gatehouse/provision"
+	"github.com/gatehouse-nats/gatehouse/resolver"
+	"github.com/gatehouse-nats/gatehouse/store"
+	"github.com/gatehouse-nats/gatehouse/store/spool"
+)
+
+// maxSkew is how far this host's clock may be from the median of the servers' before the
+// replica leaves the queue group: its replay check and its expiries would be wrong.
+const maxSkew = 20 * time.Second
+
+// pruneEvery is how often old audit entries and feed entries are deleted.
+const (
+	pruneEvery = 10 * time.Minute
+	pruneBatch = 1000
+	feedLife   = 24 * time.Hour
+)
+
+// daemon is one replica of the service.
+type daemon struct {
+	log     *slog.Logger
+	watcher *config.Watcher
+	cfg     atomic.Pointer[config.Config]
+	keyring atomic.Pointer[mint.Keyring]
+	replica string
+	loading sync.Mutex // held while a configuration is put in force
+
+	registry  *prometheus.Registry
+	store     store.Store
+	spool     *spool.Spool
+	mirror    *store.Mirror
+	tokens    *oidc.Verifier
+	resolver  *resolver.Resolver
+	callout   *callout.Service
+	provision *provision.Service
+	conns     []*nats.Conn // to the callout account
+	system    *nats.Conn
+
+	public, metrics, local net.Listener
+	closers                []func()
+}
+
+// newDaemon makes a replica of a valid configuration: it opens the store, the spool and the
+// listeners, and starts to connect to the servers. The variables of env belong to the
+// configuration whenever it is read anew.
+func newDaemon(ctx context.Context, cfg *config.Config, env []string, log *slog.Logger) (*daemon, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	d := &daemon{log: log, replica: fmt.Sprintf("%s-%d", host, os.Getpid()), registry: newRegistry()}
+	d.cfg.Store(cfg)
+	d.keyring.Store(cfg.Keyring())
+	if d.watcher, err = config.NewWatcher(cfg, env); err != nil {
+		return nil, err
+	}
+	d.onClose(d.watcher.Close)
+	for _, open := range []func(context.Context, *config.Config) error{
+		d.listen, d.openStore, d.openSpool, d.openTokens, d.connect, d.build,
+	} {
+		if err := open(ctx, cfg); err != nil {
+			d.close()
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+func (d *daemon) onClose(f func()) { d.closers = append(d.closers, f) }
+
+// close releases what newDaemon opened, in reverse order.
+func (d *daemon) close() {
+	for i := len(d.closers) - 1; i >= 0; i-- {
+		d.closers[i]()
+	}
+	d.closers = nil
+}
+
+// listen opens the addresses first, so that a second service on this host fails at once.
+func (d *daemon) listen(_ context.Context, cfg *config.Config) error {
+	var err error
+	if d.local, err = provision.Listen(string(cfg.Socket)); err != nil {
+		return err
+	}
+	d.onClose(func() { _ = d.local.Close() })
+	for _, l := range []struct {
+		to   *net.Listener
+		key  string
+		addr string
+	}{
+		{&d.public, "http.listen", string(cfg.HTTP.Listen)},
+		{&d.metrics, "metrics.listen", string(cfg.Metrics.Listen)},
+	} {
+		opened, err := net.Listen("tcp", l.addr)
+		if err != nil {
+			return fmt.Errorf("%s: %w: choose another address in the configuration, or stop what uses it", l.key, err)
+		}
+		*l.to = opened
+		d.onClose(func() { _ = opened.Close() })
+	}
+	return nil
+}
+
+// openStore waits for a store that does not answer; anything else that is wrong with it
+// needs a hand.
+func (d *daemon) openStore(ctx context.Context, cfg *config.Config) error {
+	for wait := time.Second; ; wait = min(2*wait, 10*time.Second) {
+		s, err := openStore(ctx, cfg, true, d.log)
+		if err == nil {
+			d.store = s
+			d.onClose(func() { _ = s.Close() })
+			return nil
+		}
+		if !errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil {
+			return err
+		}
+		d.log.Warn("the store does not answer; trying again", "error", err, "in", wait)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (d *daemon) openSpool(_ context.Context, cfg *config.Config) error {
+	s, err := spool.Open(string(cfg.Audit.Directory), spool.Options{MaxBytes: int64(cfg.Audit.Spool), Logger: d.log})
+	if err != nil {
+		return err
+	}
+	d.spool = s
+	d.onClose(func() { _ = s.Close() })
+	return nil
+}
+
+func (d *daemon) openTokens(_ context.Context, cfg *config.Config) error {
+	fetches := newFetchMetrics(d.registry)
+	tokens, err := oidc.New(oidc.Config{
+		Leeway: time.Duration(cfg.Leeway), MaxTokenSize: int(cfg.MaxTokenSize), Observe: fetches.observe, Logger: d.log,
+	}, cfg.TokenIssuers())
+	d.tokens = tokens
+	return err
+}
+
+// connect starts the connections to the servers; they go on trying by themselves.
+func (d *daemon) connect(_ context.Context, cfg *config.Config) error {
+	for i := range cfg.NATS.Callout.Connections {
+		nc, err := d.dial(cfg, cfg.NATS.Callout.Creds, fmt.Sprintf("gatehouse callout %d", i+1))
+		if err != nil {
+			return err
+		}
+		d.conns = append(d.conns, nc)
+	}
+	var err error
+	d.system, err = d.dial(cfg, cfg.NATS.System.Creds, "gatehouse system")
+	return err
+}
+
+func (d *daemon) dial(cfg *config.Config, creds config.Creds, name string) (*nats.Conn, error) {
+	log := d.log.With("connection", name)
+	options := []nats.Option{
+		nats.Name(name), creds.Option(),
+		nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.IgnoreAuthErrorAbort(),
+		nats.ReconnectWait(250 * time.Millisecond), nats.ReconnectJitter(500*time.Millisecond, 500*time.Millisecond),
+		nats.PingInterval(10 * time.Second), nats.MaxPingsOutstanding(2),
+		nats.ReconnectBufSize(-1), // an answer that could not be sent in time is worth nothing
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("disconnected from the server", "error", err)
+			}
+		}),
+		nats.ConnectHandler(func(nc *nats.Conn) { log.Info("connected", "server", nc.ConnectedServerName()) }),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			log.Info("connected again", "server", nc.ConnectedServerName())
+			if d.resolver != nil {
+				d.resolver.Wake()
+			}
+		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { log.Warn("no server could be reached; trying again", "error", err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			log.Warn("the connection reported an error", "subject", subject, "error", err)
+		}),
+	}
+	if pool := cfg.NATS.TLS.CA.Pool(); pool != nil {
+		options = append(options, nats.Secure(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}))
+	}
+	nc, err := nats.Connect(cfg.NATS.URL, options...)
+	if err != nil {
+		return nil, fmt.Errorf("nats.url: %w", err)
+	}
+	d.onClose(nc.Close)
+	return nc, nil
+}
+
+// build puts the parts together.
+func (d *daemon) build(_ context.Context, cfg *config.Config) error {
+	var sealer *callout.Sealer
+	if cfg.NATS.Callout.XKey.Given() {
+		var err error
+		if sealer, err = callout.NewSealer(cfg.NATS.Callout.XKey.Seed()); err != nil {
+			return err
+		}
+	}
+	storeErrors := newStoreMetrics(d.registry)
+	d.mirror = store.NewMirror(d.store, store.MirrorOptions{
+		Replica: d.replica, MaxStaleness: time.Duration(cfg.MaxStaleness), Logger: d.log, OnError: storeErrors.observe,
+	})
+	d.mirror.SetRules(cfg.Rules())
+	d.resolver = resolver.New(resolver.Options{Conn: d.system, Logger: d.log})
+	d.resolver.SetAccounts(requirements(cfg))
+	d.callout = callout.New(callout.Options{
+		Conns: d.conns, Account: cfg.CalloutAccount(), Signer: cfg.NATS.Callout.SigningKey.Key(), Sealer: sealer,
+		Servers: d.resolver, Tokens: d.tokens, Records: d.spool, Metrics: callout.NewMetrics(d.registry),
+		State: d.mirror.Snapshot, Keys: d.keyring.Load, OnRejected: d.resolver.Wake,
+		MaxToken: int(cfg.MaxTokenSize), Version: semantic(version), Replica: d.replica, Logger: d.log,
+	})
+	d.provision = provision.New(provision.Options{
+		Store: d.store, Tokens: d.tokens, State: d.mirror.Snapshot, Issuers: d.issuers,
+		Refresh: d.mirror.Refresh, Reload: d.reload, Status: d.status, Logger: d.log,
+	})
+	watchDaemon(d.registry, d)
+	return nil
+}
+
+// requirements lists what the servers must have applied for this configuration to work.
+func requirements(cfg *config.Config) map[string]resolver.Requirement {
+	need := map[string]resolver.Requirement{}
+	own := resolver.Requirement{
+		Name: "the callout account", SigningKeys: []string{cfg.NATS.Callout.SigningKey.Public()},
+		Callout: &resolver.CalloutRequirement{XKey: cfg.NATS.Callout.XKey.Public()},
+	}
+	for name, a := range cfg.Rules().Accounts {
+		need[a.ID] = resolver.Requirement{Name: name, SigningKeys: a.SigningKeys}
+		own.Callout.AllowedAccounts = append(own.Callout.AllowedAccounts, a.ID)
+	}
+	need[cfg.CalloutAccount()] = own
+	return need
+}
+
+func (d *daemon) issuers() map[string]string {
+	list := map[string]string{}
+	for _, i := range d.cfg.Load().Issuers {
+		list[i.Name] = i.URL
+	}
+	return list
+}
+
+// run serves until ctx ends; the first part that fails ends the others.
+func (d *daemon) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, task := range []func(context.Context) error{
+		d.mirror.Run, d.tokens.Run, d.resolver.Run, d.callout.Run,
+		d.ship, d.prune, d.keepTime, d.follow,
+		d.serve(d.public, provision.NewServer(d.provision.Handler())),
+		d.serve(d.metrics, provision.NewServer(healthHandler(d.registry, d.readiness(), d.cfg.Load().Metrics.Pprof))),
+		d.serve(d.local, localServer(d.provision.LocalHandler())),
+	} {
+		g.Go(func() error { return task(ctx) })
+	}
+	return g.Wait()
+}
+
+func localServer(h http.Handler) *http.Server {
+	s := provision.NewServer(h)
+	s.ConnContext = provision.ConnContext
+	return s
+}
+
+// serve returns the task of an HTTP server.
+func (d *daemon) serve(l net.Listener, s *http.Server) func(context.Context) error {
+	return func(ctx context.Context) error {
+		s.ErrorLog = slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)
+		stopped := context.AfterFunc(ctx, func() {
+			grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+			defer cancel()
+			if s.Shutdown(grace) != nil {
+				_ = s.Close()
+			}
+		})
+		defer stopped()
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+// ship moves audit entries from the spool into the store.
+func (d *daemon) ship(ctx context.Context) error { return d.spool.Ship(ctx, d.store.Record) }
+
+// prune deletes what is older than the retention.
+func (d *daemon) prune(ctx context.Context) error {
+	tick := time.NewTicker(pruneEvery)
+	defer tick.Stop()
+	for {
+		now := time.Now()
+		before := now.Add(-time.Duration(d.cfg.Load().Audit.Retention))
+		for {
+			n, err := d.store.PruneAudit(ctx, before, pruneBatch)
+			if err != nil && ctx.Err() == nil {
+				d.log.Warn("old audit entries could not be deleted", "error", err)
+			}
+			if err != nil || n < pruneBatch {
+				break
+			}
+		}
+		if err := d.store.PruneFeed(ctx, now.Add(-feedLife)); err != nil && ctx.Err() == nil {
+			d.log.Warn("old feed entries could not be deleted", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// keepTime leaves the queue group while this host's clock is off, and comes back.
+func (d *daemon) keepTime(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	on := true
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		right := d.clock() == nil
+		if right == on {
+			continue
+		}
+		if err := d.callout.Serve(right); err != nil {
+			d.log.Error("the queue group could not be joined or left", "error", err)
+			continue
+		}
+		on = right
+		d.log.Warn("the clock decides whether this replica answers logins", "answers", right, "offset", d.resolver.Skew())
+	}
+}
+
+// clock returns an error while this host's clock is too far from the servers'.
+func (d *daemon) clock() error {
+	if skew := d.resolver.Skew(); skew.Abs() > maxSkew {
+		return fmt.Errorf("this host's clock is %s off the servers' median: set it right; logins go to other replicas meanwhile", -skew.Round(time.Millisecond))
+	}
+	return nil
+}
+
+// readiness lists the parts that must work for logins to be answered.
+func (d *daemon) readiness() []readiness {
+	return []readiness{
+		{"store", d.mirror.Ready},
+		{"servers", d.resolver.Ready},
+		{"clock", d.clock},
+		{"callout", d.connected},
+		{"issuers", d.issuersReady},
+		{"audit", d.recording},
+	}
+}
+
+func (d *daemon) connected() error {
+	var errs []error
+	for _, nc := range d.conns {
+		if !nc.IsConnected() {
+			errs = append(errs, fmt.Errorf("%s is not connected: %w", nc.Opts.Name, orNone(nc.LastError())))
+		}
+	}
+	if len(errs) == 0 && !d.callout.Serving() {
+		errs = append(errs, errors.New("not in the queue group"))
+	}
+	return errors.Join(errs...)
+}
+
+// recording returns an error while the spool is so full that decisions may soon not be recorded.
+func (d *daemon) recording() error {
+	pending, most := d.spool.Pending(), int64(d.cfg.Load().Audit.Spool)
+	if pending.Bytes < most/10*9 {
+		return nil
+	}
+	return fmt.Errorf("the spool holds %d of %d bytes that the store has not taken: once it is full, logins stop; repair the store", pending.Bytes, most)
+}
+
+func orNone(err error) error {
+	if err == nil {
+		return errors.New("no server has answered yet")
+	}
+	return err
+}
+
+// issuersReady fails only when no issuer's keys are loaded: one provider that is down must
+// not take the logins of the others away.
+func (d *daemon) issuersReady() error {
+	status := d.tokens.Status()
+	if len(status) == 0 {
+		return errors.New("none is configured: add one to issuers, with a binding")
+	}
+	var errs []error
+	for _, s := range status {
+		if s.Keys > 0 {
+			return nil
+		}
+		why := s.LastError
+		if why == "" {
+			why = "not fetched yet"
+		}
+		errs = append(errs, fmt.Errorf("keys of %s are not loaded: %s", s.Name, why))
+	}
+	return errors.Join(errs...)
+}
+
+// reload reads the configuration and puts it in force when it is valid.
+func (d *daemon) reload(context.Context) (api.Reloaded, error) { return d.apply(d.watcher.Reload()) }
+
+// apply puts a configuration that was read anew in force. Keys come before the rules that
+// need them.
+func (d *daemon) apply(u config.Update) (api.Reloaded, error) {
+	if u.Err != nil {
+		return api.Reloaded{}, u.Err
+	}
+	d.loading.Lock()
+	defer d.loading.Unlock()
+	if err := d.tokens.SetIssuers(u.Config.TokenIssuers()); err != nil {
+		return api.Reloaded{}, err
+	}
+	before := d.cfg.Swap(u.Config)
+	d.keyring.Store(u.Config.Keyring())
+	d.resolver.SetAccounts(requirements(u.Config))
+	d.mirror.SetRules(u.Config.Rules())
+	return api.Reloaded{
+		Version: u.Config.Rules().Version, Changed: u.Config.Rules().Version != before.Rules().Version,
+		NeedRestart: u.Restart,
+	}, nil
+}
+
+// follow puts changes of the configuration's files in force, and reads them on SIGHUP.
+func (d *daemon) follow(ctx context.Context) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		var u config.Update
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hup:
+			u = d.watcher.Reload()
+		case u = <-d.watcher.Updates():
+		}
+		out, err := d.apply(u)
+		if err != nil {
+			d.log.Error("the new configuration was refused; the one before stays in force", "error", err)
+			continue
+		}
+		d.log.Info("configuration reloaded", "rules", out.Version, "changed", out.Changed)
+		if len(out.NeedRestart) > 0 {
+			d.log.Warn("changes that take effect at the next start only", "keys", out.NeedRestart)
+		}
+	}
+}
+
+// status says how this replica is.
+func (d *daemon) status() api.Status {
+	out := api.Status{
+		Replica: d.replica, Version: version, Rules: d.cfg.Load().Rules().Version,
+		NotReady: notReady(d.readiness()), Servers: []api.ServerStatus{}, Issuers: []api.IssuerStatus{},
+	}
+	out.Ready = len(out.NotReady) == 0
+	for _, s := range d.resolver.Servers() {
+		out.Servers = append(out.Servers, api.ServerStatus{ID: s.ID, Name: s.Name, Version: s.Version, ClockOffset: s.Offset.Round(time.Millisecond).String()})
+	}
+	for _, s := range d.tokens.Status() {
+		out.Issuers = append(out.Issuers, api.IssuerStatus{Name: s.Name, URL: s.URL, KeysLoaded: s.Keys > 0, LoadedAt: s.LastSuccess, Error: s.LastError})
+	}
+	return out
+}

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
+	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/policy/oidc"
+	"github.com/gatehouse-nats/gatehouse/provision"
+)
+
+// maxInput bounds files of tokens and claims.
+const maxInput = 1 << 20
+
+// keyWait is how long explain waits for an issuer's keys.
+const keyWait = 15 * time.Second
+
+func (c *cli) explainCommand() *cobra.Command {
+	var tokenFile, claimsFile, issuer, source, connType, account string
+	var live bool
+	cmd := &cobra.Command{
+		Use:   "explain (--token-file F | --claims F --issuer NAME)",
+		Short: "Say what a token or claims would get, and why",
+		Long: `Says which bindings apply to a token or to claims, and which account and permissions come
+of that, by the configuration on this host and without a running service. Blocks and
+logouts are in the store: --live asks the running service, which knows them, instead.
+
+The token comes from a file, from standard input (--token-file -), or from $GATEHOUSE_TOKEN.`,
+		Example: `  gatehouse explain --token-file token.jwt
+  gatehouse explain --claims alice.json --issuer corp --source 10.1.2.3`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			out, err := c.explain(cmd.Context(), explainInput{tokenFile, claimsFile, issuer, source, connType, account, live})
+			if err != nil {
+				return err
+			}
+			if err := c.printExplanation(out); err != nil {
+				return err
+			}
+			if !out.Allowed {
+				return fmt.Errorf("%w: %s", errRefused, out.Reason)
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&tokenFile, "token-file", "", "file with the token; - for standard input")
+	f.StringVar(&claimsFile, "claims", "", "JSON file with claims, taken as if verified; - for standard input")
+	f.StringVar(&issuer, "issuer", "", "issuer of the claims, by name or URL (default: their iss)")
+	f.StringVar(&source, "source", "", "address that the client would connect from")
+	f.StringVar(&connType, "connection-type", "", "standard, websocket, mqtt or leafnode (default standard)")
+	f.StringVar(&account, "account", "", "account that the client would name")
+	f.BoolVar(&live, "live", false, "ask the running service, blocks and logouts included")
+	return cmd
+}
+
+// explainInput is what the flags of explain say.
+type explainInput struct {
+	tokenFile, claimsFile, issuer, source, connType, account string
+	live                                                     bool
+}
+
+func (c *cli) explain(ctx context.Context, in explainInput) (api.Explanation, error) {
+	var none api.Explanation
+	if in.claimsFile != "" && (in.tokenFile != "" || in.live) {
+		return none, fmt.Errorf("%w: --claims goes with neither --token-file nor --live", errUsage)
+	}
+	if in.live {
+		token, err := c.token(in.tokenFile)
+		if err != nil {
+			return none, err
+		}
+		return local[api.ExplainRequest, api.Explanation](ctx, c, api.OpExplain,
+			api.ExplainRequest{Token: token, Account: in.account, Source: in.source, ConnectionType: in.connType}, nil)
+	}
+	conn, err := provision.Connection(in.source, in.connType, in.account)
+	if err != nil {
+		return none, err
+	}
+	cfg, err := c.load()
+	if err != nil {
+		return none, err
+	}
+	id, err := c.explained(ctx, cfg, in)
+	if err != nil {
+		return none, err
+	}
+	return provision.Explain(&policy.Snapshot{Rules: cfg.Rules()}, id, conn, time.Now()), nil
+}
+
+// explained returns the identity that is asked about.
+func (c *cli) explained(ctx context.Context, cfg *config.Config, in explainInput) (*policy.Identity, error) {
+	if in.claimsFile != "" {
+		return c.claimedIdentity(cfg, in)
+	}
+	token, err := c.token(in.tokenFile)
+	if err != nil {
+		return nil, err
+	}
+	return verify(ctx, cfg, token)
+}
+
+// verify turns a token into an identity with the issuers' keys, fetched now.
+func verify(ctx context.Context, cfg *config.Config, token string) (*policy.Identity, error) {
+	tokens, err := oidc.New(oidc.Config{Leeway: time.Duration(cfg.Leeway), MaxTokenSize: int(cfg.MaxTokenSize)}, cfg.TokenIssuers())
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, keyWait)
+	defer cancel()
+	ended := make(chan error, 1)
+	running, stop := context.WithCancel(ctx)
+	go func() { ended <- tokens.Run(running) }()
+	id, r := tokens.VerifyWait(ctx, token)
+	stop()
+	if err := <-ended; err != nil {
+		return nil, err
+	}
+	if r == nil {
+		return id, nil
+	}
+	remedy := ""
+	if known, ok := api.Explain(string(r.Reason)); ok {
+		remedy = "\n" + known.Meaning + " " + known.Remedy
+	}
+	for _, s := range tokens.Status() {
+		if r.Reason == policy.KeysUnavailable && s.LastError != "" {
+			remedy += "\n" + s.Name + ": " + s.LastError
+		}
+	}
+	return nil, fmt.Errorf("%w: %w%s", errRefused, r, remedy)
+}
+
+// claimedIdentity takes claims as if a token with them had been verified.
+func (c *cli) claimedIdentity(cfg *config.Config, in explainInput) (*policy.Identity, error) {
+	data, err := c.read(in.claimsFile)
+	if err != nil {
+		return nil, err
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	var claims map[string]any
+	if err := dec.Decode(&claims); err != nil {
+		return nil, fmt.Errorf("%s: not a JSON object of claims: %w", in.claimsFile, err)
+	}
+	want := in.issuer
+	if want == "" {
+		want, _ = claims["iss"].(string)
+	}
+	now := time.Now()
+	for _, i := range cfg.Issuers {
+		if i.Name != want && i.URL != want {
+			continue
+		}
+		subject, _ := claims["sub"].(string)
+		if subject == "" {
+			return nil, fmt.Errorf("%s: the claims have no sub", in.claimsFile)
+		}
+		return &policy.Identity{
+			Issuer: i.Name, IssuerURL: i.URL, Subject: subject, Claims: claims, IssuedAt: now, Expires: now.Add(24 * time.Hour),
+		}, nil
+	}
+	return nil, fmt.Errorf("issuer %q is not configured: give --issuer with a name or URL from issuers", want)
+}
+
+// token returns the token from a file, standard input, or $GATEHOUSE_TOKEN.
+func (c *cli) token(file string) (string, error) {
+	if file == "" {
+		if token := c.getenv("GATEHOUSE_TOKEN"); token != "" {
+			return strings.TrimSpace(token), nil
+		}
+		return "", fmt.Errorf("%w: give the token by --token-file F, --token-file - (standard input), or $GATEHOUSE_TOKEN", errUsage)
+	}
+	data, err := c.read(file)
+	if err != nil {
+		return "", err
+	}
+	token := strings.TrimSpace(string(data))
+	if token == "" {
+		return "", fmt.Errorf("%s is empty: it should hold a token", file)
+	}
+	return token, nil
+}
+
+// read returns the contents of a file, or of standard input for "-", of at most maxInput bytes.
+func (c *cli) read(file string) ([]byte, error) {
+	from := c.in
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = f.Close() }()
+		from = f
+	}
+	data, err := io.ReadAll(io.LimitReader(from, maxInput+1))
+	if err == nil && len(data) > maxInput {
+		err = errors.New(file + " is over 1 MiB")
+	}
+	return data, err
+}
+
+func (c *cli) printExplanation(e api.Explanation) error {
+	if c.json {
+		return printJSON(c.out, e)
+	}
+	fmt.Fprintf(c.out, "%s (%s of %s)\n\n", e.Name, printable(e.Subject), e.IssuerURL)
+	if len(e.Verdicts) > 0 {
+		t := newTable(c.out, "BINDING", "APPLIES", "WHY")
+		for _, v := range e.Verdicts {
+			applies := "no"
+			if v.Applies {
+				applies = "yes"
+			}
+			t.row(v.Binding, applies, v.Why)
+		}
+		if err := t.flush(); err != nil {
+			return err
+		}
+		fmt.Fprintln(c.out)
+	}
+	c.printDecision(e.Decision, e.Inbox)
+	return nil
+}
+
+// printDecision shows what an identity gets to people.
+func (c *cli) printDecision(d api.Decision, inbox string) {
+	if !d.Allowed {
+		fmt.Fprintf(c.out, "REFUSED: %s\n%s\n", d.Reason, printable(d.Message))
+		if known, ok := api.Explain(d.Reason); ok && !strings.Contains(d.Message, known.Remedy) {
+			fmt.Fprintln(c.out, known.Remedy)
+		}
+		if d.RetryAfter > 0 {
+			fmt.Fprintf(c.out, "A new token may be admitted in %d seconds.\n", d.RetryAfter)
+		}
+		return
+	}
+	fmt.Fprintf(c.out, "ALLOWED into account %s (%s) by %s, until %s\n", d.Account, d.AccountID, strings.Join(d.Bindings, ", "), when(d.Expires))
+	for _, p := range []struct {
+		what string
+		set  api.SubjectSet
+	}{{"publish", d.Permissions.Publish}, {"subscribe", d.Permissions.Subscribe}} {
+		allowed := "nothing"
+		if len(p.set.Allow) > 0 {
+			allowed = strings.Join(p.set.Allow, "  ")
+		}
+		fmt.Fprintf(c.out, "  %-10s %s\n", p.what, printable(allowed))
+		if len(p.set.Deny) > 0 {
+			fmt.Fprintf(c.out, "  %-10s %s\n", "  but not", printable(strings.Join(p.set.Deny, "  ")))
+		}
+	}
+	fmt.Fprintf(c.out, "  %-10s %s\n", "inbox", inbox)
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gatehouse-nats/gatehouse/internal/setup"
+)
+
+func (c *cli) initCommand() *cobra.Command {
+	var o setup.Options
+	var in setup.IntoOptions
+	var into bool
+	var issuer setup.Issuer
+	var existing []string
+	cmd := &cobra.Command{
+		Use:   "init DIR",
+		Short: "Make a new production set-up, or enter an existing one",
+		Long: `Makes a new set-up in DIR: an operator, its accounts, a sentinel, creds, the configuration
+of the nats-servers, and gatehouse.yaml. With --into it enters an existing operator set-up
+instead: it makes the callout and lobby accounts and the sentinel, and tells what to add to
+the servers and how to go back. Nothing is ever overwritten.`,
+		Example: `  gatehouse init prod --issuer-name corp --issuer-url https://login.example.com --audience nats
+  gatehouse init prod --servers 3 --tls-cert server.pem --tls-key server.key
+  gatehouse init --into gatehouse --store ~/.local/share/nats/nsc --system-creds sys.creds`,
+		Args: exactArgs(1, "the folder to make"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			dir, err := filepath.Abs(args[0])
+			if err != nil {
+				return err
+			}
+			if issuer.Name != "" || issuer.URL != "" {
+				o.Issuer = &issuer
+			}
+			var next string
+			if into {
+				in.Service, in.NoXKey, in.TLSCA = o.Service, o.NoXKey, o.TLSCA
+				next, err = enter(dir, in, existing)
+			} else {
+				next, err = create(dir, o)
+			}
+			if errors.Is(err, setup.ErrOptions) {
+				return fmt.Errorf("%w: %w", errUsage, err)
+			}
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(c.out, next)
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&into, "into", false, "enter an existing operator set-up")
+	f.StringVar(&o.Name, "name", "", "name of the operator and the cluster (default gatehouse)")
+	f.StringVar(&o.Account, "account", "", "name of the first application account (default APP)")
+	f.IntVar(&o.Servers, "servers", 1, "nats-servers: 1, or 3 and more as one cluster")
+	f.StringVar(&o.Host, "host", "", "name or address under which clients reach the servers")
+	f.StringVar(&o.Listen, "listen", "", "address that the servers listen on (default: all with TLS, loopback without)")
+	f.StringVar(&o.TLSCert, "tls-cert", "", "certificate of the servers")
+	f.StringVar(&o.TLSKey, "tls-key", "", "key of the certificate")
+	f.StringVar(&o.TLSCA, "tls-ca", "", "authority that the certificate is verified with (default: what this host trusts)")
+	f.StringSliceVar(&o.Origins, "origin", nil, "web page that may open WebSocket connections, such as https://portal.example.com")
+	f.BoolVar(&o.NoXKey, "no-xkey", false, "leave requests and answers of the callout unsealed")
+	f.BoolVar(&o.NoJetStream, "no-jetstream", false, "leave JetStream off")
+	f.StringVar(&o.Service.Store, "gatehouse-store", "", "store of Gatehouse (default sqlite:gatehouse.db)")
+	f.StringVar(&o.HTTP, "http", "", "address of the HTTP API (default 127.0.0.1:8420)")
+	f.StringVar(&o.Metrics, "metrics", "", "address of metrics and health (default 127.0.0.1:8421)")
+	f.StringVar(&issuer.Name, "issuer-name", "", "short name of the first issuer, such as corp")
+	f.StringVar(&issuer.URL, "issuer-url", "", "its URL, exactly as in its tokens' iss")
+	f.StringSliceVar(&issuer.Audiences, "audience", nil, "what its tokens for NATS carry in aud")
+	f.StringSliceVar(&issuer.Algorithms, "algorithm", nil, "signature algorithm to accept (default: what discovery names)")
+	f.StringVar(&issuer.ClientID, "client-id", "", "public client for gatehouse login")
+	f.StringVar(&in.Store, "store", "", "with --into: folder of nsc or nats auth")
+	f.StringVar(&in.Operator, "operator", "", "with --into: name of the operator in the store")
+	f.StringVar(&in.OperatorJWT, "operator-jwt", "", "with --into: file of the operator's JWT")
+	f.StringVar(&in.OperatorKey, "operator-key", "", "with --into: file with the seed of an operator signing key")
+	f.StringVar(&in.SystemCreds, "system-creds", "", "with --into: creds file of a user of the system account")
+	f.StringSliceVar(&existing, "account-jwt", nil, "with --into: JWT=KEY, files of an account to place users in and of its signing key")
+	f.StringVar(&in.URL, "url", "", "with --into: where the servers listen (default nats://127.0.0.1:4222)")
+	return cmd
+}
+
+func create(dir string, o setup.Options) (string, error) {
+	set, err := setup.New(o)
+	if err != nil {
+		return "", err
+	}
+	return set.NextSteps(dir), set.Write(dir)
+}
+
+func enter(dir string, in setup.IntoOptions, existing []string) (string, error) {
+	for _, e := range existing {
+		token, key, _ := strings.Cut(e, "=")
+		in.Accounts = append(in.Accounts, setup.ExistingAccount{JWT: token, SigningKey: key})
+	}
+	addition, err := setup.Into(in)
+	if err != nil {
+		return "", err
+	}
+	return addition.Instructions(dir), addition.Write(dir)
+}

@@ -1,0 +1,310 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/internal/login"
+)
+
+// whoamiTimeout bounds a call to the service over the network.
+const whoamiTimeout = 15 * time.Second
+
+// loginFlags say where and as which program somebody logs in.
+type loginFlags struct {
+	issuer   string
+	clientID string
+	scopes   []string
+	port     int
+}
+
+func (l *loginFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&l.issuer, "issuer", "", "issuer to log in to: its name in the configuration, or its URL (default: the only one that has a login)")
+	f.StringVar(&l.clientID, "client-id", "", "public client to log in as (default: from the configuration)")
+	f.StringSliceVar(&l.scopes, "scope", nil, "scopes to ask for (default: profile, email, groups, offline_access)")
+	f.IntVar(&l.port, "port", 0, "port for the browser's return, for issuers that demand a fixed one")
+}
+
+// loginClient returns the client of the issuer that the flags and the configuration name.
+// The configuration may be missing: whoever logs in elsewhere gives both flags.
+func (c *cli) loginClient(l loginFlags) (*login.Client, error) {
+	conf := login.Config{Issuer: l.issuer, ClientID: l.clientID, Scopes: l.scopes, Port: l.port}
+	if dir := c.getenv("GATEHOUSE_HOME"); dir != "" {
+		conf.Dir = dir
+	}
+	if !strings.Contains(l.issuer, "://") || l.clientID == "" {
+		cfg, err := c.load()
+		if err != nil {
+			return nil, fmt.Errorf("%w: give --issuer URL and --client-id, or a configuration that has them: %w", errUsage, err)
+		}
+		var found []string
+		for _, i := range cfg.Issuers {
+			if i.Login.ClientID == "" || l.issuer != "" && l.issuer != i.Name && l.issuer != i.URL {
+				continue
+			}
+			found = append(found, i.Name)
+			conf.Issuer = i.URL
+			if l.clientID == "" {
+				conf.ClientID = i.Login.ClientID
+			}
+			if len(l.scopes) == 0 {
+				conf.Scopes = i.Login.Scopes
+			}
+		}
+		switch len(found) {
+		case 0:
+			return nil, fmt.Errorf("%w: no issuer in %s has login.client_id: add it, or give --issuer URL and --client-id", errUsage, cfg.Path())
+		case 1:
+		default:
+			return nil, fmt.Errorf("%w: several issuers have a login (%s): choose one with --issuer", errUsage, strings.Join(found, ", "))
+		}
+	}
+	return login.New(conf)
+}
+
+func (c *cli) loginCommand() *cobra.Command {
+	var l loginFlags
+	var watch, account string
+	var forget, noBrowser bool
+	cmd := &cobra.Command{
+		Use:   "login",
+		Short: "Log in to the issuer with the browser and keep the token fresh",
+		Long: `Logs in to the issuer with the browser (authorization code with PKCE) and keeps the login
+in a file that only you can read; other commands renew it as needed. With --watch FILE it
+stays and keeps a token file fresh, for the nats CLI and other programs.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := c.loginClient(l)
+			if err != nil {
+				return err
+			}
+			if forget {
+				return client.Logout(cmd.Context())
+			}
+			session, err := c.ensureLogin(cmd.Context(), client, watch == "", noBrowser)
+			if err != nil {
+				return err
+			}
+			if watch == "" {
+				return c.printSession(session)
+			}
+			return c.watchToken(cmd.Context(), client, watch, account)
+		},
+	}
+	l.add(cmd)
+	f := cmd.Flags()
+	f.StringVar(&watch, "watch", "", "stay, and keep the token in this file fresh")
+	f.StringVar(&account, "account", "", "account to name in the watched file")
+	f.BoolVar(&forget, "forget", false, "forget the login on this machine")
+	f.BoolVar(&noBrowser, "no-browser", false, "print the address only")
+	return cmd
+}
+
+// ensureLogin returns the login that is kept, unless anew is set, or has somebody log in.
+func (c *cli) ensureLogin(ctx context.Context, client *login.Client, anew, noBrowser bool) (login.Session, error) {
+	if !anew {
+		if _, err := client.Token(ctx); err == nil {
+			return client.Session()
+		}
+	}
+	p := login.Prompt{Show: func(address string) {
+		fmt.Fprintf(c.err, "Log in with your browser:\n\n  %s\n\n", address)
+	}}
+	if !noBrowser {
+		p.Browser = login.Browser()
+	}
+	return client.Login(ctx, p)
+}
+
+func (c *cli) printSession(s login.Session) error {
+	if c.json {
+		return printJSON(c.out, s)
+	}
+	renewed := "Log in again when it has ended: the issuer gave no refresh token."
+	if s.Renewable {
+		renewed = "It is renewed as needed."
+	}
+	_, err := fmt.Fprintf(c.out, "Logged in as %s at %s until %s. %s\n", printable(s.Display), s.Issuer, when(s.Expires), renewed)
+	return err
+}
+
+func (c *cli) watchToken(ctx context.Context, client *login.Client, file, account string) error {
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.err, "Keeping %s fresh; Ctrl-C ends it.\n", path)
+	return client.Watch(ctx, path, account, func(err error) {
+		if err != nil {
+			fmt.Fprintln(c.err, "gatehouse:", err)
+		}
+	})
+}
+
+// bearer returns the token of --token-file or $GATEHOUSE_TOKEN, else that of the login.
+func (c *cli) bearer(ctx context.Context, file string, l loginFlags) (string, error) {
+	if file != "" || c.getenv("GATEHOUSE_TOKEN") != "" {
+		return c.token(file)
+	}
+	client, err := c.loginClient(l)
+	if err != nil {
+		return "", err
+	}
+	return client.Token(ctx)
+}
+
+func (c *cli) whoamiCommand() *cobra.Command {
+	var l loginFlags
+	var base, tokenFile string
+	var req api.WhoamiRequest
+	cmd := &cobra.Command{
+		Use:   "whoami",
+		Short: "Say what your token gets now, or why it was refused",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			base, err := c.serviceURL(base)
+			if err != nil {
+				return err
+			}
+			token, err := c.bearer(cmd.Context(), tokenFile, l)
+			if err != nil {
+				return err
+			}
+			out, err := post[api.Whoami](cmd.Context(), &http.Client{Timeout: whoamiTimeout}, base, api.OpWhoami, token, req)
+			if err != nil {
+				return err
+			}
+			if err := c.printWhoami(out); err != nil {
+				return err
+			}
+			if !out.Allowed {
+				return fmt.Errorf("%w: %s", errRefused, out.Reason)
+			}
+			return nil
+		},
+	}
+	l.add(cmd)
+	f := cmd.Flags()
+	f.StringVar(&base, "url", "", "address of the service, such as https://gatehouse.example.com (default: http.listen of the configuration)")
+	f.StringVar(&tokenFile, "token-file", "", "file with the token; - for standard input (default: $GATEHOUSE_TOKEN, then your login)")
+	f.StringVar(&req.Account, "account", "", "account to ask for")
+	return cmd
+}
+
+// serviceURL returns the service's address; a token must not cross a network in the clear.
+func (c *cli) serviceURL(base string) (string, error) {
+	if base != "" {
+		if strings.HasPrefix(base, "http://") && !loopbackURL(base) {
+			return "", fmt.Errorf("%w: %s would send the token in the clear: use https", errUsage, base)
+		}
+		return strings.TrimRight(base, "/"), nil
+	}
+	cfg, err := c.load()
+	if err != nil {
+		return "", fmt.Errorf("%w: give --url, or a configuration: %w", errUsage, err)
+	}
+	return "http://" + string(cfg.HTTP.Listen), nil
+}
+
+func (c *cli) printWhoami(w api.Whoami) error {
+	if c.json {
+		return printJSON(c.out, w)
+	}
+	fmt.Fprintf(c.out, "%s (%s of %s), token until %s\n\n", w.Name, printable(w.Subject), w.IssuerURL, when(w.Identity.Expires))
+	c.printDecision(w.Decision, w.Inbox)
+	if r := w.LastRefusal; r != nil {
+		fmt.Fprintf(c.out, "\nLast refused %s: %s, request %s\n%s\n", when(r.At), r.Reason, r.RequestID, r.Message)
+	}
+	return nil
+}
+
+func (c *cli) connectCommand() *cobra.Command {
+	var l loginFlags
+	var nc login.NATSContext
+	var account string
+	var replace bool
+	cmd := &cobra.Command{
+		Use:   "connect",
+		Short: "Write a context for the nats CLI that logs in with your token",
+		Long: `Writes a context for the stock nats CLI: servers, private inbox prefix, and a file with
+your token, in an envelope when an account is named. The token in the file ends; run this
+again, or keep the file fresh with gatehouse login --watch.`,
+		Example: `  gatehouse connect --name corp --server tls://nats.example.com
+  nats --context corp pub app.hello world`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := c.loginClient(l)
+			if err != nil {
+				return err
+			}
+			if _, err := c.ensureLogin(cmd.Context(), client, false, false); err != nil {
+				return err
+			}
+			return c.connect(cmd.Context(), client, nc, account, replace)
+		},
+	}
+	l.add(cmd)
+	f := cmd.Flags()
+	f.StringVar(&nc.Name, "name", "gatehouse", "name of the context")
+	f.StringVar(&nc.URL, "server", "", "servers, separated by commas (default: nats.url of the configuration)")
+	f.StringVar(&nc.Sentinel, "sentinel", "", "creds file of the sentinel, where the servers have no default one")
+	f.StringVar(&nc.CA, "tls-ca", "", "authority that the servers' certificates are verified with")
+	f.StringVar(&account, "account", "", "account to name, for identities that are granted several")
+	f.BoolVar(&replace, "replace", false, "replace a context of that name that something else wrote")
+	return cmd
+}
+
+func (c *cli) connect(ctx context.Context, client *login.Client, nc login.NATSContext, account string, replace bool) error {
+	if nc.URL == "" {
+		cfg, err := c.load()
+		if err != nil {
+			return fmt.Errorf("%w: give --server, or a configuration: %w", errUsage, err)
+		}
+		nc.URL = cfg.NATS.URL
+	}
+	session, err := client.Session()
+	if err != nil {
+		return err
+	}
+	token, err := client.Token(ctx)
+	if err != nil {
+		return err
+	}
+	dir, err := login.Dir()
+	if err != nil {
+		return err
+	}
+	nc.TokenFile = filepath.Join(dir, "token-"+nc.Name)
+	nc.InboxPrefix = session.InboxPrefix()
+	nc.Description = fmt.Sprintf("%s at %s", session.Display, session.Issuer)
+	for _, p := range []*string{&nc.Sentinel, &nc.CA} {
+		if *p == "" {
+			continue
+		}
+		if *p, err = filepath.Abs(*p); err != nil {
+			return err
+		}
+	}
+	if err := login.WriteToken(nc.TokenFile, token, account); err != nil {
+		return err
+	}
+	path, err := nc.Write(replace)
+	if errors.Is(err, login.ErrContextExists) {
+		return fmt.Errorf("%w: --name another, or --replace", err)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.out, "Wrote %s. Try:\n\n  nats --context %s pub app.hello world\n\nThe token ends %s. Keep it fresh with:\n\n  gatehouse login --watch %s\n",
+		path, nc.Name, when(session.Expires), nc.TokenFile)
+	return err
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/gatehouse-nats/gatehouse/policy/oidc"
+)
+
+func newRegistry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return reg
+}
+
+// fetchMetrics counts what is asked of issuers.
+type fetchMetrics struct{ fetches *prometheus.CounterVec }
+
+func newFetchMetrics(reg prometheus.Registerer) *fetchMetrics {
+	m := &fetchMetrics{fetches: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "gatehouse_jwks_fetches_total",
+		Help: "Attempts to load an issuer's keys, by issuer and result (ok, failed).",
+	}, []string{"issuer", "result"})}
+	reg.MustRegister(m.fetches)
+	return m
+}
+
+func (m *fetchMetrics) observe(f oidc.Fetch) {
+	result := "ok"
+	if f.Err != nil {
+		result = "failed"
+	}
+	m.fetches.WithLabelValues(f.Issuer, result).Inc()
+}
+
+// storeMetrics counts the failures of the store.
+type storeMetrics struct{ errors prometheus.Counter }
+
+func newStoreMetrics(reg prometheus.Registerer) *storeMetrics {
+	m := &storeMetrics{errors: prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "gatehouse_store_errors_total",
+		Help: "Reads of the state from the store that failed.",
+	})}
+	reg.MustRegister(m.errors)
+	return m
+}
+
+func (m *storeMetrics) observe(error) { m.errors.Inc() }
+
+// watchDaemon registers the gauges of a replica.
+func watchDaemon(reg prometheus.Registerer, d *daemon) {
+	for _, g := range []struct {
+		name, help string
+		value      func() float64
+	}{
+		{"gatehouse_snapshot_age_seconds", "Time since the store last confirmed the state that decisions read.",
+			func() float64 { return d.mirror.Age().Seconds() }},
+		{"gatehouse_spool_bytes", "Audit entries that wait for the store, in bytes.",
+			func() float64 { return float64(d.spool.Pending().Bytes) }},
+		{"gatehouse_ready", "1 when nothing keeps this replica from answering logins.",
+			func() float64 {
+				if len(notReady(d.readiness())) > 0 {
+					return 0
+				}
+				return 1
+			}},
+	} {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, g.value))
+	}
+	reg.MustRegister(&serverCollector{d: d})
+}
+
+// serverCollector reports the clocks of the servers that are known now.
+type serverCollector struct{ d *daemon }
+
+var clockOffset = prometheus.NewDesc("gatehouse_server_clock_offset_seconds",
+	"A server's clock less this host's.", []string{"server"}, nil)
+
+// Describe implements prometheus.Collector.
+func (c *serverCollector) Describe(ch chan<- *prometheus.Desc) { ch <- clockOffset }
+
+// Collect implements prometheus.Collector.
+func (c *serverCollector) Collect(ch chan<- prometheus.Metric) {
+	seen := map[string]bool{}
+	for _, s := range c.d.resolver.Servers() {
+		if seen[s.Name] {
+			continue // a restarted server is there twice until the old id is forgotten
+		}
+		seen[s.Name] = true
+		ch <- prometheus.MustNewConstMetric(clockOffset, prometheus.GaugeValue, s.Offset.Round(time.Microsecond).Seconds(), s.Name)
+	}
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+
+	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/provision"
+)
+
+// maxAnswer bounds an answer of the service: a full page of audit entries fits.
+const maxAnswer = 16 << 20
+
+// post calls an operation over HTTP. A refusal comes back as *[api.Error].
+func post[Resp any](ctx context.Context, client *http.Client, base, op, token string, req any) (Resp, error) {
+	var out Resp
+	body, err := json.Marshal(req)
+	if err != nil {
+		return out, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, base+api.Path(op), bytes.NewReader(body))
+	if err != nil {
+		return out, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		return out, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return out, fmt.Errorf("%s: read the answer: %w", op, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		refused := &api.Error{Code: resp.StatusCode}
+		if json.Unmarshal(data, refused) != nil || refused.Reason == "" {
+			return out, fmt.Errorf("%s: %s answered %s, which is not from Gatehouse", op, base, resp.Status)
+		}
+		return out, refused
+	}
+	if err := json.Unmarshal(data, &out); err != nil {
+		return out, fmt.Errorf("%s: the answer is not one of Gatehouse: %w", op, err)
+	}
+	return out, nil
+}
+
+// local carries out an admin operation: through the socket of the running service, or,
+// when nothing serves, on the store itself.
+func local[Req, Resp any](ctx context.Context, c *cli, op string, req Req,
+	direct func(*provision.Service) func(context.Context, provision.Caller, Req) (Resp, error)) (Resp, error) {
+	var zero Resp
+	cfg, err := c.load()
+	if err != nil {
+		return zero, err
+	}
+	resp, err := post[Resp](ctx, provision.Client(string(cfg.Socket)), "http://local", op, "", req)
+	if err == nil || !provision.NobodyServes(err) {
+		return resp, err
+	}
+	if direct == nil {
+		return zero, fmt.Errorf("nothing serves %s: start the service with gatehouse serve", string(cfg.Socket))
+	}
+	svc, caller, closeStore, err := c.openDirect(ctx, cfg)
+	if err != nil {
+		return zero, err
+	}
+	defer closeStore()
+	return direct(svc)(ctx, caller, req)
+}
+
+// loopbackURL reports whether an http address stays on this host.
+func loopbackURL(raw string) bool {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return false
+	}
+	if u.Hostname() == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return err == nil && ip.IsLoopback()
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/lmittmann/tint"
+	"github.com/spf13/cobra"
+
+	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
+	"github.com/gatehouse-nats/gatehouse/provision"
+	"github.com/gatehouse-nats/gatehouse/store"
+	"github.com/gatehouse-nats/gatehouse/store/postgres"
+	"github.com/gatehouse-nats/gatehouse/store/sqlite"
+)
+
+func (c *cli) serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Run the service",
+		Long: `Answers logins until it is told to stop (SIGINT, SIGTERM). A changed configuration file
+is put in force by itself, on SIGHUP, or by gatehouse reload; one that is not valid is
+refused and the one before stays in force.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := c.load()
+			if err != nil {
+				return err
+			}
+			log := newLogger(c.err, cfg)
+			for _, w := range cfg.Warnings {
+				log.Warn("the configuration allows what is seldom meant", "at", w.String())
+			}
+			return c.serve(cmd.Context(), cfg, log)
+		},
+	}
+}
+
+// serve runs a replica until ctx ends.
+func (c *cli) serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+	d, err := newDaemon(ctx, cfg, c.env, log)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	log.Info("serving", "version", version, "replica", d.replica, "rules", cfg.Rules().Version,
+		"http", d.public.Addr(), "metrics", d.metrics.Addr(), "socket", cfg.Socket)
+	return d.run(ctx)
+}
+
+// load reads the configuration.
+func (c *cli) load() (*config.Config, error) { return config.Load(c.configPath(), c.env) }
+
+// newLogger returns the logger that the configuration asks for.
+func newLogger(w io.Writer, cfg *config.Config) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.Log.Level)) // checked when it was loaded
+	switch {
+	case cfg.Log.Format == "json":
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+	case terminal(w):
+		return slog.New(tint.NewHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly}))
+	default:
+		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+	}
+}
+
+// openStore opens the store that the configuration names.
+func openStore(ctx context.Context, cfg *config.Config, migrate bool, log *slog.Logger) (store.Store, error) {
+	if cfg.Store.Driver() == config.SQLite {
+		return sqlite.Open(ctx, sqlite.Options{Path: cfg.Store.Source(), Migrate: migrate})
+	}
+	return postgres.Open(ctx, postgres.Options{DSN: cfg.Store.Source(), Migrate: migrate, Logger: log})
+}
+
+// openDirect returns the operations on the store itself, for when no service runs, with the
+// caller that this user of the host is.
+func (c *cli) openDirect(ctx context.Context, cfg *config.Config) (*provision.Service, provision.Caller, func(), error) {
+	caller := provision.Caller{Actor: provision.LocalActor(os.Getuid())}
+	s, err := openStore(ctx, cfg, false, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, caller, nil, fmt.Errorf("no service answers on %s, and the store cannot be opened by itself: %w", cfg.Socket, err)
+	}
+	svc := provision.New(provision.Options{Store: s, Issuers: func() map[string]string {
+		list := map[string]string{}
+		for _, i := range cfg.Issuers {
+			list[i.Name] = i.URL
+		}
+		return list
+	}})
+	return svc, caller, func() { _ = s.Close() }, nil
+}
+
+var semver = regexp.MustCompile(`^\d+\.\d+\.\d+([-+][0-9A-Za-z.+-]*)?$`)
+
+// semantic returns the version in the form that NATS services must have.
+func semantic(v string) string {
+	if v = strings.TrimPrefix(v, "v"); semver.MatchString(v) {
+		return v
+	}
+	return "0.0.0-dev"
+}
