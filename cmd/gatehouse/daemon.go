@@ -50,16 +50,17 @@ type daemon struct {
 	replica string
 	loading sync.Mutex // held while a configuration is put in force
 
-	registry  *prometheus.Registry
-	store     store.Store
-	spool     *spool.Spool
-	mirror    *store.Mirror
-	tokens    *oidc.Verifier
-	resolver  *resolver.Resolver
-	callout   *callout.Service
-	provision *provision.Service
-	conns     []*nats.Conn // to the callout account
-	system    *nats.Conn
+	registry    *prometheus.Registry
+	storeErrors *storeMetrics
+	store       store.Store
+	spool       *spool.Spool
+	mirror      *store.Mirror
+	tokens      *oidc.Verifier
+	resolver    *resolver.Resolver
+	callout     *callout.Service
+	provision   *provision.Service
+	conns       []*nats.Conn // to the callout account
+	system      *nats.Conn
 
 	public, metrics, local net.Listener
 	closers                []func()
@@ -230,9 +231,9 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 			return err
 		}
 	}
-	storeErrors := newStoreMetrics(d.registry)
+	d.storeErrors = newStoreMetrics(d.registry)
 	d.mirror = store.NewMirror(d.store, store.MirrorOptions{
-		Replica: d.replica, MaxStaleness: time.Duration(cfg.MaxStaleness), Logger: d.log, OnError: storeErrors.observe,
+		Replica: d.replica, MaxStaleness: time.Duration(cfg.MaxStaleness), Logger: d.log, OnError: d.storeErrors.observe("read"),
 	})
 	d.mirror.SetRules(cfg.Rules())
 	d.resolver = resolver.New(resolver.Options{Conn: d.system, Logger: d.log})

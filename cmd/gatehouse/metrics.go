@@ -36,18 +36,20 @@ func (m *fetchMetrics) observe(f oidc.Fetch) {
 }
 
 // storeMetrics counts the failures of the store.
-type storeMetrics struct{ errors prometheus.Counter }
+type storeMetrics struct{ errors *prometheus.CounterVec }
 
 func newStoreMetrics(reg prometheus.Registerer) *storeMetrics {
-	m := &storeMetrics{errors: prometheus.NewCounter(prometheus.CounterOpts{
+	m := &storeMetrics{errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gatehouse_store_errors_total",
-		Help: "Reads of the state from the store that failed.",
-	})}
+		Help: "Calls of the store that failed: read (the state), record (audit entries, which wait in the spool).",
+	}, []string{"op"})}
 	reg.MustRegister(m.errors)
 	return m
 }
 
-func (m *storeMetrics) observe(error) { m.errors.Inc() }
+func (m *storeMetrics) observe(op string) func(error) {
+	return func(error) { m.errors.WithLabelValues(op).Inc() }
+}
 
 // watchDaemon registers the gauges of a replica.
 func watchDaemon(reg prometheus.Registerer, d *daemon) {
