@@ -60,6 +60,7 @@ type daemon struct {
 	callout     *callout.Service
 	provision   *provision.Service
 	conns       []*nats.Conn // to the callout account
+	complained  atomic.Int64 // when it was last logged that no server can be reached
 	system      *nats.Conn
 
 	public, metrics, local net.Listener
@@ -202,7 +203,7 @@ func (d *daemon) dial(cfg *config.Config, creds config.Creds, name string) (*nat
 				d.resolver.Wake()
 			}
 		}),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { log.Warn("no server could be reached; trying again", "error", err) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { d.unreachable(log, err) }),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			subject := ""
 			if sub != nil {
@@ -220,6 +221,19 @@ func (d *daemon) dial(cfg *config.Config, creds config.Creds, name string) (*nat
 	}
 	d.onClose(nc.Close)
 	return nc, nil
+}
+
+// complainEvery is how often it is logged that no server can be reached: every connection tries
+// a few times a second.
+const complainEvery = 15 * time.Second
+
+// unreachable logs that a connection could not be restored.
+func (d *daemon) unreachable(log *slog.Logger, err error) {
+	now, last := time.Now().UnixNano(), d.complained.Load()
+	if now-last < int64(complainEvery) || !d.complained.CompareAndSwap(last, now) {
+		return
+	}
+	log.Warn("no server can be reached; trying again", "error", err, "said_again_after", complainEvery)
 }
 
 // build puts the parts together.
