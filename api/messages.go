@@ -101,11 +101,10 @@ type RevokeResult struct {
 
 // LiftRequest ends a revocation before its time: by its id, or every one in force of an identity.
 type LiftRequest struct {
-	ID             string `json:"id,omitempty"`
-	Issuer         string `json:"issuer,omitempty"`
-	Subject        string `json:"subject,omitempty"`
-	Reason         string `json:"reason"`
-	IdempotencyKey string `json:"idempotency_key,omitempty"`
+	ID      string `json:"id,omitempty"`
+	Issuer  string `json:"issuer,omitempty"`
+	Subject string `json:"subject,omitempty"`
+	Reason  string `json:"reason"`
 }
 
 // LiftResult lists what was lifted.

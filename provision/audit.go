@@ -2,10 +2,17 @@ package provision
 
 import (
 	"context"
+	"slices"
 
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+// What a filter of the audit trail may ask for: a misspelt one would find nothing, silently.
+var (
+	auditKinds    = []string{"", store.LoginEntry, store.AdminEntry}
+	auditOutcomes = []string{"", string(policy.OutcomeAllowed), string(policy.OutcomeRefused), string(policy.OutcomeSilent), "done"}
 )
 
 // Audit lists the audit trail, newest first.
@@ -13,13 +20,19 @@ func (s *Service) Audit(ctx context.Context, c Caller, req api.AuditRequest) (ap
 	if err := c.admin(); err != nil {
 		return api.AuditPage{}, err
 	}
+	switch {
+	case !slices.Contains(auditKinds, req.Kind):
+		return api.AuditPage{}, badRequest("kind %.40q is not one: use login or admin", req.Kind)
+	case !slices.Contains(auditOutcomes, req.Outcome):
+		return api.AuditPage{}, badRequest("outcome %.40q is not one: use allowed, refused, silent or done", req.Outcome)
+	}
 	f := store.AuditFilter{
-		ID: req.Request, Kind: store.AuditKind(req.Kind), Outcome: req.Outcome, Reason: req.Reason,
+		ID: req.Request, Kind: req.Kind, Outcome: req.Outcome, Reason: req.Reason,
 		Principal: policy.Principal{Subject: req.Subject}, Name: req.Name, Account: req.Account, Actor: req.Actor,
 		Since: req.Since, Before: req.Before, Limit: req.Limit, Cursor: req.Cursor,
 	}
 	if req.Issuer != "" {
-		url, err := s.issuerURL(req.Issuer)
+		url, err := s.storedIssuerURL(req.Issuer)
 		if err != nil {
 			return api.AuditPage{}, err
 		}
@@ -31,19 +44,7 @@ func (s *Service) Audit(ctx context.Context, c Caller, req api.AuditRequest) (ap
 	}
 	page := api.AuditPage{Entries: []api.AuditEntry{}, Cursor: next}
 	for _, e := range list {
-		page.Entries = append(page.Entries, auditEntry(e))
+		page.Entries = append(page.Entries, api.AuditEntry(e))
 	}
 	return page, nil
-}
-
-func auditEntry(e store.AuditEntry) api.AuditEntry {
-	return api.AuditEntry{
-		ID: e.ID, At: e.At, Kind: string(e.Kind), Outcome: e.Outcome, Reason: e.Reason, Detail: e.Detail,
-		Issuer: e.Issuer, Subject: e.Subject, Name: e.Name, Display: e.Display, TokenID: e.TokenID,
-		Account: e.Account, Roles: e.Roles, Bindings: e.Bindings, Expires: e.Expires,
-		ServerID: e.ServerID, ServerName: e.ServerName, CID: e.CID, UserKey: e.UserKey,
-		Source: e.Source, ConnType: e.ConnType, Client: e.Client,
-		Actor: e.Actor, Op: e.Op, Target: e.Target,
-		Replica: e.Replica, Rules: e.Rules, Count: e.Count,
-	}
 }

@@ -10,10 +10,12 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/policy"
 )
 
 // Bounds of the HTTP transports.
@@ -23,7 +25,7 @@ const (
 	readTimeout    = 10 * time.Second
 	handlerTimeout = 10 * time.Second
 	idleTimeout    = time.Minute
-	maxConcurrent  = 64 // public calls at once: each verifies a signature
+	maxConcurrent  = 64 // public calls at work at once: each verifies a signature
 )
 
 // NewServer returns an HTTP server with the bounds of this package around the handler.
@@ -37,9 +39,9 @@ func NewServer(h http.Handler) *http.Server {
 // Handler serves the operations that anybody with a token may call.
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
-	handle(mux, s, api.OpWhoami, publicCaller, s.Whoami)
+	handle(mux, s, api.OpWhoami, publicCaller, limit(maxConcurrent, s.Whoami))
 	mux.HandleFunc("/", s.notFound)
-	return limit(maxConcurrent, mux)
+	return mux
 }
 
 // LocalHandler serves every operation to the peers of the local socket, whose names the
@@ -58,9 +60,11 @@ func (s *Service) LocalHandler() http.Handler {
 	return mux
 }
 
+// operation is a method of [Service].
+type operation[Req, Resp any] func(context.Context, Caller, Req) (Resp, error)
+
 // handle serves one operation: decode, call, encode.
-func handle[Req, Resp any](mux *http.ServeMux, s *Service, op string,
-	who func(*http.Request) Caller, do func(context.Context, Caller, Req) (Resp, error)) {
+func handle[Req, Resp any](mux *http.ServeMux, s *Service, op string, who func(*http.Request) Caller, do operation[Req, Resp]) {
 	mux.HandleFunc(api.Path(op), func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), handlerTimeout)
 		defer cancel()
@@ -110,30 +114,40 @@ func decode(w http.ResponseWriter, r *http.Request, req any) error {
 		// The decoder's own text may quote the body, which may hold a token.
 		return badRequest("the body is not the JSON that this operation takes; unknown fields are not accepted")
 	}
-	if dec.More() {
+	if _, err := dec.Token(); err != io.EOF {
 		return badRequest("the body holds more than one JSON value")
 	}
 	return nil
 }
 
+// writeJSON encodes before it writes, so that a failure cannot pass for an empty success.
 func writeJSON(w http.ResponseWriter, code int, v any) {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false) // subjects are full of >, and nosniff keeps browsers from rendering
+	if err := enc.Encode(v); err != nil {
+		panic(fmt.Errorf("encode %T: %w", v, err))
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(v) // a client that is gone cannot be told
+	_, _ = w.Write(body.Bytes()) // a client that is gone cannot be told
 }
 
 // writeError answers with the error if it is one for callers, else with a constant one.
 func writeError(w http.ResponseWriter, requestID string, err error) {
 	e, ok := errors.AsType[*api.Error](err)
 	if !ok {
-		e = refuse(http.StatusInternalServerError, "internal", "the service failed; its log tells more under this request id")
+		e = refuse(http.StatusInternalServerError, string(policy.Internal), "the service failed; its log tells more under this request id")
 	}
 	out := *e
 	out.RequestID = requestID
 	if e.Code == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
 	}
 	writeJSON(w, e.Code, out)
 }
@@ -155,27 +169,32 @@ func localCaller(r *http.Request) Caller {
 	return Caller{Token: bearer(r), Actor: actor}
 }
 
+// bearer returns the token of the request. Two such headers count as none: a proxy may have
+// looked at the other one.
 func bearer(r *http.Request) string {
-	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	values := r.Header.Values("Authorization")
+	if len(values) != 1 {
+		return ""
+	}
+	scheme, token, ok := strings.Cut(values[0], " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") {
 		return ""
 	}
 	return strings.TrimSpace(token)
 }
 
-// limit answers 429 while n calls are under way.
-func limit(n int, next http.Handler) http.Handler {
+// limit refuses calls while n are under way. It counts from when the request has been read, so
+// that clients which send theirs slowly keep nobody out.
+func limit[Req, Resp any](n int, do operation[Req, Resp]) operation[Req, Resp] {
 	slots := make(chan struct{}, n)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return func(ctx context.Context, c Caller, req Req) (Resp, error) {
 		select {
 		case slots <- struct{}{}:
 			defer func() { <-slots }()
-			next.ServeHTTP(w, r)
+			return do(ctx, c, req)
 		default:
-			e := refuse(http.StatusTooManyRequests, api.ReasonRateLimited, "too many calls at once: try again")
-			e.RetryAfter = 1
-			w.Header().Set("Retry-After", "1")
-			writeError(w, newID(), e)
+			var none Resp
+			return none, again(http.StatusTooManyRequests, api.ReasonRateLimited, "too many calls at once: try again")
 		}
-	})
+	}
 }

@@ -2,7 +2,6 @@ package provision
 
 import (
 	"context"
-	"net/http"
 	"net/netip"
 	"slices"
 
@@ -19,16 +18,24 @@ func (s *Service) ExplainLive(ctx context.Context, c Caller, req api.ExplainRequ
 	if err != nil {
 		return api.Explanation{}, err
 	}
-	id, r := s.Tokens.VerifyWait(ctx, req.Token)
+	if req.Claims != nil {
+		return api.Explanation{}, badRequest("claims without a token are explained by gatehouse explain --claims, which needs no service")
+	}
+	id, r := s.verify(ctx, req.Token)
+	// For an admin the detail says more than the reason's general meaning.
 	if id == nil {
-		return api.Explanation{}, unverified(r)
+		e := unverified(r)
+		e.Message = r.Detail
+		return api.Explanation{}, e
 	}
 	if r != nil {
-		return api.Explanation{Identity: identity(id), Decision: refusal(r), Verdicts: []api.Verdict{}}, nil
+		out := api.Explanation{Identity: identity(id), Decision: refusal(r), Verdicts: []api.Verdict{}}
+		out.Message = r.Detail
+		return out, nil
 	}
 	state := s.State()
 	if state == nil {
-		return api.Explanation{}, refuse(http.StatusServiceUnavailable, api.ReasonUnavailable, "the state has not been loaded from the store yet: try again")
+		return api.Explanation{}, errNoState
 	}
 	return Explain(state, id, conn, s.Now()), nil
 }

@@ -3,7 +3,9 @@ package provision
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/policy"
@@ -16,7 +18,7 @@ func (s *Service) Revoke(ctx context.Context, c Caller, req api.RevokeRequest) (
 	if err := c.admin(); err != nil {
 		return api.RevokeResult{}, err
 	}
-	now := s.Now().UTC()
+	now := s.now()
 	r, err := s.revocation(req, now)
 	if err != nil {
 		return api.RevokeResult{}, err
@@ -41,6 +43,7 @@ func (s *Service) revocation(req api.RevokeRequest, now time.Time) (store.Revoca
 	if kind == "" {
 		kind = policy.Block
 	}
+	until := req.Until.UTC().Truncate(time.Microsecond)
 	issuer, err := s.issuerURL(req.Issuer)
 	switch {
 	case err != nil:
@@ -51,22 +54,28 @@ func (s *Service) revocation(req api.RevokeRequest, now time.Time) (store.Revoca
 		return out, badRequest("subject is empty: give the sub of the identity, as gatehouse audit shows it")
 	case len(req.Subject) > MaxSubject:
 		return out, badRequest("subject has %d bytes, at most %d are possible", len(req.Subject), MaxSubject)
+	case strings.ContainsRune(req.Subject, 0), strings.ContainsRune(req.Subject, utf8.RuneError):
+		// Such a token is refused, so the revocation would look as if it did something.
+		return out, badRequest("subject holds a character that is not text, which no token's sub may: give it as gatehouse audit shows it")
 	case req.Reason == "":
 		return out, badRequest("reason is empty: say why, for the audit trail")
 	case len(req.Reason) > MaxReason:
 		return out, badRequest("reason has %d bytes, at most %d are kept", len(req.Reason), MaxReason)
 	case len(req.IdempotencyKey) > maxKey:
 		return out, badRequest("idempotency key has %d bytes, at most %d are possible", len(req.IdempotencyKey), maxKey)
-	case !req.Until.IsZero() && kind == policy.Logout:
+	case !until.IsZero() && kind == policy.Logout:
 		return out, badRequest("a logout has no end: it voids what was issued until now")
-	case !req.Until.IsZero() && !req.Until.After(now):
+	case !until.IsZero() && !until.After(now):
 		return out, badRequest("until lies in the past")
 	}
-	out.Kind, out.At, out.Until = kind, now, req.Until.UTC()
+	out.Kind, out.At, out.Until = kind, now, until
 	out.Principal = policy.Principal{Issuer: issuer, Subject: req.Subject}
 	out.Reason = req.Reason
 	return out, nil
 }
+
+// now returns the time as the store keeps it, so that what is answered is what is read later.
+func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Microsecond) }
 
 // Lift ends a revocation by its id, or every block in force of an identity.
 func (s *Service) Lift(ctx context.Context, c Caller, req api.LiftRequest) (api.LiftResult, error) {
@@ -76,7 +85,7 @@ func (s *Service) Lift(ctx context.Context, c Caller, req api.LiftRequest) (api.
 	if req.Reason == "" || len(req.Reason) > MaxReason {
 		return api.LiftResult{}, badRequest("reason must have 1 to %d bytes: say why, for the audit trail", MaxReason)
 	}
-	now := s.Now().UTC()
+	now := s.now()
 	ids, err := s.liftTargets(ctx, req, now)
 	if err != nil {
 		return api.LiftResult{}, err
@@ -87,7 +96,8 @@ func (s *Service) Lift(ctx context.Context, c Caller, req api.LiftRequest) (api.
 		if err != nil {
 			return result, s.storeError(api.OpRevokeLift, err)
 		}
-		s.Logger.Info("revocation lifted", "revocation", id, "actor", c.Actor, "reason", req.Reason, "request_id", c.RequestID)
+		s.Logger.Info("revocation lifted", "revocation", id, "actor", lifted.LiftedBy, "reason", lifted.LiftNote, "at", lifted.LiftedAt,
+			"existing", !lifted.LiftedAt.Equal(now), "request_id", c.RequestID)
 		result.Lifted = append(result.Lifted, s.wire(lifted, now))
 	}
 	return result, s.refresh(ctx)
@@ -102,24 +112,16 @@ func (s *Service) liftTargets(ctx context.Context, req api.LiftRequest, now time
 	case byID:
 		return []string{req.ID}, nil
 	}
-	issuer, err := s.issuerURL(req.Issuer)
+	issuer, err := s.storedIssuerURL(req.Issuer)
 	if err != nil {
 		return nil, err
 	}
 	if req.Subject == "" {
 		return nil, badRequest("subject is empty: give the sub of the identity")
 	}
-	page, _, err := s.Store.Revocations(ctx, store.RevocationFilter{
-		Principal: policy.Principal{Issuer: issuer, Subject: req.Subject}, InForceAt: now,
-	})
+	ids, err := s.blocksInForce(ctx, policy.Principal{Issuer: issuer, Subject: req.Subject}, now)
 	if err != nil {
 		return nil, s.storeError(api.OpRevokeLift, err)
-	}
-	var ids []string
-	for _, r := range page {
-		if r.Kind == policy.Block {
-			ids = append(ids, r.ID)
-		}
 	}
 	if len(ids) == 0 {
 		return nil, refuse(http.StatusNotFound, api.ReasonNotFound, "no block of this identity is in force")
@@ -127,16 +129,38 @@ func (s *Service) liftTargets(ctx context.Context, req api.LiftRequest, now time
 	return ids, nil
 }
 
+// blocksInForce returns the ids of an identity's blocks; logouts stay in force for ever, so
+// that there may be several pages of them.
+func (s *Service) blocksInForce(ctx context.Context, p policy.Principal, now time.Time) ([]string, error) {
+	var ids []string
+	f := store.RevocationFilter{Principal: p, InForceAt: now}
+	for {
+		page, next, err := s.Store.Revocations(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range page {
+			if r.Kind == policy.Block {
+				ids = append(ids, r.ID)
+			}
+		}
+		if next == "" {
+			return ids, nil
+		}
+		f.Cursor = next
+	}
+}
+
 // Revocations lists revocations, newest first.
 func (s *Service) Revocations(ctx context.Context, c Caller, req api.RevocationsRequest) (api.RevocationsPage, error) {
 	if err := c.admin(); err != nil {
 		return api.RevocationsPage{}, err
 	}
-	now := s.Now().UTC()
+	now := s.now()
 	f := store.RevocationFilter{Limit: req.Limit, Cursor: req.Cursor}
 	f.Principal.Subject = req.Subject
 	if req.Issuer != "" {
-		url, err := s.issuerURL(req.Issuer)
+		url, err := s.storedIssuerURL(req.Issuer)
 		if err != nil {
 			return api.RevocationsPage{}, err
 		}
@@ -162,7 +186,7 @@ func (s *Service) refresh(ctx context.Context) error {
 	}
 	if err := s.Refresh(ctx); err != nil {
 		s.Logger.Error("the state could not be refreshed after a change", "error", err)
-		return refuse(http.StatusServiceUnavailable, api.ReasonUnavailable,
+		return again(http.StatusServiceUnavailable, api.ReasonUnavailable,
 			"the change is stored, but this replica has not read it back: it will within the poll interval once the store answers")
 	}
 	return nil

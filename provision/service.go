@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,6 +25,9 @@ const (
 	MaxSubject = 1024 // bytes of a subject
 	maxKey     = 128  // bytes of an idempotency key
 )
+
+// retryAfter is after how many seconds a call that could not be worked on is worth repeating.
+const retryAfter = 1
 
 // Tokens verifies tokens, waiting for the issuer's keys where that is needed. The identity
 // comes along with a refusal when the signature verified.
@@ -47,7 +51,10 @@ type Options struct {
 }
 
 // Service carries out operations. Its methods return errors of type *[api.Error].
-type Service struct{ Options }
+type Service struct {
+	Options
+	history chan struct{} // holds one for each read of the audit trail on behalf of whoami
+}
 
 // New returns a service.
 func New(o Options) *Service {
@@ -57,7 +64,7 @@ func New(o Options) *Service {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Service{o}
+	return &Service{Options: o, history: make(chan struct{}, historyReads)}
 }
 
 // Caller is who calls an operation, as the transport found out.
@@ -82,6 +89,13 @@ func refuse(code int, reason, format string, args ...any) *api.Error {
 	return &api.Error{Code: code, Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
+// again is refuse for what may succeed when it is tried again.
+func again(code int, reason, format string, args ...any) *api.Error {
+	e := refuse(code, reason, format, args...)
+	e.RetryAfter = retryAfter
+	return e
+}
+
 func badRequest(format string, args ...any) *api.Error {
 	return refuse(http.StatusBadRequest, api.ReasonBadRequest, format, args...)
 }
@@ -92,27 +106,40 @@ func (s *Service) storeError(what string, err error) error {
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return refuse(http.StatusNotFound, api.ReasonNotFound, "%s: not found", what)
+	case errors.Is(err, store.ErrCursor):
+		return badRequest("%s: the cursor is not one that this list gave: start again from the first page", what)
 	case errors.Is(err, store.ErrConflict):
 		return refuse(http.StatusConflict, api.ReasonConflict, "%s: the idempotency key was used before for another call: use a new one", what)
 	default:
 		s.Logger.Error("the store failed an operation", "op", what, "error", err)
-		return refuse(http.StatusServiceUnavailable, api.ReasonUnavailable, "%s: the store is not available; nothing is known to have changed: call again with the same idempotency key", what)
+		return again(http.StatusServiceUnavailable, api.ReasonUnavailable, "%s: the store is not available: call again, with the same idempotency key where one was given", what)
 	}
 }
 
-// issuerURL returns the exact iss of an issuer given by its configured name or by its URL.
-// Revocations may name an issuer that is not configured any more, by its URL.
+// issuerURL returns the exact iss of a configured issuer, given by its name or by its URL.
 func (s *Service) issuerURL(issuer string) (string, error) {
 	issuers := s.Issuers()
-	if url, ok := issuers[issuer]; ok {
-		return url, nil
-	}
-	for _, url := range issuers {
-		if url == issuer {
+	for name, url := range issuers {
+		if issuer == name || issuer == url {
 			return url, nil
 		}
 	}
+	for _, url := range issuers {
+		if strings.TrimSuffix(issuer, "/") == strings.TrimSuffix(url, "/") {
+			return "", badRequest("issuer %.200q is not configured, but %q is: the slash at the end makes a difference", issuer, url)
+		}
+	}
 	return "", badRequest("issuer %.200q is not configured: give its name or its exact URL", issuer)
+}
+
+// storedIssuerURL is [Service.issuerURL] for what is in the store already, which may be of an
+// issuer that is not configured any more: such a one is given by its URL.
+func (s *Service) storedIssuerURL(issuer string) (string, error) {
+	url, err := s.issuerURL(issuer)
+	if err != nil && strings.Contains(issuer, "://") {
+		return issuer, nil
+	}
+	return url, err
 }
 
 // principalName returns the principal name under which servers show the identity; empty when

@@ -17,29 +17,57 @@ import (
 // peerKey is the context key of the local peer's name.
 type peerKey struct{}
 
+// maxPath is the longest path of a socket in bytes (sun_path less its closing NUL).
+const maxPath = len(syscall.RawSockaddrUnix{}.Path) - 1
+
 // Listen opens the local socket with mode 0600. A socket that a dead process left behind is
-// replaced, one that is served is not.
+// replaced, one that is served, or may be, is not. It sets the process's umask for a moment:
+// call it before other goroutines make files.
 func Listen(path string) (net.Listener, error) {
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("socket %s is served by another process: stop it, or configure another socket", path)
+	switch {
+	case path == "" || path[0] == '@':
+		// Linux would make an abstract socket, which has no mode: all users could connect.
+		return nil, fmt.Errorf("socket %q: give the path of a file", path)
+	case len(path) > maxPath:
+		return nil, fmt.Errorf("socket %s: the path has %d bytes, this system takes at most %d: configure a shorter one", path, len(path), maxPath)
 	}
-	if info, err := os.Lstat(path); err == nil {
-		if info.Mode().Type() != fs.ModeSocket {
-			return nil, fmt.Errorf("socket %s: a file that is not a socket is in its place: remove it, or configure another socket", path)
-		}
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("socket %s: remove what a former process left: %w", path, err)
-		}
+	if err := removeStale(path); err != nil {
+		return nil, fmt.Errorf("socket %s: %w", path, err)
 	}
 	// The mode must be right before anybody can connect.
 	old := syscall.Umask(0o177)
 	l, err := net.Listen("unix", path)
 	syscall.Umask(old)
 	if err != nil {
-		return nil, fmt.Errorf("socket %s: %w", path, err)
+		return nil, fmt.Errorf("socket %s: %w: let the service write its folder, or configure another socket", path, err)
 	}
 	return l, nil
+}
+
+// removeStale removes the socket that a dead process left at path. Only a connection that is
+// refused shows that: a process with a full queue, or another user's, does not answer either.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != fs.ModeSocket:
+		return errors.New("a file that is not a socket is in its place: remove it, or configure another socket")
+	}
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	switch {
+	case err == nil:
+		_ = conn.Close()
+		return errors.New("it is served by another process: stop it, or configure another socket")
+	case !NobodyServes(err):
+		return fmt.Errorf("another process may serve it: stop that one and remove the file, or configure another socket: %w", err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove what a former process left: %w", err)
+	}
+	return nil
 }
 
 // ConnContext notes who is at the other end of a local connection; give it to the

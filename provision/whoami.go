@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"net/http"
 	"time"
@@ -11,13 +12,20 @@ import (
 	"github.com/gatehouse-nats/gatehouse/store"
 )
 
+// Bounds of whoami. A client library that was refused waits about five seconds for the answer.
+const (
+	keysWait     = 3 * time.Second // for the issuer's keys
+	historyWait  = time.Second     // for the last refusal
+	historyReads = 2               // at once, so that callers cannot keep the store from its other readers
+)
+
 // Whoami decides anew for the caller's token and adds the identity's last recorded refusal.
 // A token whose signature does not verify gets the reason and nothing else.
 func (s *Service) Whoami(ctx context.Context, c Caller, req api.WhoamiRequest) (api.Whoami, error) {
 	if c.Token == "" {
 		return api.Whoami{}, refuse(http.StatusUnauthorized, api.ReasonUnauthenticated, "send the token in the header Authorization: Bearer …")
 	}
-	id, r := s.Tokens.VerifyWait(ctx, c.Token)
+	id, r := s.verify(ctx, c.Token)
 	if id == nil {
 		return api.Whoami{}, unverified(r)
 	}
@@ -27,7 +35,7 @@ func (s *Service) Whoami(ctx context.Context, c Caller, req api.WhoamiRequest) (
 	} else {
 		state := s.State()
 		if state == nil {
-			return api.Whoami{}, refuse(http.StatusServiceUnavailable, api.ReasonUnavailable, "the state has not been loaded from the store yet: try again")
+			return api.Whoami{}, errNoState
 		}
 		conn := policy.Connection{Source: c.Source, Type: policy.Standard, Account: req.Account}
 		out.Decision = decision(policy.Decide(state, id, conn, s.Now(), nil))
@@ -41,12 +49,21 @@ func (s *Service) Whoami(ctx context.Context, c Caller, req api.WhoamiRequest) (
 	return out, nil
 }
 
-func unverified(r *policy.Refusal) error {
-	code := http.StatusUnauthorized
+// errNoState answers while there is nothing to decide with.
+var errNoState = again(http.StatusServiceUnavailable, api.ReasonUnavailable, "the state has not been loaded from the store yet: try again")
+
+// verify waits for the issuer's keys for a bounded time.
+func (s *Service) verify(ctx context.Context, token string) (*policy.Identity, *policy.Refusal) {
+	ctx, cancel := context.WithTimeout(ctx, keysWait)
+	defer cancel()
+	return s.Tokens.VerifyWait(ctx, token)
+}
+
+func unverified(r *policy.Refusal) *api.Error {
+	e := refuse(http.StatusUnauthorized, string(r.Reason), "the token is refused")
 	if r.Reason.Silent() {
-		code = http.StatusServiceUnavailable
+		e.Code, e.RetryAfter = http.StatusServiceUnavailable, retryAfter
 	}
-	e := refuse(code, string(r.Reason), "the token is refused")
 	if known, ok := api.Explain(string(r.Reason)); ok {
 		e.Message = known.Meaning + " " + known.Remedy
 	}
@@ -55,6 +72,14 @@ func unverified(r *policy.Refusal) error {
 
 // lastRefusal returns the newest recorded login of the identity that was not admitted.
 func (s *Service) lastRefusal(ctx context.Context, id *policy.Identity) (*api.LastRefusal, error) {
+	ctx, cancel := context.WithTimeout(ctx, historyWait)
+	defer cancel()
+	select {
+	case s.history <- struct{}{}:
+		defer func() { <-s.history }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for other calls: %w", context.Cause(ctx))
+	}
 	var last *store.AuditEntry
 	for _, outcome := range []policy.Outcome{policy.OutcomeRefused, policy.OutcomeSilent} {
 		page, _, err := s.Store.Audit(ctx, store.AuditFilter{

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -165,6 +164,3 @@ func (c *cli) printCheck(cfg *config.Config) error {
 	fmt.Fprintf(c.out, "callout account %s\n  signing key %s\n  %s\n", cfg.CalloutAccount(), cfg.NATS.Callout.SigningKey.Public(), xkey)
 	return nil
 }
-
-// quiet is the logger of commands that are no service.
-func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

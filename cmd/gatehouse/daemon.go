@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -75,7 +77,9 @@ func newDaemon(ctx context.Context, cfg *config.Config, env []string, log *slog.
 	if err != nil {
 		host = "unknown"
 	}
-	d := &daemon{log: log, replica: fmt.Sprintf("%s-%d", host, os.Getpid()), registry: newRegistry()}
+	// Containers may share their host's name and all be process 1.
+	replica := fmt.Sprintf("%s-%d-%s", host, os.Getpid(), strings.ToLower(rand.Text()[:6]))
+	d := &daemon{log: log, replica: replica, registry: newRegistry()}
 	d.cfg.Store(cfg)
 	d.keyring.Store(cfg.Keyring())
 	if d.watcher, err = config.NewWatcher(cfg, env); err != nil {
@@ -296,12 +300,21 @@ func (d *daemon) run(ctx context.Context) error {
 		d.mirror.Run, d.tokens.Run, d.resolver.Run, d.callout.Run,
 		d.ship, d.prune, d.keepTime, d.follow,
 		d.serve(d.public, provision.NewServer(d.provision.Handler())),
-		d.serve(d.metrics, provision.NewServer(healthHandler(d.registry, d.readiness(), d.cfg.Load().Metrics.Pprof))),
+		d.serve(d.metrics, metricsServer(healthHandler(d.registry, d.readiness(), d.cfg.Load().Metrics.Pprof))),
 		d.serve(d.local, localServer(d.provision.LocalHandler())),
 	} {
 		g.Go(func() error { return task(ctx) })
 	}
 	return g.Wait()
+}
+
+// profileTime is enough for the profiles and traces that operators ask pprof for.
+const profileTime = 5 * time.Minute
+
+func metricsServer(h http.Handler) *http.Server {
+	s := provision.NewServer(h)
+	s.WriteTimeout = profileTime
+	return s
 }
 
 func localServer(h http.Handler) *http.Server {

@@ -104,6 +104,9 @@ type devReady struct {
 }
 
 func (c *cli) dev(ctx context.Context, o devOptions) (err error) {
+	if o.ports != "default" && o.ports != "random" {
+		return fmt.Errorf("%w: --ports %s: use default or random", errUsage, o.ports)
+	}
 	dir, err := o.folder()
 	if err != nil {
 		return err
@@ -154,7 +157,7 @@ func (c *cli) dev(ctx context.Context, o devOptions) (err error) {
 
 func (c *cli) devLogger(level slog.Level) *slog.Logger {
 	if terminal(c.err) {
-		return slog.New(tint.NewHandler(c.err, &tint.Options{Level: level, TimeFormat: time.TimeOnly}))
+		return slog.New(tint.NewTextHandler(c.err, &tint.Options{Level: level, TimeFormat: time.TimeOnly}))
 	}
 	return slog.New(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: level}))
 }

@@ -72,6 +72,7 @@ CREATE TABLE audit (
 );
 CREATE INDEX audit_newest ON audit (at, id);
 CREATE INDEX audit_subject ON audit (left(subject, 128), at, id);
+CREATE INDEX audit_outcome ON audit (left(subject, 128), outcome, at, id);
 CREATE INDEX audit_name ON audit (left(name, 128), at, id);
 CREATE INDEX audit_reason ON audit (left(reason, 128), at, id);
 CREATE INDEX audit_actor ON audit (left(actor, 128), at, id);

@@ -71,6 +71,7 @@ CREATE TABLE audit (
 ) STRICT;
 CREATE INDEX audit_newest ON audit (at, id);
 CREATE INDEX audit_subject ON audit (subject, at, id);
+CREATE INDEX audit_outcome ON audit (subject, outcome, at, id);
 CREATE INDEX audit_name ON audit (name, at, id);
 CREATE INDEX audit_reason ON audit (reason, at, id);
 CREATE INDEX audit_actor ON audit (actor, at, id);

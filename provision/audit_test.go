@@ -1,0 +1,118 @@
+package provision_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+func TestAuditPagesAndFilters(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.record(t,
+		store.AuditEntry{ID: "1", At: now, Kind: store.LoginEntry, Outcome: "allowed", Reason: "allowed", Issuer: corp, Subject: "alice", Name: "corp-alice", Account: "APP"},
+		store.AuditEntry{ID: "2", At: now.Add(time.Second), Kind: store.LoginEntry, Outcome: "refused", Reason: "blocked", Issuer: corp, Subject: "bob", Name: "corp-bob"},
+		store.AuditEntry{ID: "3", At: now.Add(2 * time.Second), Kind: store.LoginEntry, Outcome: "silent", Reason: "internal", Issuer: partner, Subject: "alice", Name: "partner-alice"},
+		store.AuditEntry{ID: "4", At: now.Add(3 * time.Second), Kind: store.AdminEntry, Outcome: "done", Reason: "left", Issuer: former, Subject: "alice", Actor: "local:admin", Op: "revoke"},
+	)
+	for name, test := range map[string]struct {
+		req  api.AuditRequest
+		want string
+	}{
+		"all":            {api.AuditRequest{}, "4 3 2 1"},
+		"login":          {api.AuditRequest{Kind: "login"}, "3 2 1"},
+		"admin":          {api.AuditRequest{Kind: "admin"}, "4"},
+		"done":           {api.AuditRequest{Outcome: "done"}, "4"},
+		"refused":        {api.AuditRequest{Outcome: "refused"}, "2"},
+		"reason":         {api.AuditRequest{Reason: "blocked"}, "2"},
+		"issuer by name": {api.AuditRequest{Issuer: "corp"}, "2 1"},
+		"issuer by URL":  {api.AuditRequest{Issuer: partner}, "3"},
+		"former issuer":  {api.AuditRequest{Issuer: former}, "4"},
+		"subject":        {api.AuditRequest{Subject: "alice"}, "4 3 1"},
+		"both":           {api.AuditRequest{Issuer: "corp", Subject: "alice"}, "1"},
+		"name":           {api.AuditRequest{Name: "corp-bob"}, "2"},
+		"account":        {api.AuditRequest{Account: "APP"}, "1"},
+		"actor":          {api.AuditRequest{Actor: "local:admin"}, "4"},
+		"request":        {api.AuditRequest{Request: "3"}, "3"},
+		"since":          {api.AuditRequest{Since: now.Add(2 * time.Second)}, "4 3"},
+		"before":         {api.AuditRequest{Before: now.Add(2 * time.Second)}, "2 1"},
+		"nothing":        {api.AuditRequest{Subject: "%' OR 1=1 --\x00"}, ""},
+		"limit":          {api.AuditRequest{Limit: 2}, "4 3"},
+		"negative limit": {api.AuditRequest{Limit: -5}, "4 3 2 1"},
+	} {
+		page, err := b.Audit(t.Context(), admin, test.req)
+		if err != nil || page.Entries == nil {
+			t.Errorf("%s: %+v, %v", name, page, err)
+			continue
+		}
+		if got := ids(page); got != test.want {
+			t.Errorf("%s: %s, want %s", name, got, test.want)
+		}
+	}
+	var got []string
+	for req := (api.AuditRequest{Limit: 3}); ; {
+		page, err := b.Audit(t.Context(), admin, req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, ids(page))
+		if req.Cursor = page.Cursor; req.Cursor == "" {
+			break
+		}
+	}
+	if want := "[4 3 2 1]"; fmt.Sprint(got) != want || len(got) != 2 {
+		t.Errorf("pages %q", got)
+	}
+}
+
+func ids(page api.AuditPage) string {
+	var list []string
+	for _, e := range page.Entries {
+		list = append(list, e.ID)
+	}
+	return strings.Join(list, " ")
+}
+
+func TestAuditRefusesBadInput(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	for name, req := range map[string]api.AuditRequest{
+		"kind":        {Kind: "logins"},
+		"long kind":   {Kind: strings.Repeat("x", 10_000)},
+		"outcome":     {Outcome: "denied"},
+		"issuer":      {Issuer: "acme"},
+		"cursor":      {Cursor: "x"},
+		"long cursor": {Cursor: strings.Repeat("A", 10_000)},
+	} {
+		_, err := b.Audit(t.Context(), admin, req)
+		message := wantError(t, err, http.StatusBadRequest, api.ReasonBadRequest)
+		if len(message) > 300 {
+			t.Errorf("%s: the message has %d bytes", name, len(message))
+		}
+	}
+}
+
+func TestAdminsAreAudited(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	block := b.revoke(t, api.RevokeRequest{Subject: "alice", Reason: "left"}).Revocation
+	b.revoke(t, api.RevokeRequest{Subject: "alice", Reason: "again"}) // changes nothing
+	if _, err := b.Lift(t.Context(), admin, api.LiftRequest{ID: block.ID, Reason: "back"}); err != nil {
+		t.Fatal(err)
+	}
+	page, err := b.Audit(t.Context(), admin, api.AuditRequest{Kind: "admin"})
+	if err != nil || len(page.Entries) != 2 {
+		t.Fatalf("%+v, %v", page, err)
+	}
+	for i, want := range []struct{ op, reason string }{{"revoke.lift", "back"}, {"revoke", "left"}} {
+		e := page.Entries[i]
+		if e.Op != want.op || e.Reason != want.reason || e.Actor != admin.Actor || e.Target != block.ID || e.Subject != "alice" || e.Outcome != "done" {
+			t.Errorf("%+v, want %v", e, want)
+		}
+	}
+}

@@ -1,0 +1,197 @@
+package provision_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/provision"
+	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// The answers of every operation are part of the wire contract. Golden files show them, and
+// each field of each answer must be in one of them.
+func TestWireContract(t *testing.T) {
+	b := newBed(t, func(o *provision.Options) {
+		o.Reload = func(context.Context) (api.Reloaded, error) {
+			return api.Reloaded{Version: "v2", Changed: true, NeedRestart: []string{"http.listen"}}, nil
+		}
+		o.Status = func() api.Status {
+			return api.Status{
+				Replica: "r1", Version: "0.1.0", Rules: "v1", NotReady: []string{"store: it does not answer"},
+				Servers: []api.ServerStatus{{ID: "NA", Name: "n1", Version: "2.12.0", ClockOffset: "12ms"}},
+				Issuers: []api.IssuerStatus{
+					{Name: "corp", URL: corp, KeysLoaded: true, LoadedAt: now},
+					{Name: "partner", URL: partner, Error: "it answered 500"},
+				},
+			}
+		}
+		o.Tokens = tokens(func(_ context.Context, token string) (*policy.Identity, *policy.Refusal) {
+			switch token {
+			case "forged":
+				return nil, policy.Refuse(policy.SignatureInvalid, "detail for operators")
+			case "pending":
+				return nil, policy.Refuse(policy.KeysUnavailable, "detail for operators")
+			}
+			return person(token), nil
+		})
+		blocked := policy.Revocation{ID: "1", Kind: policy.Block, Principal: policy.Principal{Issuer: corp, Subject: "mallory"}, At: now, Until: now.Add(time.Minute)}
+		o.State = func() *policy.Snapshot {
+			return &policy.Snapshot{Rules: rules(t), Revocations: policy.NewRevocations([]policy.Revocation{blocked})}
+		}
+	})
+	b.record(t,
+		store.AuditEntry{
+			ID: "01970000-0000-7000-8000-000000000001", At: now.Add(-2 * time.Hour), Kind: store.LoginEntry, Outcome: "refused", Reason: "no_binding", Detail: "no binding matches the claims",
+			Issuer: corp, Subject: "mallory", Name: "corp-mallory", Display: map[string]string{"email": "mallory@example.com"}, TokenID: "jti",
+			ServerID: "NA", ServerName: "n1", CID: 42, UserKey: "UA", Source: "192.0.2.7", ConnType: "standard", Client: "go 1.48",
+			Replica: "r1", Rules: "v1", Count: 3,
+		},
+		store.AuditEntry{
+			ID: "01970000-0000-7000-8000-000000000002", At: now.Add(-time.Hour), Kind: store.LoginEntry, Outcome: "allowed", Reason: "allowed",
+			Issuer: corp, Subject: "alice", Name: "corp-alice", Account: "APP", Roles: []string{"app"}, Bindings: []string{"developers"}, Expires: now,
+			Replica: "r1", Rules: "v1",
+		},
+		store.AuditEntry{
+			ID: "01970000-0000-7000-8000-000000000003", At: now.Add(-time.Minute), Kind: store.AdminEntry, Outcome: "done", Reason: "left",
+			Issuer: corp, Subject: "carol", Actor: "local:admin", Op: "revoke", Target: "01970000-0000-7000-8000-000000000009",
+		},
+	)
+	path := serveLocal(t, b)
+	shown := map[field]bool{}
+	for _, test := range []struct {
+		name, op, token, body string
+		code                  int
+		into                  any
+	}{
+		{"whoami_allowed", api.OpWhoami, "alice", `{"account":"APP"}`, 200, &api.Whoami{}},
+		{"whoami_refused", api.OpWhoami, "mallory", "", 200, &api.Whoami{}},
+		{"error_token", api.OpWhoami, "forged", "", 401, &api.Error{}},
+		{"error_again", api.OpWhoami, "pending", "", 503, &api.Error{}},
+		{"error_request", api.OpRevoke, "", `{"kind":"ban"}`, 400, &api.Error{}},
+		{"explain", api.OpExplain, "", `{"token":"alice","source":"192.0.2.1"}`, 200, &api.Explanation{}},
+		{"explain_refused", api.OpExplain, "", `{"token":"mallory"}`, 200, &api.Explanation{}},
+		// Pages before anything is revoked, whose audit entries bear the time of day.
+		{"audit", api.OpAudit, "", `{"limit":2}`, 200, &api.AuditPage{}},
+		{"audit_refused", api.OpAudit, "", `{"outcome":"refused"}`, 200, &api.AuditPage{}},
+		{"audit_empty", api.OpAudit, "", `{"name":"nobody"}`, 200, &api.AuditPage{}},
+		{"revoke", api.OpRevoke, "", `{"issuer":"corp","subject":"alice","reason":"left","until":"2030-12-31T23:59:59Z"}`, 200, &api.RevokeResult{}},
+		{"revoke_existing", api.OpRevoke, "", `{"issuer":"corp","subject":"alice","reason":"again","until":"2030-12-31T23:59:59Z"}`, 200, &api.RevokeResult{}},
+		{"revoke_logout", api.OpRevoke, "", `{"kind":"logout","issuer":"partner","subject":"bob","reason":"lost laptop"}`, 200, &api.RevokeResult{}},
+		{"lift", api.OpRevokeLift, "", `{"issuer":"corp","subject":"alice","reason":"back"}`, 200, &api.LiftResult{}},
+		{"revocations", api.OpRevocations, "", `{"all":true,"limit":1}`, 200, &api.RevocationsPage{}},
+		{"revocations_empty", api.OpRevocations, "", `{"subject":"nobody"}`, 200, &api.RevocationsPage{}},
+		{"reload", api.OpReload, "", "", 200, &api.Reloaded{}},
+		{"status", api.OpStatus, "", "", 200, &api.Status{}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			code, body, err := post(path, test.op, test.token, test.body)
+			if err != nil || code != test.code {
+				t.Fatalf("%d %s, %v", code, body, err)
+			}
+			strict := json.NewDecoder(bytes.NewReader(body))
+			strict.DisallowUnknownFields()
+			if err := strict.Decode(test.into); err != nil {
+				t.Fatal(err)
+			}
+			var tree any
+			if err := json.Unmarshal(body, &tree); err != nil {
+				t.Fatal(err)
+			}
+			note(t, shown, reflect.TypeOf(test.into), tree)
+			golden(t, test.name, body)
+		})
+	}
+	for f, is := range shown {
+		if !is {
+			t.Errorf("no golden file shows %s of %s", f.name, f.of)
+		}
+	}
+}
+
+// golden compares an answer with the golden file of that name; what differs from run to run is
+// made equal.
+func golden(t *testing.T, name string, body []byte) {
+	t.Helper()
+	var indented bytes.Buffer
+	if err := json.Indent(&indented, body, "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	got := uuids.ReplaceAllString(indented.String(), "00000000-0000-0000-0000-000000000000")
+	got = cursors.ReplaceAllString(got, `"cursor": "…"`)
+	got = strings.ReplaceAll(got, provision.LocalActor(os.Getuid()), "local:somebody")
+	file := filepath.Join("testdata", name+".json")
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("%v: make it with go test -run TestWireContract -update", err)
+	}
+	if diff := cmp.Diff(string(want), got); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
+var (
+	uuids   = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`)
+	cursors = regexp.MustCompile(`"cursor": "[^"]+"`)
+)
+
+// field is a field of a type that answers are made of, by its name in JSON.
+type field struct {
+	of   reflect.Type
+	name string
+}
+
+// note takes down all fields of a type, and which of them are there in a JSON value of it.
+func note(t *testing.T, shown map[field]bool, typ reflect.Type, v any) {
+	t.Helper()
+	switch {
+	case typ.Kind() == reflect.Pointer:
+		note(t, shown, typ.Elem(), v)
+	case typ.Kind() == reflect.Slice:
+		list, _ := v.([]any)
+		for _, element := range list {
+			note(t, shown, typ.Elem(), element)
+		}
+		if len(list) == 0 {
+			note(t, shown, typ.Elem(), nil)
+		}
+	case typ.Kind() == reflect.Struct && typ != reflect.TypeFor[time.Time]():
+		object, _ := v.(map[string]any)
+		for i := range typ.NumField() {
+			f := typ.Field(i)
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if f.Anonymous {
+				note(t, shown, f.Type, v)
+				continue
+			}
+			if name == "" {
+				t.Errorf("%s of %s has no name in JSON", f.Name, typ)
+			}
+			if name != "-" {
+				value, is := object[name]
+				shown[field{typ, name}] = shown[field{typ, name}] || is
+				note(t, shown, f.Type, value)
+			}
+		}
+	}
+}
