@@ -87,7 +87,7 @@ func newDaemon(ctx context.Context, cfg *config.Config, env []string, log *slog.
 	}
 	d.onClose(d.watcher.Close)
 	for _, open := range []func(context.Context, *config.Config) error{
-		d.listen, d.openStore, d.openSpool, d.openTokens, d.connect, d.build,
+		d.openStore, d.openSpool, d.listen, d.openTokens, d.connect, d.build,
 	} {
 		if err := open(ctx, cfg); err != nil {
 			d.close()
@@ -107,7 +107,8 @@ func (d *daemon) close() {
 	d.closers = nil
 }
 
-// listen opens the addresses first, so that a second service on this host fails at once.
+// listen opens the addresses once the store is open: an address that is open and not served
+// would keep probes and commands waiting.
 func (d *daemon) listen(_ context.Context, cfg *config.Config) error {
 	var err error
 	if d.local, err = provision.Listen(string(cfg.Socket)); err != nil {
@@ -142,13 +143,13 @@ func (d *daemon) openStore(ctx context.Context, cfg *config.Config) error {
 			d.onClose(func() { _ = s.Close() })
 			return nil
 		}
-		if !errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil {
+		if !errors.Is(err, store.ErrUnavailable) {
 			return err
 		}
 		d.log.Warn("the store does not answer; trying again", "error", err, "in", wait)
 		select {
 		case <-ctx.Done():
-			return err
+			return context.Cause(ctx)
 		case <-time.After(wait):
 		}
 	}

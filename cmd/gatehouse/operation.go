@@ -11,6 +11,7 @@ import (
 	"net/url"
 
 	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
 	"github.com/gatehouse-nats/gatehouse/provision"
 )
 
@@ -59,16 +60,17 @@ func post[Resp any](ctx context.Context, client *http.Client, base, op, token st
 func local[Req, Resp any](ctx context.Context, c *cli, op string, req Req,
 	direct func(*provision.Service) func(context.Context, provision.Caller, Req) (Resp, error)) (Resp, error) {
 	var zero Resp
+	socket := config.Socket(c.configPath(), c.env)
+	resp, err := post[Resp](ctx, provision.Client(socket), "http://local", op, "", req)
+	if err == nil || !provision.NobodyServes(err) {
+		return resp, err
+	}
 	cfg, err := c.load()
 	if err != nil {
 		return zero, err
 	}
-	resp, err := post[Resp](ctx, provision.Client(string(cfg.Socket)), "http://local", op, "", req)
-	if err == nil || !provision.NobodyServes(err) {
-		return resp, err
-	}
 	if direct == nil {
-		return zero, fmt.Errorf("nothing serves %s: start the service with gatehouse serve", string(cfg.Socket))
+		return zero, fmt.Errorf("nothing serves %s: start the service with gatehouse serve", socket)
 	}
 	svc, caller, closeStore, err := c.openDirect(ctx, cfg)
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -45,6 +46,9 @@ refused and the one before stays in force.`,
 // serve runs a replica until ctx ends.
 func (c *cli) serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	d, err := newDaemon(ctx, cfg, c.env, log)
+	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		return nil // told to stop before the store answered
+	}
 	if err != nil {
 		return err
 	}

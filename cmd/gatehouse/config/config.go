@@ -36,6 +36,20 @@ func Load(path string, env []string) (*Config, error) {
 	return c, err
 }
 
+// Socket returns the path of the local socket by the file at path and the variables of env,
+// whatever else is wrong with them: commands must reach a running service, to block somebody
+// say, while a configuration that it refused lies on the disk.
+func Socket(path string, env []string) string {
+	r, f := newReport(path), &File{}
+	setDefaults(reflect.ValueOf(f).Elem())
+	r.read(path, f)
+	r.environment(f, env)
+	if absolute, err := filepath.Abs(path); err == nil {
+		_ = f.Socket.load(&loader{dir: filepath.Dir(absolute)}, "socket", tags{})
+	}
+	return string(f.Socket)
+}
+
 // load also returns the files that were read, whether or not the configuration is valid.
 func load(path string, env []string) (*Config, []string, error) {
 	r := newReport(path)

@@ -373,3 +373,30 @@ func TestManyErrorsAreBounded(t *testing.T) {
 		t.Errorf("the text has %d lines, want %d", lines, maxShown+1)
 	}
 }
+
+// A service that runs must be reachable while a bad configuration lies on the disk.
+func TestSocketOfAnInvalidConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "gatehouse.yaml")
+	for name, c := range map[string]struct {
+		text string
+		env  []string
+		want string
+	}{
+		"no file":       {want: filepath.Join(dir, "gatehouse.sock")},
+		"not YAML":      {text: "socket: [", want: filepath.Join(dir, "gatehouse.sock")},
+		"unknown keys":  {text: "socket: run/gh.sock\nfoo: bar\n", want: filepath.Join(dir, "run", "gh.sock")},
+		"by a variable": {text: "foo: bar\n", env: []string{"GATEHOUSE_SOCKET=/run/gh.sock"}, want: "/run/gh.sock"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.text == "" {
+				_ = os.Remove(path)
+			} else if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if got := Socket(path, c.env); got != c.want {
+				t.Errorf("socket %s, want %s", got, c.want)
+			}
+		})
+	}
+}
