@@ -44,6 +44,8 @@ type login struct {
 	source    netip.Prefix
 	fresh     bool // the request was found not to be a replay
 
+	ended bool
+
 	// Set on the way, for the record.
 	id         string
 	identity   *policy.Identity
@@ -205,12 +207,12 @@ func (s *Service) token(l *login) (string, *policy.Refusal) {
 
 // ParseEnvelope returns the token in what a client sent as its token or password: the raw
 // token, or the JSON object {"token":…,"account":…} of which account may be left out. The
-// token may have max bytes.
+// token may have maxToken bytes.
 func ParseEnvelope(raw string, maxToken int) (token, account string, r *policy.Refusal) {
 	switch {
 	case raw == "":
 		return "", "", policy.Refuse(policy.TokenMissing, "the client sent neither a token nor a password")
-	case len(raw) > maxToken+maxAccountName+64:
+	case len(raw) > maxToken+maxAccountName+64, raw[0] != '{' && len(raw) > maxToken:
 		return "", "", policy.Refuse(policy.TokenTooLarge, "the client sent %d bytes, at most %d are accepted", len(raw), maxToken)
 	case raw[0] != '{':
 		return raw, "", nil
@@ -224,6 +226,9 @@ func ParseEnvelope(raw string, maxToken int) (token, account string, r *policy.R
 	// The decoder's own error may quote what the client sent.
 	if dec.Decode(&envelope) != nil || dec.More() || envelope.Token == nil || *envelope.Token == "" {
 		return "", "", policy.Refuse(policy.EnvelopeMalformed, `the envelope is not {"token":…,"account":…}`)
+	}
+	if n := len(*envelope.Token); n > maxToken {
+		return "", "", policy.Refuse(policy.TokenTooLarge, "the token has %d bytes, at most %d are accepted", n, maxToken)
 	}
 	if envelope.Account != nil {
 		account = *envelope.Account
@@ -267,6 +272,8 @@ func (s *Service) admit(l *login) *policy.Refusal {
 
 // end records a login and answers it.
 func (s *Service) end(l *login, r *policy.Refusal) {
+	l.ended = true
+	defer s.inFlight.Add(-1)
 	l.id = newID()
 	if r == nil && s.Now().After(l.deadline) {
 		r = policy.Refuse(policy.RequestLate, "the answer was ready after the client had given up")

@@ -99,13 +99,13 @@ type Service struct {
 	replays  *replays
 	sampler  *sampler
 
-	forKeys, forServers atomic.Int64 // logins that wait
+	inFlight            atomic.Int64 // logins that have arrived and not ended
+	forKeys, forServers atomic.Int64 // those that wait
 	waiting             sync.WaitGroup
 	ended               chan struct{} // closed when the service ends
 
 	mu      sync.Mutex
 	serving []micro.Service
-	wanted  bool
 	stopped bool
 }
 
@@ -231,30 +231,38 @@ func (s *Service) stopServing() error {
 	return errors.Join(errs...)
 }
 
-// leave stops taking requests for good.
+// leave stops taking requests for good and returns when the servers know.
 func (s *Service) leave() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.stopped = true
-	if err := s.stopServing(); err != nil {
+	err := s.stopServing()
+	s.mu.Unlock()
+	if err != nil {
 		s.Logger.Warn("the callout left its queue group with an error", "error", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for _, nc := range s.Conns {
+		if nc.IsConnected() {
+			_ = nc.FlushWithContext(ctx) // a server that does not answer sends no requests either
+		}
 	}
 }
 
-// finish waits for the requests that are queued, as long as their clients do.
+// finish waits for the logins that have arrived, as long as their clients do.
 func (s *Service) finish() {
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if n, _ := s.queue.depth(); n == 0 {
-			return
-		}
 		select {
 		case <-deadline.C:
 			return
 		case <-tick.C:
+		}
+		if s.inFlight.Load() == 0 {
+			return
 		}
 	}
 }
@@ -262,6 +270,7 @@ func (s *Service) finish() {
 // arrive queues a request; it runs on the connection's own goroutine and must not wait.
 func (s *Service) arrive(req micro.Request) {
 	now := s.Now()
+	s.inFlight.Add(1)
 	s.queue.add(&login{req: req, arrived: now, deadline: now.Add(patience)})
 }
 
@@ -276,7 +285,9 @@ func (s *Service) handle(l *login) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.Logger.Error("a login made the service panic; it was not answered", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			s.end(l, policy.Refuse(policy.Internal, "panic"))
+			if !l.ended {
+				s.end(l, policy.Refuse(policy.Internal, "panic"))
+			}
 		}
 	}()
 	if !l.opened {

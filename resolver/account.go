@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -16,7 +17,8 @@ import (
 	"github.com/gatehouse-nats/gatehouse/policy"
 )
 
-// parallelReads bounds the read-backs under way at once.
+// parallelReads bounds the read-backs under way at once on one server: an account that is
+// slow to be found must not keep the others waiting.
 const parallelReads = 16
 
 // AccountState is what one server has applied of one account's claims.
@@ -93,15 +95,11 @@ func (s AccountState) lacks(need Requirement, now time.Time) error {
 
 // readAll reads every needed account back from every known server.
 func (r *Resolver) readAll(ctx context.Context) {
-	var g errgroup.Group
-	g.SetLimit(parallelReads)
+	var wg sync.WaitGroup
 	for _, s := range r.Servers() {
-		g.Go(func() error {
-			r.readServer(ctx, s.ID)
-			return nil
-		})
+		wg.Go(func() { r.readServer(ctx, s.ID) })
 	}
-	_ = g.Wait() // readServer keeps its errors as states
+	wg.Wait()
 }
 
 // readServer reads every needed account back from one server.
@@ -112,20 +110,31 @@ func (r *Resolver) readServer(ctx context.Context, server string) {
 		ids = append(ids, id)
 	}
 	r.mu.RUnlock()
+	var g errgroup.Group
+	g.SetLimit(parallelReads)
 	for _, id := range ids {
-		state, err := r.read(ctx, server, id)
-		if err != nil {
-			// A server that does not answer keeps the state it showed before.
-			r.log.Debug("an account could not be read back", "server_id", server, "account", id, "error", err)
-			continue
+		g.Go(func() error {
+			r.readAccount(ctx, server, id)
+			return nil
+		})
+	}
+	_ = g.Wait() // readAccount keeps what went wrong to itself
+}
+
+// readAccount reads one account back from one server. A server that does not answer keeps
+// the state that it showed before.
+func (r *Resolver) readAccount(ctx context.Context, server, account string) {
+	state, err := r.read(ctx, server, account)
+	if err != nil {
+		r.log.Debug("an account could not be read back", "server_id", server, "account", account, "error", err)
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s, ok := r.servers[server]; ok {
+		if _, needed := r.accounts[account]; needed {
+			s.accounts[account] = state
 		}
-		r.mu.Lock()
-		if s, ok := r.servers[server]; ok {
-			if _, needed := r.accounts[id]; needed {
-				s.accounts[id] = state
-			}
-		}
-		r.mu.Unlock()
 	}
 }
 
@@ -190,11 +199,14 @@ func (r *Resolver) applied(ctx context.Context, server, account string) (Account
 // URL resolver have nothing that answers; they load from where they are configured to.
 func (r *Resolver) stored(ctx context.Context, account string) (bool, error) {
 	v, err, _ := r.flight.Do("stored "+account, func() (any, error) {
+		r.mu.RLock()
+		servers := max(r.active, len(r.servers))
+		r.mu.RUnlock()
 		found, answered := false, 0
 		err := r.gather(ctx, "$SYS.REQ.ACCOUNT."+account+".CLAIMS.LOOKUP", nil, func(data []byte) bool {
 			answered++
 			found = found || len(data) > 0
-			return found
+			return found || answered >= servers
 		})
 		if errors.Is(err, nats.ErrNoResponders) || err == nil && answered == 0 {
 			return true, nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -89,7 +90,7 @@ func (r *Resolver) ping(ctx context.Context, id string) (statsz, error) {
 // gather publishes a request that several servers answer and hands each answer to take,
 // until take returns true, no answer comes for [stall], or [gatherLimit] has passed.
 func (r *Resolver) gather(ctx context.Context, subject string, body []byte, take func([]byte) bool) error {
-	inbox := r.nc.NewRespInbox()
+	inbox := r.nc.NewInbox()
 	sub, err := r.nc.SubscribeSync(inbox)
 	if err != nil {
 		return err
@@ -155,14 +156,21 @@ func (r *Resolver) onStatsz(msg *nats.Msg) {
 	}
 }
 
+// onShutdown forgets the server that the subject $SYS.SERVER.<id>.SHUTDOWN names, and starts
+// a round to learn how many are left.
 func (r *Resolver) onShutdown(msg *nats.Msg) {
-	var a statsz
-	if json.Unmarshal(msg.Data, &a) != nil {
+	tokens := strings.Split(msg.Subject, ".")
+	if len(tokens) != 4 {
 		return
 	}
 	r.mu.Lock()
-	delete(r.servers, a.Server.ID)
+	s, known := r.servers[tokens[2]]
+	delete(r.servers, tokens[2])
 	r.mu.Unlock()
+	if known {
+		r.log.Info("a server shut down", "server", s.Name, "server_id", s.ID)
+		r.Wake()
+	}
 }
 
 // applyTime is what servers are given to apply claims that somebody pushed.

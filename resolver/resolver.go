@@ -34,7 +34,8 @@ const (
 	// negativeLife is for how long a server id that nobody answered for stays unknown: long
 	// enough that forged ids cost nothing, short enough that a restarted server is not locked out.
 	negativeLife = 2 * time.Second
-	maxNegative  = 4096
+	// maxNegative bounds those ids, together with the searches under way.
+	maxNegative = 4096
 	// forgetAfter is how many rounds without a sign of life make a server unknown again.
 	forgetAfter = 6
 )
@@ -210,6 +211,13 @@ func (r *Resolver) round(ctx context.Context) error {
 func (r *Resolver) observe(answers []statsz) []<-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	now := r.now()
+	// Before the searches, which a flood of forged ids must not keep from happening.
+	for id, until := range r.negative {
+		if now.After(until) {
+			delete(r.negative, id)
+		}
+	}
 	seen := map[string]bool{}
 	var searches []<-chan struct{}
 	r.active = 0
@@ -217,7 +225,7 @@ func (r *Resolver) observe(answers []statsz) []<-chan struct{} {
 		seen[a.Server.ID] = true
 		r.active = max(r.active, a.Statsz.ActiveServers)
 		if s, ok := r.servers[a.Server.ID]; ok {
-			s.meet(a, r.now())
+			s.meet(a, now)
 		} else if done := r.search(a.Server.ID); done != nil {
 			searches = append(searches, done)
 		}
@@ -229,12 +237,6 @@ func (r *Resolver) observe(answers []statsz) []<-chan struct{} {
 		if s.missed++; s.missed > forgetAfter {
 			r.log.Info("a server is gone", "server", s.Name, "server_id", id)
 			delete(r.servers, id)
-		}
-	}
-	now := r.now()
-	for id, until := range r.negative {
-		if now.After(until) {
-			delete(r.negative, id)
 		}
 	}
 	return searches
@@ -283,7 +285,7 @@ func (r *Resolver) search(id string) <-chan struct{} {
 	if wait, ok := r.pending[id]; ok {
 		return wait
 	}
-	if r.closed || len(r.negative) >= maxNegative || !nkeys.IsValidPublicServerKey(id) {
+	if r.closed || len(r.negative)+len(r.pending) >= maxNegative || !isServerID(id) {
 		return nil
 	}
 	done := make(chan struct{})
@@ -301,6 +303,15 @@ func (r *Resolver) search(id string) <-chan struct{} {
 	return done
 }
 
+// serverIDSize is the length of a public nkey: 35 bytes in base32.
+const serverIDSize = 56
+
+// isServerID reports whether id may stand in a subject as the id of a server. nkeys takes
+// line breaks within a key, as base32 decoders do.
+func isServerID(id string) bool {
+	return len(id) == serverIDSize && !strings.ContainsAny(id, "\r\n") && nkeys.IsValidPublicServerKey(id)
+}
+
 // find asks for one server by its id, twice at most, and reads the accounts back from it. The
 // pending search keeps logins waiting until that is done.
 func (r *Resolver) find(id string) bool {
@@ -316,11 +327,12 @@ func (r *Resolver) find(id string) bool {
 		s := &server{accounts: map[string]AccountState{}}
 		s.meet(a, r.now())
 		r.servers[id] = s
+		offset := s.Offset
 		r.mu.Unlock()
 		ctx, cancel := context.WithTimeout(r.life, readTimeout)
 		r.readServer(ctx, id)
 		cancel()
-		r.log.Info("a server is known", "server", a.Server.Name, "server_id", id, "version", a.Server.Version, "clock_offset", s.Offset)
+		r.log.Info("a server is known", "server", a.Server.Name, "server_id", id, "version", a.Server.Version, "clock_offset", offset)
 		return true
 	}
 	return false
