@@ -252,6 +252,11 @@ func (s *Service) admit(l *login) *policy.Refusal {
 	if r := l.decision.Refusal; r != nil {
 		return r
 	}
+	// With allowed_accounts * nats-server would let users into these two, where they could read
+	// and answer everybody's logins, or command the servers.
+	if target := l.decision.Account.ID; target == s.Account || target == s.System {
+		return policy.Refuse(policy.AccountNotGranted, "account %s is the callout or the system account, where nobody is placed", l.decision.Account.Name)
+	}
 	public, r := s.Servers.SigningKey(l.claims.Server.ID, l.decision.Account, now)
 	if r != nil {
 		return r

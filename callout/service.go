@@ -70,6 +70,7 @@ type Recorder interface {
 type Options struct {
 	Conns   []*nats.Conn // to the callout account; owned by the caller
 	Account string       // the callout account's id
+	System  string       // the system account's id
 	Signer  *mint.Key    // signs responses: a signing key of the callout account
 	Sealer  *Sealer      // nil: requests come unsealed; otherwise unsealed ones are not answered
 	Servers Servers

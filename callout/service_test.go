@@ -417,6 +417,25 @@ func TestPanic(t *testing.T) {
 }
 
 // A replica whose clock is off leaves the queue group and comes back.
+// Configurations that lead there are refused when they are loaded; this is the second lock.
+func TestNobodyIsPlacedInProtectedAccounts(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t)
+	for _, id := range []string{s.Callout.ID, s.Set.System.ID} {
+		rules := s.rules(t)
+		rules.Accounts["APP"].ID = id
+		s.state.Store(&policy.Snapshot{Rules: rules})
+		if _, err := s.dial(t, nats.Token(secret+"alice")); !errors.Is(err, nats.ErrAuthorization) {
+			t.Errorf("account %s: %v", id, err)
+		}
+	}
+	for _, e := range s.records.all() {
+		if e.Reason != string(policy.AccountNotGranted) || !strings.Contains(e.Detail, "nobody is placed") {
+			t.Errorf("entry %+v", e)
+		}
+	}
+}
+
 func TestServe(t *testing.T) {
 	t.Parallel()
 	s, f := member(t, withWorkers(1))

@@ -40,6 +40,9 @@ const (
 	forgetAfter = 6
 )
 
+// errDisconnected says that nothing can be asked now.
+var errDisconnected = errors.New("the system connection is down: is a server running at nats.url, and does it accept nats.system.creds?")
+
 // Options configure a [Resolver].
 type Options struct {
 	Conn     *nats.Conn // to the system account; owned by the caller
@@ -166,18 +169,24 @@ func (r *Resolver) Run(ctx context.Context) error {
 		r.end()
 		r.searches.Wait()
 	}()
+	connected := r.nc.StatusChanged(nats.CONNECTED)
+	defer r.nc.RemoveStatusListener(connected)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	failing := false
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-connected:
 		case <-r.wake:
 		case <-timer.C:
 		}
-		if err := r.round(ctx); err != nil && ctx.Err() == nil {
-			r.log.Warn("the servers could not be asked; what is known of them stays valid", "error", err)
+		err := r.round(ctx)
+		if err != nil && !failing && ctx.Err() == nil {
+			r.log.Warn("the servers cannot be asked; what is known of them stays valid", "error", err)
 		}
+		failing = err != nil
 		next := r.interval
 		if r.Ready() != nil {
 			next = min(next, time.Second)
@@ -188,7 +197,11 @@ func (r *Resolver) Run(ctx context.Context) error {
 
 // round asks all servers who they are, then what they have applied.
 func (r *Resolver) round(ctx context.Context) error {
-	answers, err := r.pingAll(ctx)
+	var answers []statsz
+	err := errDisconnected
+	if r.nc.IsConnected() {
+		answers, err = r.pingAll(ctx)
+	}
 	r.mu.Lock()
 	r.lastErr = err
 	r.mu.Unlock()

@@ -204,9 +204,6 @@ func (d *daemon) dial(cfg *config.Config, creds config.Creds, name string) (*nat
 		nats.ConnectHandler(func(nc *nats.Conn) { log.Info("connected", "server", nc.ConnectedServerName()) }),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			log.Info("connected again", "server", nc.ConnectedServerName())
-			if d.resolver != nil {
-				d.resolver.Wake()
-			}
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { d.unreachable(log, err) }),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
@@ -258,7 +255,7 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 	d.resolver = resolver.New(resolver.Options{Conn: d.system, Logger: d.log})
 	d.resolver.SetAccounts(requirements(cfg))
 	d.callout = callout.New(callout.Options{
-		Conns: d.conns, Account: cfg.CalloutAccount(), Signer: cfg.NATS.Callout.SigningKey.Key(), Sealer: sealer,
+		Conns: d.conns, Account: cfg.CalloutAccount(), System: cfg.SystemAccount(), Signer: cfg.NATS.Callout.SigningKey.Key(), Sealer: sealer,
 		Servers: d.resolver, Tokens: d.tokens, Records: d.spool, Metrics: callout.NewMetrics(d.registry),
 		State: d.mirror.Snapshot, Keys: d.keyring.Load, OnRejected: d.resolver.Wake,
 		MaxToken: int(cfg.MaxTokenSize), Version: semantic(version), Replica: d.replica, Logger: d.log,
