@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,9 @@ func (c *cli) reloadCommand() *cobra.Command {
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out, err := local[struct{}, api.Reloaded](cmd.Context(), c, api.OpReload, struct{}{}, nil)
+			if refused, ok := errors.AsType[*api.Error](err); ok && refused.Reason == api.ReasonBadRequest {
+				return errors.New(refused.Message) // wrong is the file, as in check, and not the call
+			}
 			if err != nil {
 				return err
 			}

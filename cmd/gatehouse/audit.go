@@ -81,6 +81,7 @@ func (c *cli) printAudit(page api.AuditPage) error {
 				return err
 			}
 		}
+		c.more(page.Cursor)
 		return nil
 	}
 	t := newTable(c.out, "AT", "OUTCOME", "REASON", "WHO", "ACCOUNT", "BINDINGS", "SOURCE", "SERVER", "REQUEST")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -19,6 +20,13 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asGatehouse) != "" {
 		go endWithTest()
 		main()
+	}
+	flag.Parse()
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
+		// These tests wait for other processes more than they compute.
+		if err := parallel.Value.Set("6"); err != nil {
+			panic(err)
+		}
 	}
 	code := m.Run()
 	if code == 0 {

@@ -169,6 +169,7 @@ func (c *cli) printRevocations(page api.RevocationsPage) error {
 				return err
 			}
 		}
+		c.more(page.Cursor)
 		return nil
 	}
 	t := newTable(c.out, "SINCE", "KIND", "SUBJECT", "ISSUER", "UNTIL", "STATE", "BY", "REASON", "ID")
@@ -190,8 +191,13 @@ func (c *cli) endPage(t *table, cursor string) error {
 	if err := t.flush(); err != nil {
 		return err
 	}
+	c.more(cursor)
+	return nil
+}
+
+// more says how to get the next page, apart from what a program reads.
+func (c *cli) more(cursor string) {
 	if cursor != "" {
 		fmt.Fprintln(c.err, "There is more: --cursor", cursor)
 	}
-	return nil
 }

@@ -87,6 +87,7 @@ func run(ctx context.Context, args []string, io stdio) int {
 
 func exitCode(err error) int {
 	var refused *api.Error
+	errors.As(err, &refused)
 	switch {
 	case err == nil:
 		return exitDone
@@ -94,7 +95,9 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, errRefused):
 		return exitRefused
-	case errors.As(err, &refused) && refused.Code >= 400 && refused.Code < 500:
+	case refused != nil && refused.Reason == api.ReasonBadRequest:
+		return exitUsage
+	case refused != nil && refused.Code >= 400 && refused.Code < 500:
 		return exitRefused
 	default:
 		return exitFailed
@@ -108,6 +111,10 @@ func (c *cli) root() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       version,
+		Args:          knownCommand,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+
+		SuggestionsMinimumDistance: 2,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
@@ -138,6 +145,18 @@ func (c *cli) root() *cobra.Command {
 	}
 	root.AddCommand(c.versionCommand())
 	return root
+}
+
+// knownCommand refuses what is no command with the usage exit code.
+func knownCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := "see gatehouse --help"
+	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = "did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return fmt.Errorf("%w: there is no command %q: %s", errUsage, args[0], hint)
 }
 
 // noArgs refuses arguments with the usage exit code.

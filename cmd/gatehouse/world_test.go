@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -145,10 +146,12 @@ func (w *world) dial(token string, options ...nats.Option) (*nats.Conn, error) {
 	return dial(w.set.ClientURL(), token, options...)
 }
 
-// dial logs in at one of the servers with a token, once. The timeout lets a refusal arrive
-// before it; where a test is about time it gives its own.
+// dial logs in at the server with a token, once. The timeout lets a refusal arrive before it;
+// where a test is about time it gives its own.
 func dial(url, token string, options ...nats.Option) (*nats.Conn, error) {
-	return nats.Connect(url, append([]nats.Option{nats.Token(token), nats.Timeout(5 * time.Second), nats.NoReconnect()}, options...)...)
+	return nats.Connect(url, append([]nats.Option{
+		nats.Token(token), nats.Timeout(5 * time.Second), nats.NoReconnect(), nats.IgnoreDiscoveredServers(),
+	}, options...)...)
 }
 
 // login logs in and fails the test when that fails.
@@ -370,14 +373,17 @@ func (r *replica) audit(flags ...string) []api.AuditEntry {
 	r.Helper()
 	var all []api.AuditEntry
 	args := append([]string{"audit", "--json", "--limit", "1000"}, flags...)
-	for {
-		page := decodeLines[api.AuditEntry](r, r.must(args...))
-		all = append(all, page...)
-		if len(page) < 1000 {
+	for next := args; ; {
+		got := r.command(next...)
+		if got.code != exitDone {
+			r.Fatalf("gatehouse %s ended with %d: %s", strings.Join(next, " "), got.code, got.err)
+		}
+		all = append(all, decodeLines[api.AuditEntry](r, got.out)...)
+		_, cursor, more := strings.Cut(strings.TrimSpace(got.err), "There is more: --cursor ")
+		if !more {
 			return all
 		}
-		last := page[len(page)-1]
-		args = append([]string{"audit", "--json", "--limit", "1000", "--before", last.At.Format(time.RFC3339Nano)}, flags...)
+		next = append(slices.Clone(args), "--cursor", cursor)
 	}
 }
 
