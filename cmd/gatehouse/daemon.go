@@ -133,8 +133,8 @@ func (d *daemon) listen(_ context.Context, cfg *config.Config) error {
 	return nil
 }
 
-// openStore waits for a store that does not answer; anything else that is wrong with it
-// needs a hand.
+// openStore waits for a database server that does not answer; anything else that is wrong
+// with a store needs a hand.
 func (d *daemon) openStore(ctx context.Context, cfg *config.Config) error {
 	for wait := time.Second; ; wait = min(2*wait, 10*time.Second) {
 		s, err := openStore(ctx, cfg, true, d.log)
@@ -143,7 +143,7 @@ func (d *daemon) openStore(ctx context.Context, cfg *config.Config) error {
 			d.onClose(func() { _ = s.Close() })
 			return nil
 		}
-		if !errors.Is(err, store.ErrUnavailable) {
+		if !errors.Is(err, store.ErrUnavailable) || cfg.Store.Driver() == config.SQLite {
 			return err
 		}
 		d.log.Warn("the store does not answer; trying again", "error", err, "in", wait)

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -308,15 +307,6 @@ func (r *replica) kill() {
 	r.run = nil
 }
 
-// restart is stop and start; the service is ready when it returns.
-func (r *replica) restart() {
-	r.Helper()
-	_, process := r.run.(*process)
-	r.stop()
-	r.start(process)
-	r.mustGetReady()
-}
-
 func (r *replica) mustGetReady() {
 	r.Helper()
 	eventually(r, r.ready)
@@ -441,14 +431,4 @@ func someone() string { return "u" + strings.ReplaceAll(uuid.NewString(), "-", "
 // developer returns claims of a developer with that subject.
 func developer(subject string) map[string]any {
 	return map[string]any{"sub": subject, "groups": []string{"dev"}}
-}
-
-// hostPort returns the address of a URL.
-func hostPort(t testing.TB, url string) string {
-	t.Helper()
-	_, address, ok := strings.Cut(url, "://")
-	if _, _, err := net.SplitHostPort(address); !ok || err != nil {
-		t.Fatalf("%s is no URL with host and port", url)
-	}
-	return address
 }
