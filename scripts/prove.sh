@@ -25,8 +25,8 @@ proof() {
 	echo "machine: $(go version | cut -d' ' -f3-), $(getconf _NPROCESSORS_ONLN) processors"
 	echo "status:  $status"
 	echo
-	# What each test logged, the verdicts, and a line for each package that has such tests.
-	grep -E '^=== (RUN|NAME)|^ +[a-z0-9_]+_test\.go:[0-9]+: |^ *--- |^(ok|FAIL|panic:)' "$log" | grep -vF '[no tests to run]' || true
+	# What the tests themselves logged, the verdicts, and a line for each package that has such tests.
+	grep -E '^ +[a-z0-9_]+_test\.go:[0-9]+: |^ *--- |^(ok|FAIL|panic:)' "$log" | grep -vF '[no tests to run]' || true
 	echo '```'
 }
 

@@ -22,7 +22,7 @@ const (
 	maxBatch      = 500
 	maxBatchBytes = 4 << 20
 	// linger lets entries gather, so that few logins a second are not as many transactions.
-	linger       = 20 * time.Millisecond
+	linger       = 100 * time.Millisecond
 	firstBackoff = 100 * time.Millisecond
 	mostBackoff  = 5 * time.Second
 	suffix       = ".jsonl"
