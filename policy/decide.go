@@ -52,7 +52,7 @@ type Decision struct {
 	// Expires is the latest end of the credential: the shortest ttl from now on, and never past
 	// the token's own end plus the leeway. The minter takes its jitter off.
 	Expires time.Time
-	// TTL is the shortest ttl of the bindings; the jitter is a share of it.
+	// TTL is the shortest ttl of the bindings.
 	TTL time.Duration
 	// RestrictType says that a binding was limited to connection types, so that the
 	// credential must be too.
@@ -140,8 +140,10 @@ func applicable(bindings []*Binding, id *Identity, conn Connection, trace *Trace
 	var grants []*Binding
 	reason, detail := NoBinding, "no binding matches the claims"
 	for _, b := range bindings {
-		if why := b.mismatch(id); why != "" {
-			trace.add(b, false, why)
+		if c := b.mismatch(id); c != nil {
+			if trace != nil {
+				trace.add(b, false, c.why(id.Claims))
+			}
 			continue
 		}
 		switch {
@@ -164,17 +166,14 @@ func applicable(bindings []*Binding, id *Identity, conn Connection, trace *Trace
 	return grants, nil
 }
 
-// mismatch names the first condition that the identity does not meet; empty when all are met.
-func (b *Binding) mismatch(id *Identity) string {
-	for _, c := range b.Match {
-		if !c.Match(id.Claims) {
-			if _, ok := c.Claim.Lookup(id.Claims); !ok {
-				return "claim " + c.Claim.String() + " is not in the token"
-			}
-			return "claim " + c.Claim.String() + " has another value"
+// mismatch returns the first condition that the identity does not meet; nil when all are met.
+func (b *Binding) mismatch(id *Identity) *Condition {
+	for i := range b.Match {
+		if !b.Match[i].Match(id.Claims) {
+			return &b.Match[i]
 		}
 	}
-	return ""
+	return nil
 }
 
 // chooseAccount returns the account that the login leads to.

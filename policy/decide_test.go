@@ -173,8 +173,8 @@ func TestTraceNamesWhatFailed(t *testing.T) {
 	want := []Verdict{
 		{"developers", true, "gives role writer in account APP"},
 		{"everyone", true, "gives role reader in account APP"},
-		{"operators", false, "claim groups has another value"},
-		{"browsers", false, "claim groups has another value"},
+		{"operators", false, `claim groups is ["dev"], wanted "ops"`},
+		{"browsers", false, `claim groups is ["dev"], wanted "web"`},
 	}
 	if diff := cmp.Diff(want, trace.Verdicts); diff != "" {
 		t.Error(diff)

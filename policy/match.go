@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"strconv"
 	"strings"
 )
 
@@ -67,6 +68,20 @@ type Value struct {
 	Number *big.Rat
 }
 
+// String returns the value as JSON writes it.
+func (v Value) String() string {
+	switch {
+	case v.Text != nil:
+		return strconv.Quote(v.Text.String())
+	case v.Bool != nil:
+		return strconv.FormatBool(*v.Bool)
+	case v.Number != nil:
+		return v.Number.RatString()
+	default:
+		return "nothing"
+	}
+}
+
 // maxNumber bounds the digits and exponent of a number that is compared: a claim such
 // as 1e999999999 must not cost memory.
 const maxNumber = 40
@@ -110,6 +125,23 @@ func (c Condition) Match(claims map[string]any) bool {
 		return false
 	}
 	return c.matchScalar(v)
+}
+
+// why says what keeps the condition from holding, with the claim's value: it is for admins.
+func (c Condition) why(claims map[string]any) string {
+	v, ok := c.Claim.Lookup(claims)
+	if !ok {
+		return "claim " + c.Claim.String() + " is not in the token"
+	}
+	is, err := json.Marshal(v)
+	if err != nil {
+		is = []byte(kindOf(v))
+	}
+	var wanted []string
+	for _, v := range c.Values {
+		wanted = append(wanted, v.String())
+	}
+	return fmt.Sprintf("claim %s is %s, wanted %s", c.Claim, clip(string(is)), strings.Join(wanted, " or "))
 }
 
 func (c Condition) matchScalar(claim any) bool {

@@ -11,7 +11,7 @@ import (
 	"github.com/gatehouse-nats/gatehouse/policy"
 )
 
-// Jitter is the largest share of the ttl that is taken off a credential's end, so that
+// Jitter is the largest share of a credential's life that is taken off its end, so that
 // clients that logged in together do not come back together.
 const Jitter = 0.1
 
@@ -31,10 +31,10 @@ type Credential struct {
 	Expires time.Time
 }
 
-// Expiry returns when a credential of the decision ends: its latest end less a share of
-// the ttl given by random in [0,1), at least [policy.MinLife] from now, in whole seconds.
+// Expiry returns when a credential of the decision ends: its latest end less a share of its
+// life given by random in [0,1), at least [policy.MinLife] from now, in whole seconds.
 func Expiry(d policy.Decision, now time.Time, random float64) time.Time {
-	end := d.Expires.Add(-time.Duration(random * Jitter * float64(d.TTL)))
+	end := d.Expires.Add(-time.Duration(random * Jitter * float64(d.Expires.Sub(now))))
 	if least := now.Add(policy.MinLife); end.Before(least) {
 		end = least
 	}
