@@ -97,6 +97,8 @@ type RevokeResult struct {
 	Revocation Revocation `json:"revocation"`
 	// Existing says that an equal block was in force already and nothing was changed.
 	Existing bool `json:"existing,omitempty"`
+	// Unseen says that no login of the identity is recorded: the subject may be misspelt.
+	Unseen bool `json:"unseen,omitempty"`
 }
 
 // LiftRequest ends a revocation before its time: by its id, or every one in force of an identity.

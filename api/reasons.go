@@ -113,7 +113,7 @@ var reasons = []Reason{
 		Remedy:  "Ask an admin: gatehouse revocations shows who blocked it and why."},
 	{Code: "logged_out",
 		Meaning: "The token was issued before this identity was logged out.",
-		Remedy:  "Log in again for a new token; retry_after says when one is new enough."},
+		Remedy:  "Log in again for a new token, in some seconds if it is refused as well."},
 	{Code: "no_binding",
 		Meaning: "No binding matches the token's claims.",
 		Remedy:  "Run gatehouse explain with the token: it names the claim that each binding misses."},

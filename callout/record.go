@@ -29,7 +29,11 @@ func (s *Service) keep(e store.AuditEntry) error {
 	if err := s.Records.Append(e); err != nil {
 		return err
 	}
-	s.Logger.LogAttrs(context.Background(), slog.LevelInfo, "login", attrs(e)...)
+	level := slog.LevelInfo
+	if e.Outcome == string(policy.OutcomeSilent) {
+		level = slog.LevelWarn // something keeps honest clients waiting
+	}
+	s.Logger.LogAttrs(context.Background(), level, "login", attrs(e)...)
 	return nil
 }
 

@@ -33,7 +33,13 @@ func (s *Service) Revoke(ctx context.Context, c Caller, req api.RevokeRequest) (
 	if err := s.refresh(ctx); err != nil {
 		return api.RevokeResult{}, err
 	}
-	return api.RevokeResult{Revocation: s.wire(stored, now), Existing: existing}, nil
+	return api.RevokeResult{Revocation: s.wire(stored, now), Existing: existing, Unseen: s.unseen(ctx, stored.Principal)}, nil
+}
+
+// unseen reports whether no login of the identity is recorded, as far as that can be told now.
+func (s *Service) unseen(ctx context.Context, p policy.Principal) bool {
+	page, _, err := s.Store.Audit(ctx, store.AuditFilter{Kind: store.LoginEntry, Principal: p, Limit: 1})
+	return err == nil && len(page) == 0
 }
 
 // revocation checks the request and returns what to store.

@@ -415,7 +415,7 @@ func (r *Resolver) Ready() error {
 		errs = append(errs, fmt.Errorf("the system account does not answer: %w", r.lastErr))
 	}
 	if len(r.servers) == 0 {
-		return errors.Join(append(errs, errors.New("no server has answered on the system connection yet"))...)
+		return errors.Join(append(errs, errors.New("no server is known"))...)
 	}
 	if len(r.servers) < r.active {
 		errs = append(errs, fmt.Errorf("%d of %d servers have answered", len(r.servers), r.active))

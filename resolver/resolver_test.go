@@ -64,7 +64,7 @@ func TestKnowsItsServer(t *testing.T) {
 func TestKnowsNothingAtFirst(t *testing.T) {
 	t.Parallel()
 	r := New(Options{})
-	if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "no server has answered") {
+	if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "no server is known") {
 		t.Errorf("ready: %v", err)
 	}
 	if r.Skew() != 0 || r.Offset("N") != 0 || len(r.Servers()) != 0 {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -128,6 +129,9 @@ func (o Options) complete() (Options, error) {
 	o.Host = cmp.Or(o.Host, "127.0.0.1")
 	if strings.ContainsAny(o.Host, " ,/@\"\\") {
 		bad.addf("host %q: write one name or address, without port", o.Host)
+	}
+	if _, err := netip.ParseAddr(o.Listen); err != nil {
+		bad.addf("listen %q: write one IP address, without port", o.Listen)
 	}
 	o.Service = o.Service.complete(&bad)
 	return o, bad.err()
