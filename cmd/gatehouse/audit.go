@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -84,13 +83,13 @@ func (c *cli) printAudit(page api.AuditPage) error {
 		c.more(page.Cursor)
 		return nil
 	}
-	t := newTable(c.out, "AT", "OUTCOME", "REASON", "WHO", "ACCOUNT", "BINDINGS", "SOURCE", "SERVER", "REQUEST")
+	t := newTable(c.out, "AT", "OUTCOME", "REASON", "WHO", "SUBJECT", "ISSUER", "ACCOUNT", "BINDINGS", "SOURCE", "SERVER", "REQUEST")
 	for _, e := range page.Entries {
 		reason := e.Reason
 		if e.Count > 1 {
 			reason += fmt.Sprintf(" (%d times)", e.Count)
 		}
-		t.row(when(e.At), e.Outcome, reason, who(e), orDash(e.Account), orDash(strings.Join(e.Bindings, ",")), orDash(e.Source), orDash(e.ServerName), e.ID)
+		t.row(when(e.At), e.Outcome, reason, who(e), orDash(e.Subject), orDash(e.Issuer), orDash(e.Account), orDash(strings.Join(e.Bindings, ",")), orDash(e.Source), orDash(e.ServerName), e.ID)
 	}
 	return c.endPage(t, page.Cursor)
 }
@@ -98,7 +97,7 @@ func (c *cli) printAudit(page api.AuditPage) error {
 // who names the person of an entry by what people know them by.
 func who(e api.AuditEntry) string {
 	if e.Kind == "admin" {
-		return e.Actor + " " + e.Op + " " + cmp.Or(e.Subject, e.Target)
+		return e.Actor + " " + e.Op
 	}
 	if len(e.Display) > 0 {
 		var shown []string

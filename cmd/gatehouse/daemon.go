@@ -157,6 +157,9 @@ func (d *daemon) openStore(ctx context.Context, cfg *config.Config) error {
 
 func (d *daemon) openSpool(_ context.Context, cfg *config.Config) error {
 	s, err := spool.Open(string(cfg.Audit.Directory), spool.Options{MaxBytes: int64(cfg.Audit.Spool), Logger: d.log})
+	if errors.Is(err, store.ErrInUse) {
+		return fmt.Errorf("%w; a second replica on this host needs its own audit.directory, socket, http.listen and metrics.listen", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -296,7 +299,7 @@ func (d *daemon) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, task := range []func(context.Context) error{
 		d.mirror.Run, d.tokens.Run, d.resolver.Run, d.callout.Run,
-		d.ship, d.prune, d.keepTime, d.follow,
+		d.ship, d.prune, d.keepTime, d.follow, d.watchReadiness,
 		d.serve(d.public, provision.NewServer(d.provision.Handler())),
 		d.serve(d.metrics, metricsServer(healthHandler(d.registry, d.readiness(), d.cfg.Load().Metrics.Pprof))),
 		d.serve(d.local, localServer(d.provision.LocalHandler())),
@@ -394,6 +397,31 @@ func (d *daemon) keepTime(ctx context.Context) error {
 	}
 }
 
+// watchReadiness logs when the replica stops being ready, why, and when it is again: a
+// configuration can be valid and yet keep everybody out.
+func (d *daemon) watchReadiness(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	last := "starting"
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		missing := notReady(d.readiness())
+		switch now := strings.Join(missing, "; "); {
+		case now == last:
+		case now == "":
+			d.log.Info("ready")
+			last = now
+		default:
+			d.log.Warn("not ready: logins may stay unanswered", "why", missing)
+			last = now
+		}
+	}
+}
+
 // clock returns an error while this host's clock is too far from the servers'.
 func (d *daemon) clock() error {
 	if skew := d.resolver.Skew(); skew.Abs() > maxSkew {
@@ -415,16 +443,22 @@ func (d *daemon) readiness() []readiness {
 }
 
 func (d *daemon) connected() error {
-	var errs []error
+	var err error
+	down := 0
 	for _, nc := range d.conns {
 		if !nc.IsConnected() {
-			errs = append(errs, fmt.Errorf("%s is not connected: %w", nc.Opts.Name, orNone(nc.LastError())))
+			down++
+			err = nc.LastError()
 		}
 	}
-	if len(errs) == 0 && !d.callout.Serving() {
-		errs = append(errs, errors.New("not in the queue group"))
+	switch {
+	case down > 0:
+		return fmt.Errorf("%d of %d connections are down: %w", down, len(d.conns), orNone(err))
+	case !d.callout.Serving():
+		return errors.New("not in the queue group")
+	default:
+		return nil
 	}
-	return errors.Join(errs...)
 }
 
 // recording returns an error while the spool is so full that decisions may soon not be recorded.
@@ -438,7 +472,7 @@ func (d *daemon) recording() error {
 
 func orNone(err error) error {
 	if err == nil {
-		return errors.New("no server has answered yet")
+		return errors.New("no server can be reached")
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/lmittmann/tint"
@@ -184,7 +185,11 @@ func startDevProvider(dir string, random bool, log *slog.Logger) (*devstack.Prov
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
-	return devstack.StartProvider(o)
+	p, err := devstack.StartProvider(o)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%w\nIs another gatehouse dev running? Stop it, or use --ports random with a new --dir", err)
+	}
+	return p, err
 }
 
 // makeDevSet writes what gatehouse init writes, unless it is there already.
@@ -258,7 +263,10 @@ func (c *cli) announce(r devReady) error {
 	if c.json {
 		return printJSON(c.out, r)
 	}
-	self := os.Args[0]
+	token := os.Args[0] + " dev token"
+	if usual, err := (devOptions{}).folder(); err != nil || usual != r.DataDir {
+		token += " --dir " + r.DataDir
+	}
 	var users strings.Builder
 	for _, u := range r.Users {
 		fmt.Fprintf(&users, "  %-8s groups %s\n", u.Name, strings.Join(u.Groups, ", "))
@@ -275,21 +283,26 @@ Demo users (the password is the name):
 %[7]s
 Try in another terminal:
 
+  export GATEHOUSE_CONFIG=%[9]s
+
   # alice is a developer: she may publish below app.
-  nats --server %[1]s --token "$(%[8]s dev token --dir %[6]s --user alice)" pub app.hello world
+  nats --server %[1]s --token "$(%[10]s --user alice)" pub app.hello world
 
   # carol is a contractor, whom no binding names: she is refused
-  nats --server %[1]s --token "$(%[8]s dev token --dir %[6]s --user carol)" pub app.hello world
+  nats --server %[1]s --token "$(%[10]s --user carol)" pub app.hello world
 
   # why?
-  %[8]s dev token --dir %[6]s --user carol | %[8]s explain -c %[9]s --token-file -
+  %[10]s --user carol | %[8]s explain --token-file -
+
+  # log in with the browser, and give the nats CLI a context
+  %[8]s connect --name demo
 
   # block alice, and see what was decided
-  %[8]s revoke -c %[9]s --issuer demo --subject alice --reason "trying it out"
-  %[8]s audit -c %[9]s
+  %[8]s revoke --issuer demo --subject alice --reason "trying it out"
+  %[8]s audit
 
 Ctrl-C ends it.
-`, r.NatsURL, r.WSURL, r.MonitorURL, r.Issuer, r.HTTPURL, r.DataDir, users.String(), self, r.Config)
+`, r.NatsURL, r.WSURL, r.MonitorURL, r.Issuer, r.HTTPURL, r.DataDir, users.String(), os.Args[0], r.Config, token)
 	return err
 }
 

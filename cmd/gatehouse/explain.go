@@ -234,11 +234,14 @@ func (c *cli) printExplanation(e api.Explanation) error {
 	return nil
 }
 
+// explains reports whether a refusal says all there is to say by the bindings shown with it.
+func explains(d api.Decision) bool { return d.Reason == string(policy.NoBinding) }
+
 // printDecision shows what an identity gets to people.
 func (c *cli) printDecision(d api.Decision, inbox string) {
 	if !d.Allowed {
 		fmt.Fprintf(c.out, "REFUSED: %s\n%s\n", d.Reason, printable(d.Message))
-		if known, ok := api.Explain(d.Reason); ok && !strings.Contains(d.Message, known.Remedy) {
+		if known, ok := api.Explain(d.Reason); ok && !explains(d) && !strings.Contains(d.Message, known.Remedy) {
 			fmt.Fprintln(c.out, known.Remedy)
 		}
 		if d.RetryAfter > 0 {

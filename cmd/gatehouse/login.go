@@ -1,18 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
 	"github.com/gatehouse-nats/gatehouse/internal/login"
+	"github.com/gatehouse-nats/gatehouse/policy"
 )
 
 // whoamiTimeout bounds a call to the service over the network.
@@ -62,6 +66,9 @@ func (c *cli) loginClient(l loginFlags) (*login.Client, error) {
 		}
 		switch len(found) {
 		case 0:
+			if l.issuer != "" && !slices.ContainsFunc(cfg.Issuers, func(i *config.Issuer) bool { return l.issuer == i.Name || l.issuer == i.URL }) {
+				return nil, fmt.Errorf("%w: there is no issuer %q in %s", errUsage, l.issuer, cfg.Path())
+			}
 			return nil, fmt.Errorf("%w: no issuer in %s has login.client_id: add it, or give --issuer URL and --client-id", errUsage, cfg.Path())
 		case 1:
 		default:
@@ -264,12 +271,13 @@ again, or keep the file fresh with gatehouse login --watch.`,
 }
 
 func (c *cli) connect(ctx context.Context, client *login.Client, nc login.NATSContext, account string, replace bool) error {
-	if nc.URL == "" {
-		cfg, err := c.load()
-		if err != nil {
-			return fmt.Errorf("%w: give --server, or a configuration: %w", errUsage, err)
-		}
-		nc.URL = cfg.NATS.URL
+	cfg, err := c.load()
+	switch {
+	case err != nil && nc.URL == "":
+		return fmt.Errorf("%w: give --server, or a configuration: %w", errUsage, err)
+	case err == nil:
+		nc.URL = cmp.Or(nc.URL, cfg.NATS.URL)
+		nc.CA = cmp.Or(nc.CA, cfg.NATS.TLS.CA.Path())
 	}
 	session, err := client.Session()
 	if err != nil {
@@ -304,7 +312,36 @@ func (c *cli) connect(ctx context.Context, client *login.Client, nc login.NATSCo
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(c.out, "Wrote %s. Try:\n\n  nats --context %s pub app.hello world\n\nThe token ends %s. Keep it fresh with:\n\n  gatehouse login --watch %s\n",
-		path, nc.Name, when(session.Expires), nc.TokenFile)
+	fmt.Fprintf(c.out, "Logged in as %s; gatehouse login --forget makes room for somebody else.\nWrote %s.\n", printable(session.Display), path)
+	if cfg != nil {
+		if err := c.foretell(ctx, cfg, token, account); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintf(c.out, "Try:\n\n  nats --context %s pub app.hello world\n\nThe token ends %s. Keep it fresh with:\n\n  %s\n",
+		nc.Name, when(session.Expires), c.watchLine(session, nc.TokenFile, account))
 	return err
+}
+
+// foretell says so when the service would refuse the login now, which the nats CLI could not
+// tell. A service that does not answer here foretells nothing.
+func (c *cli) foretell(ctx context.Context, cfg *config.Config, token, account string) error {
+	out, err := post[api.Whoami](ctx, &http.Client{Timeout: whoamiTimeout}, "http://"+string(cfg.HTTP.Listen), api.OpWhoami, token, api.WhoamiRequest{Account: account})
+	if err != nil || out.Allowed {
+		return nil
+	}
+	hint := ""
+	if out.Reason == string(policy.LoggedOut) {
+		hint = "\nRun gatehouse login for a new token, then this again."
+	}
+	return fmt.Errorf("%w: the servers will not let this login in: %s\n%s%s", errRefused, out.Reason, out.Message, hint)
+}
+
+// watchLine is the command that keeps the token file fresh, whatever folder it is run in.
+func (c *cli) watchLine(s login.Session, tokenFile, account string) string {
+	line := fmt.Sprintf("gatehouse login --issuer %s --client-id %s --watch %s", s.Issuer, s.ClientID, tokenFile)
+	if account != "" {
+		line += " --account " + account
+	}
+	return line
 }

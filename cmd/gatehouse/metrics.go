@@ -44,6 +44,9 @@ func newStoreMetrics(reg prometheus.Registerer) *storeMetrics {
 		Help: "Calls of the store that failed: read (the state), record (audit entries, which wait in the spool).",
 	}, []string{"op"})}
 	reg.MustRegister(m.errors)
+	for _, op := range []string{"read", "record"} {
+		m.errors.WithLabelValues(op) // there from the start, for alerts
+	}
 	return m
 }
 

@@ -46,12 +46,12 @@ func printable(s string) string {
 	}, s)
 }
 
-// when shows a time to people; the zero time is a dash.
+// when shows a time to people, with its zone since logs are in another; the zero time is a dash.
 func when(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return t.Local().Format("2006-01-02 15:04:05")
+	return t.Local().Format("2006-01-02 15:04:05Z07:00")
 }
 
 func orDash(s string) string {

@@ -75,6 +75,7 @@ func TestReadme(t *testing.T) {
 		"PATH="+filepath.Join(home, "bin")+":"+os.Getenv("PATH"))
 
 	ready := startDev(t, home, env)
+	runGoProgram(t, home, env, ready)
 	for _, s := range readmeSteps(t) {
 		switch {
 		case strings.HasPrefix(s.command, "make "):
@@ -148,6 +149,30 @@ func startDev(t *testing.T, home string, env []string) devReady {
 		t.Fatalf("gatehouse dev did not become ready: %v\n%s", err, &log)
 	}
 	return ready
+}
+
+// runGoProgram runs the README's Go program with a token of alice's.
+func runGoProgram(t *testing.T, home string, env []string, ready devReady) {
+	t.Helper()
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := regexp.MustCompile("(?s)```go\n(.*?)```").FindSubmatch(text)
+	if program == nil {
+		t.Fatal("the README has no Go program")
+	}
+	token := filepath.Join(home, "token.jwt")
+	if out, err := runStep(t, home, env, "bin/gatehouse dev token --user alice > "+token); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	source := strings.NewReplacer("nats://127.0.0.1:4222", ready.NatsURL, "http://127.0.0.1:8420", ready.HTTPURL, `"token.jwt"`, fmt.Sprintf("%q", token)).
+		Replace(string(program[1]))
+	file := filepath.Join(home, "main.go")
+	if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	goTool(t, nil, "run", file)
 }
 
 // runStep runs one command; a login that it asks for is done as alice.

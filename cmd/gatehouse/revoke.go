@@ -93,6 +93,9 @@ func (c *cli) printRevocation(result api.RevokeResult) error {
 	default:
 		fmt.Fprintf(c.out, "%s is blocked until %s, or until it is lifted: gatehouse revoke lift %s --reason WHY\n", who, when(r.Until), r.ID)
 	}
+	if result.Unseen {
+		fmt.Fprintln(c.err, "note: no login of this subject is recorded; if that is unexpected, check its spelling")
+	}
 	return nil
 }
 

@@ -55,7 +55,10 @@ func (c *cli) serve(ctx context.Context, cfg *config.Config, log *slog.Logger) e
 	defer d.close()
 	log.Info("serving", "version", version, "replica", d.replica, "rules", cfg.Rules().Version,
 		"http", d.public.Addr(), "metrics", d.metrics.Addr(), "socket", cfg.Socket)
-	return d.run(ctx)
+	defer context.AfterFunc(ctx, func() { log.Info("stopping") })()
+	err = d.run(ctx)
+	log.Info("stopped", "audit_entries_left_in_the_spool", d.spool.Pending().Entries)
+	return err
 }
 
 // load reads the configuration.

@@ -364,7 +364,14 @@ func (r *replica) audit(flags ...string) []api.AuditEntry {
 	var all []api.AuditEntry
 	args := append([]string{"audit", "--json", "--limit", "1000"}, flags...)
 	for next := args; ; {
-		got := r.command(next...)
+		var got result
+		// A connection to the database that was cut shows with the first call that uses it.
+		eventually(r, func() error {
+			if got = r.command(next...); got.code != exitDone && strings.Contains(got.err, "(unavailable)") {
+				return errors.New(got.err)
+			}
+			return nil
+		})
 		if got.code != exitDone {
 			r.Fatalf("gatehouse %s ended with %d: %s", strings.Join(next, " "), got.code, got.err)
 		}

@@ -203,7 +203,7 @@ type Binding struct {
 	ConnectionTypes []string `yaml:"connection_types" enum:"standard websocket mqtt leafnode"`
 	// What it gives.
 	Grant Grant `yaml:"grant"`
-	// Longest life of a credential, which also ends with its token; up to a tenth is taken off
+	// Longest life of a credential, which also ends with its token (and the leeway); up to a tenth is taken off
 	// so that clients do not come back all at once.
 	TTL Duration `yaml:"ttl" default:"1h" min:"10s" max:"30d"`
 

@@ -38,6 +38,7 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 		keys = append(keys, own...)
 	}
 	r.distinctAccounts(f.Accounts)
+	r.distinctKeys(f)
 	roles := map[string]*policy.Role{}
 	for _, name := range sorted(f.Roles) {
 		roles[name] = r.role(name, f.Roles[name])
@@ -121,6 +122,21 @@ func checkAccountID(id string) error {
 		return fmt.Errorf("%s is the public key of %s: give the account's (A…)", id, article(nkeys.Prefix(id).String()))
 	default:
 		return fmt.Errorf("%s is not a public key: give the account's (A…), 56 characters", quoted(id))
+	}
+}
+
+// distinctKeys reports a key or creds file of one account that stands in the place of another's.
+func (r *report) distinctKeys(f *File) {
+	if own := f.NATS.Callout.Creds.Account(); own != "" && f.NATS.System.Creds.Account() == own {
+		r.problem("nats.system.creds", "is of a user of the callout account: give the creds file of a user of the system account")
+	}
+	callout := f.NATS.Callout.SigningKey.Public()
+	for _, name := range sorted(f.Accounts) {
+		for i, k := range f.Accounts[name].SigningKey {
+			if k.Given() && k.Public() == callout {
+				r.problem(index(join(join("accounts", name), "signing_key"), i), "is the callout's signing key: give one of account %s", name)
+			}
+		}
 	}
 }
 
