@@ -92,8 +92,13 @@ func (t *Trace) add(b *Binding, applies bool, why string) {
 // Decide returns what the identity gets on this connection at now. The order of the
 // bindings does not matter, and another revocation never admits anybody. The trace may be nil.
 func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Trace) Decision {
-	if !s.FreshUntil.IsZero() && now.After(s.FreshUntil) {
+	// By the wall clock as well: the monotonic one stands still while a virtual machine is suspended.
+	if until := s.FreshUntil; !until.IsZero() && (now.After(until) || now.Round(0).After(until.Round(0))) {
 		return refused(Refuse(SnapshotStale, "the store has not confirmed the state since too long"))
+	}
+	// A reload may give an issuer's name to another URL while a token is being verified.
+	if url, ok := s.Rules.Issuers[id.Issuer]; ok && url != id.IssuerURL {
+		return refused(Refuse(SnapshotStale, "the issuer was configured anew while the token was verified"))
 	}
 	if r := revoked(s, id, now); r != nil {
 		return refused(r)

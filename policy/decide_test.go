@@ -112,6 +112,10 @@ func TestDecide(t *testing.T) {
 			id.IssuedAt = now.Add(-49 * time.Second)
 		}, want: Allowed, account: "APP", binding: []string{"developers", "everyone"}},
 		{name: "stale", claims: developer, conn: Connection{Type: Standard}, mod: func(s *Snapshot, _ *Identity) { s.FreshUntil = now.Add(-time.Nanosecond) }, want: SnapshotStale},
+		{name: "stale by the wall clock alone", claims: developer, conn: Connection{Type: Standard}, mod: func(s *Snapshot, _ *Identity) { s.FreshUntil = now.Add(-time.Second).Round(0) }, want: SnapshotStale},
+		{name: "the issuer's name went to another URL", claims: developer, conn: Connection{Type: Standard}, mod: func(s *Snapshot, _ *Identity) {
+			s.Rules.Issuers = map[string]string{"corp": "https://new.example.com"}
+		}, want: SnapshotStale},
 		{name: "fresh", claims: developer, conn: Connection{Type: Standard}, mod: func(s *Snapshot, _ *Identity) { s.FreshUntil = now }, want: Allowed, account: "APP", binding: []string{"developers", "everyone"}},
 		{name: "token about to end", claims: developer, conn: Connection{Type: Standard}, mod: func(_ *Snapshot, id *Identity) { id.Expires = now.Add(-6 * time.Second) }, want: ExpiresTooSoon},
 	} {

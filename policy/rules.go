@@ -13,6 +13,8 @@ type Rules struct {
 	Leeway time.Duration
 	// Accounts by name: where a grant can lead.
 	Accounts map[string]*Account
+	// Issuers are the URLs of the configured issuers by name.
+	Issuers map[string]string
 	// Display are the claims that people are known by, by issuer name; audit rows carry them.
 	Display map[string][]ClaimPath
 	// Bindings by issuer name, so that a decision never reads those of other issuers.
