@@ -21,6 +21,9 @@ import (
 // slow to be found must not keep the others waiting.
 const parallelReads = 16
 
+// notLoaded is the problem of an account that the server may have and has not needed yet.
+const notLoaded = "the server has not loaded it"
+
 // AccountState is what one server has applied of one account's claims.
 type AccountState struct {
 	Applied bool // false: the server does not have the account
@@ -142,7 +145,7 @@ func (r *Resolver) readAccount(ctx context.Context, server, account string) {
 // when something needs it, so one that is stored and not loaded is loaded first.
 func (r *Resolver) read(ctx context.Context, server, account string) (AccountState, error) {
 	state, err := r.applied(ctx, server, account)
-	if err != nil || state.Applied {
+	if err != nil || state.Applied || state.Problem != notLoaded {
 		return state, err
 	}
 	// Asking for the connections of an account that is stored nowhere would block the
@@ -172,18 +175,16 @@ func (r *Resolver) applied(ctx context.Context, server, account string) (Account
 	var answer struct {
 		Data struct {
 			Detail struct {
-				JWT string `json:"jwt"`
+				JWT     string `json:"jwt"`
+				Expired bool   `json:"expired"`
 			} `json:"account_detail"`
 		} `json:"data"`
-		Error struct {
-			Description string `json:"description"`
-		} `json:"error"`
 	}
 	if err := json.Unmarshal(data, &answer); err != nil {
 		return AccountState{}, fmt.Errorf("answer to ACCOUNTZ: %w", err)
 	}
 	if answer.Data.Detail.JWT == "" {
-		return AccountState{Problem: "the server has not loaded it"}, nil
+		return AccountState{Problem: notLoaded}, nil
 	}
 	claims, err := jwt.DecodeAccountClaims(answer.Data.Detail.JWT)
 	if err != nil {
@@ -191,6 +192,11 @@ func (r *Resolver) applied(ctx context.Context, server, account string) (Account
 	}
 	if claims.Subject != account {
 		return AccountState{}, fmt.Errorf("asked for account %s, got the claims of %s", account, claims.Subject)
+	}
+	// A deleted account is shown with its last claims and as expired. A login into it would
+	// stall every other one, so it counts as one that the server does not have.
+	if answer.Data.Detail.Expired && claims.Expires == 0 {
+		return AccountState{Problem: "it was deleted there, or disabled: push its claims again, or take it out of the configuration"}, nil
 	}
 	return AccountState{Applied: true, Claims: claims}, nil
 }

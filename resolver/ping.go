@@ -123,12 +123,13 @@ func (r *Resolver) gather(ctx context.Context, subject string, body []byte, take
 }
 
 // subscribe listens to what servers say unasked: that they live, that they go, and that an
-// account's claims were pushed.
+// account's claims were pushed or deleted.
 func (r *Resolver) subscribe() ([]*nats.Subscription, error) {
 	var subs []*nats.Subscription
 	for subject, handle := range map[string]nats.MsgHandler{
 		"$SYS.SERVER.*.STATSZ":             r.onStatsz,
 		"$SYS.SERVER.*.SHUTDOWN":           r.onShutdown,
+		"$SYS.REQ.CLAIMS.DELETE":           r.onClaims,
 		"$SYS.REQ.CLAIMS.UPDATE":           r.onClaims,
 		"$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE": r.onClaims,
 		"$SYS.ACCOUNT.*.CLAIMS.UPDATE":     r.onClaims,
@@ -176,5 +177,5 @@ func (r *Resolver) onShutdown(msg *nats.Msg) {
 // applyTime is what servers are given to apply claims that somebody pushed.
 const applyTime = 200 * time.Millisecond
 
-// onClaims starts a round after somebody pushed claims.
+// onClaims starts a round after somebody pushed or deleted claims.
 func (r *Resolver) onClaims(*nats.Msg) { time.AfterFunc(applyTime, r.Wake) }

@@ -7,7 +7,6 @@
 package resolver
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +37,14 @@ const (
 	maxNegative = 4096
 	// forgetAfter is how many rounds without a sign of life make a server unknown again.
 	forgetAfter = 6
+	// restTime is the least time between rounds that events start: whoever can cause such events
+	// must not be able to keep the system account busy.
+	restTime = 500 * time.Millisecond
 )
+
+// MaxOffset is how far a server's clock may be from the median before nothing is minted for it: it
+// would enforce the end of a credential that much too late, or refuse a short one at once.
+const MaxOffset = 20 * time.Second
 
 // errDisconnected says that nothing can be asked now.
 var errDisconnected = errors.New("the system connection is down: is a server running at nats.url, and does it accept nats.system.creds?")
@@ -174,15 +180,20 @@ func (r *Resolver) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	failing := false
+	var ended time.Time // when the last round did
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-connected:
 		case <-r.wake:
+			if !rest(ctx, restTime-time.Since(ended)) {
+				return nil
+			}
 		case <-timer.C:
 		}
 		err := r.round(ctx)
+		ended = time.Now()
 		if err != nil && !failing && ctx.Err() == nil {
 			r.log.Warn("the servers cannot be asked; what is known of them stays valid", "error", err)
 		}
@@ -192,6 +203,18 @@ func (r *Resolver) Run(ctx context.Context) error {
 			next = min(next, time.Second)
 		}
 		timer.Reset(next)
+	}
+}
+
+// rest waits for d and reports whether ctx lasted.
+func rest(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 
@@ -378,14 +401,29 @@ func (r *Resolver) Offset(id string) time.Duration {
 	return 0
 }
 
-// Skew returns the median of the servers' clocks less ours; 0 when no server is known.
+// Skew returns the median of the servers' clocks less ours, of two middle ones the smaller, so
+// that one wrong clock of two does not decide; 0 when no server is known.
 func (r *Resolver) Skew() time.Duration {
-	servers := r.Servers()
-	if len(servers) == 0 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.skew()
+}
+
+// skew is [Resolver.Skew] with r.mu held.
+func (r *Resolver) skew() time.Duration {
+	if len(r.servers) == 0 {
 		return 0
 	}
-	slices.SortFunc(servers, func(a, b Server) int { return cmp.Compare(a.Offset, b.Offset) })
-	return servers[len(servers)/2].Offset
+	offsets := make([]time.Duration, 0, len(r.servers))
+	for _, s := range r.servers {
+		offsets = append(offsets, s.Offset)
+	}
+	slices.Sort(offsets)
+	above, below := offsets[len(offsets)/2], offsets[(len(offsets)-1)/2]
+	if above.Abs() < below.Abs() {
+		return above
+	}
+	return below
 }
 
 // SigningKey returns the first of the candidates that the server has applied in the claims
@@ -397,6 +435,10 @@ func (r *Resolver) SigningKey(server string, account *policy.Account, now time.T
 	s, ok := r.servers[server]
 	if !ok {
 		return "", policy.Refuse(policy.AccountUnready, "server %s is not known any more", server)
+	}
+	// Ours may be the one that is off: the replica leaves the queue group then.
+	if off := s.Offset; off.Abs() > MaxOffset && (off-r.skew()).Abs() > MaxOffset {
+		return "", policy.Refuse(policy.AccountUnready, "the clock of server %s is %s off the others'", s.Name, (off - r.skew()).Round(time.Millisecond))
 	}
 	state, ok := s.accounts[account.ID]
 	if !ok {
@@ -421,6 +463,9 @@ func (r *Resolver) Ready() error {
 		errs = append(errs, fmt.Errorf("%d of %d servers have answered", len(r.servers), r.active))
 	}
 	for _, s := range r.servers {
+		if off := s.Offset - r.skew(); off.Abs() > MaxOffset {
+			errs = append(errs, fmt.Errorf("server %s: its clock is %s off the others': set it right; its logins stay unanswered meanwhile", s.Name, off.Round(time.Millisecond)))
+		}
 		for id, need := range r.accounts {
 			state, ok := s.accounts[id]
 			if !ok {

@@ -449,18 +449,6 @@ func TestSkew(t *testing.T) {
 	eventually(t, func() error { return near(0) })
 }
 
-func TestSkewIsTheMedian(t *testing.T) {
-	t.Parallel()
-	r := New(Options{})
-	for i, offset := range []time.Duration{time.Second, -time.Hour, 2 * time.Second} {
-		key := fmt.Sprint(i)
-		r.servers[key] = &server{Server: Server{ID: key, Offset: offset}}
-	}
-	if got := r.Skew(); got != time.Second {
-		t.Errorf("skew %s, want the median: one server that is off must not move it", got)
-	}
-}
-
 // Events that are not what they should be change nothing and do no harm.
 func TestMalformedEvents(t *testing.T) {
 	t.Parallel()
@@ -620,5 +608,85 @@ func TestMeasure(t *testing.T) {
 		if a.offset != c.want || a.measured == a.Server.Time.IsZero() {
 			t.Errorf("%s: offset %s, measured %t", c.server, a.offset, a.measured)
 		}
+	}
+}
+
+// A deleted account is shown with its last claims. A login into it would stall every other one.
+func TestDeletedAccount(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, 1)
+	r := s.run(t, Options{Interval: time.Hour}, s.need(t))
+	eventually(t, r.Ready)
+	server := r.Servers()[0].ID
+	if _, refusal := r.SigningKey(server, s.app, time.Now()); refusal != nil {
+		t.Fatal(refusal)
+	}
+	operator, err := nkeys.FromSeed([]byte(s.OperatorSigningKey.Reveal()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := operator.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := jwt.NewGenericClaims(public)
+	claims.Data["accounts"] = []string{s.App.ID}
+	token, err := claims.Encode(operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.ask(t, "$SYS.REQ.CLAIMS.DELETE", token) // which also wakes a round
+	eventually(t, func() error {
+		if _, refusal := r.SigningKey(server, s.app, time.Now()); refusal == nil || refusal.Reason != policy.AccountUnready {
+			return fmt.Errorf("the deleted account is %v", refusal)
+		}
+		if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "it was deleted there") {
+			return fmt.Errorf("ready: %v", err)
+		}
+		return nil
+	})
+}
+
+func TestSkewIsTheMedian(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		offsets []time.Duration
+		want    time.Duration
+	}{
+		{nil, 0},
+		{[]time.Duration{25}, 25},
+		{[]time.Duration{0, 25}, 0}, // one wrong clock of two does not decide
+		{[]time.Duration{0, -25}, 0},
+		{[]time.Duration{24, 25}, 24},
+		{[]time.Duration{1, -3600, 2}, 1},
+		{[]time.Duration{25, 25, 0}, 25},
+	} {
+		r := New(Options{})
+		for i, o := range c.offsets {
+			r.servers[fmt.Sprint(i)] = &server{Server: Server{Offset: o * time.Second}}
+		}
+		if got := r.Skew(); got != c.want*time.Second {
+			t.Errorf("skew of %d is %s, want %ds", c.offsets, got, c.want)
+		}
+	}
+}
+
+// Nothing is minted for a server whose clock alone is off: it would enforce another end.
+func TestServerWithAWrongClock(t *testing.T) {
+	t.Parallel()
+	r := New(Options{})
+	account := &policy.Account{Name: "APP", ID: "A", SigningKeys: []string{"A"}}
+	for id, offset := range map[string]time.Duration{"right": 0, "also right": time.Second, "wrong": time.Hour} {
+		claims := jwt.NewAccountClaims("A")
+		r.servers[id] = &server{Server: Server{ID: id, Name: id, Offset: offset}, accounts: map[string]AccountState{"A": {Applied: true, Claims: claims}}}
+	}
+	if _, refusal := r.SigningKey("right", account, time.Now()); refusal != nil {
+		t.Error(refusal)
+	}
+	if _, refusal := r.SigningKey("wrong", account, time.Now()); refusal == nil || refusal.Reason != policy.AccountUnready {
+		t.Errorf("for the server with the wrong clock: %v", refusal)
+	}
+	if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "server wrong: its clock is 59m59s off the others'") {
+		t.Errorf("ready: %v", err)
 	}
 }

@@ -103,5 +103,6 @@ func systemUser(claims *jwt.UserClaims) {
 		"$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.CLAIMS.DELETE", "$SYS.REQ.CLAIMS.LIST", "$SYS.REQ.CLAIMS.PACK",
 	)
 	claims.Sub.Allow.Add("$SYS.SERVER.>", "$SYS.ACCOUNT.>", "$SYS.REQ.CLAIMS.PACK", "_INBOX.>",
-		"$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE") // to see that somebody pushed claims
+		// To see that somebody pushed or deleted claims.
+		"$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE", "$SYS.REQ.CLAIMS.DELETE")
 }
