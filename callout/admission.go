@@ -14,6 +14,9 @@ const (
 	// window is how many requests are opened ahead of being worked on: fairness can only
 	// choose among requests whose source is known, and opening costs a quarter of a login.
 	window = 64
+	// openings is how many requests are opened at most before one is worked on: those of a
+	// throttled source do not fill the window, and must not keep the others waiting either.
+	openings = 4
 )
 
 // queue holds logins that wait for a worker, newest first: the newest is the one whose
@@ -27,6 +30,7 @@ type queue struct {
 	mu     sync.Mutex
 	work   sync.Cond
 	raw    []*login // oldest first
+	opened int      // since one was worked on
 	fair   lane
 	last   lane // sources with too many refusals
 	closed bool
@@ -109,11 +113,13 @@ func (q *queue) take() (l *login, late []*login, ok bool) {
 		now := q.now()
 		late = q.expire(now, late)
 		switch {
-		case len(q.raw) > 0 && q.fair.size < window:
+		case len(q.raw) > 0 && q.fair.size < window && (q.opened < openings || q.fair.size == 0):
+			q.opened++
 			l = q.raw[len(q.raw)-1]
 			q.raw[len(q.raw)-1] = nil
 			q.raw = q.raw[:len(q.raw)-1]
 		case q.fair.size > 0:
+			q.opened = 0
 			l = q.fair.pop()
 		case q.last.size > 0:
 			l = q.last.pop()

@@ -75,6 +75,26 @@ func TestQueueSharesBetweenSources(t *testing.T) {
 	})
 }
 
+// A throttled source whose requests never end must not keep a quiet one waiting.
+func TestQueueServesTheQuietDuringAThrottledFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var d dropLog
+		q := newQueue(time.Now, d.drop)
+		q.addOpened(named("quiet", "192.0.2.2", time.Now()))
+		for n := 0; ; n++ {
+			q.add(named(fmt.Sprint("flood", n), "", time.Now())) // there is always one more to open
+			l := q.next()
+			if l.id == "quiet" {
+				return
+			}
+			if n > openings {
+				t.Fatalf("the quiet source waits behind %d of the flood; dropped: %v", n, d.entries)
+			}
+			q.addOpened(throttled(named(l.id, "192.0.2.1", l.arrived)))
+		}
+	})
+}
+
 func TestQueueDropsWhatNobodyWaitsFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var d dropLog

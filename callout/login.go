@@ -2,7 +2,9 @@ package callout
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -43,8 +45,6 @@ type login struct {
 	conn      policy.Connection
 	source    netip.Prefix
 	fresh     bool // the request was found not to be a replay
-
-	ended bool
 
 	// Set on the way, for the record.
 	id         string
@@ -224,7 +224,7 @@ func ParseEnvelope(raw string, maxToken int) (token, account string, r *policy.R
 	dec := json.NewDecoder(strings.NewReader(raw))
 	dec.DisallowUnknownFields()
 	// The decoder's own error may quote what the client sent.
-	if dec.Decode(&envelope) != nil || dec.More() || envelope.Token == nil || *envelope.Token == "" {
+	if dec.Decode(&envelope) != nil || !ended(dec) || envelope.Token == nil || *envelope.Token == "" {
 		return "", "", policy.Refuse(policy.EnvelopeMalformed, `the envelope is not {"token":…,"account":…}`)
 	}
 	if n := len(*envelope.Token); n > maxToken {
@@ -237,6 +237,12 @@ func ParseEnvelope(raw string, maxToken int) (token, account string, r *policy.R
 		}
 	}
 	return *envelope.Token, account, nil
+}
+
+// ended reports whether nothing but blanks follows what was decoded; More overlooks brackets.
+func ended(dec *json.Decoder) bool {
+	_, err := dec.Token()
+	return errors.Is(err, io.EOF)
 }
 
 // admit decides on a verified identity and mints its credential.
@@ -277,8 +283,13 @@ func (s *Service) admit(l *login) *policy.Refusal {
 
 // end records a login and answers it.
 func (s *Service) end(l *login, r *policy.Refusal) {
-	l.ended = true
-	defer s.inFlight.Add(-1)
+	defer func() {
+		s.inFlight.Add(-1)
+		// Logins also end outside of a worker, where nothing else keeps a panic from the process.
+		if p := recover(); p != nil {
+			s.panicked(p)
+		}
+	}()
 	l.id = newID()
 	if r == nil && s.Now().After(l.deadline) {
 		r = policy.Refuse(policy.RequestLate, "the answer was ready after the client had given up")

@@ -35,6 +35,7 @@ func TestParseEnvelope(t *testing.T) {
 		{name: "long account", raw: `{"token":"a.b.c","account":"` + strings.Repeat("a", 257) + `"}`, want: policy.EnvelopeMalformed},
 		{name: "unknown field", raw: `{"token":"a.b.c","acount":"APP"}`, want: policy.EnvelopeMalformed},
 		{name: "number", raw: `{"token":1}`, want: policy.EnvelopeMalformed},
+		{name: "a bracket more", raw: `{"token":"a.b.c"}]`, want: policy.EnvelopeMalformed},
 		{name: "two values", raw: `{"token":"a.b.c"} {}`, want: policy.EnvelopeMalformed},
 	} {
 		token, account, r := ParseEnvelope(c.raw, 16<<10)

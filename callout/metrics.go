@@ -36,7 +36,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"outcome", "reason", "issuer"}),
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_server_rejections_total",
-			Help: "Logins that servers report as not admitted: refused (by this service), timeout (no answer in time), rejected (the server did not accept the answer).",
+			Help: "Logins that servers report as not admitted: refused (by this service), timeout (no answer in time), limit (the account's connections are used up), rejected (the server did not accept the answer).",
 		}, []string{"kind"}),
 		stages: map[string]prometheus.Observer{},
 	}

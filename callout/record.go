@@ -173,9 +173,17 @@ func (s *sampler) offer(e store.AuditEntry, now time.Time) error {
 		s.mu.Unlock()
 		return nil
 	}
+	before := *p
 	p.kept, p.held = now, store.AuditEntry{}
 	s.mu.Unlock()
-	return s.keep(e)
+	err := s.keep(e)
+	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		p.kept = before.kept
+		p.held.Count += before.held.Count
+	}
+	return err
 }
 
 // flush keeps what has been held for long enough. An entry that cannot be kept now is held on.

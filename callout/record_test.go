@@ -51,16 +51,22 @@ func TestSamplerHoldsWhatCannotBeKept(t *testing.T) {
 		return nil
 	})
 	now := time.Unix(1_800_000_000, 0)
-	if s.offer(store.AuditEntry{Reason: "r"}, now) == nil {
-		t.Fatal("the caller was not told that its entry could not be kept")
+	for range 2 {
+		if s.offer(store.AuditEntry{Reason: "r"}, now) == nil {
+			t.Fatal("the caller was not told that its entry could not be kept")
+		}
 	}
-	if err := s.offer(store.AuditEntry{Reason: "r"}, now); err != nil {
-		t.Fatal(err)
+	full = false
+	for range 3 {
+		if err := s.offer(store.AuditEntry{Reason: "r"}, now); err != nil {
+			t.Fatal(err)
+		}
 	}
+	full = true
 	s.flush(now.Add(sampleEvery))
 	full = false
 	s.flush(now.Add(2 * sampleEvery))
-	if len(kept) != 1 || kept[0].Count != 1 {
+	if len(kept) != 2 || kept[0].Count != 1 || kept[1].Count != 2 {
 		t.Errorf("kept %v", kept)
 	}
 }
@@ -68,8 +74,9 @@ func TestSamplerHoldsWhatCannotBeKept(t *testing.T) {
 func TestRejectionKind(t *testing.T) {
 	for reason, want := range map[string]string{
 		"": timedOut,
-		"Auth callout service returned an error: refused, see request 1": refusedByUs,
-		`User JWT issuer "A" is not known`:                               rejected,
+		"Auth callout service returned an error: refused, see request 1":                    refusedByUs,
+		"Could not register auth callout user: maximum account active connections exceeded": overLimit,
+		`User JWT issuer "A" is not known`:                                                  rejected,
 	} {
 		if got := rejectionKind(reason); got != want {
 			t.Errorf("%q is %s, want %s", reason, got, want)

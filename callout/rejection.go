@@ -14,6 +14,7 @@ const (
 	rejectionSubject = "$SYS.ACCOUNT.CLIENT.AUTH.ERR"
 	rejectionQueue   = "gatehouse"
 	refusalReason    = "Auth callout service returned an error"
+	limitReason      = "maximum account active connections exceeded"
 )
 
 // listenForRejections counts the logins that end at the server, which nothing else shows:
@@ -52,6 +53,7 @@ const (
 	refusedByUs = "refused"  // this service's own refusal
 	timedOut    = "timeout"  // no answer in time
 	rejected    = "rejected" // the server did not accept the answer
+	overLimit   = "limit"    // the account has as many connections as it may
 )
 
 // rejectionKind classifies the reason that a server gives; it has none for a timeout.
@@ -61,6 +63,8 @@ func rejectionKind(reason string) string {
 		return timedOut
 	case strings.HasPrefix(reason, refusalReason):
 		return refusedByUs
+	case strings.Contains(reason, limitReason):
+		return overLimit
 	default:
 		return rejected
 	}

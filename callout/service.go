@@ -285,10 +285,8 @@ func (s *Service) work() {
 func (s *Service) handle(l *login) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.Logger.Error("a login made the service panic; it was not answered", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			if !l.ended {
-				s.end(l, policy.Refuse(policy.Internal, "panic"))
-			}
+			s.panicked(p)
+			s.end(l, policy.Refuse(policy.Internal, "panic"))
 		}
 	}()
 	if !l.opened {
@@ -306,6 +304,10 @@ func (s *Service) handle(l *login) {
 		return
 	}
 	s.end(l, r)
+}
+
+func (s *Service) panicked(p any) {
+	s.Logger.Error("a login made the service panic; it was not answered", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 }
 
 // park lets a login wait aside, so that it holds no worker, and queues it again afterwards.
