@@ -24,6 +24,7 @@ import (
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/callout"
 	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
+	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/policy/mint"
 	"github.com/gatehouse-nats/gatehouse/policy/oidc"
 	"github.com/gatehouse-nats/gatehouse/provision"
@@ -50,6 +51,7 @@ type daemon struct {
 	cfg     atomic.Pointer[config.Config]
 	keyring atomic.Pointer[mint.Keyring]
 	replica string
+	leeway  time.Duration
 	loading sync.Mutex // held while a configuration is put in force
 
 	registry    *prometheus.Registry
@@ -82,6 +84,7 @@ func newDaemon(ctx context.Context, cfg *config.Config, env []string, log *slog.
 	d := &daemon{log: log, replica: replica, registry: newRegistry()}
 	d.cfg.Store(cfg)
 	d.keyring.Store(cfg.Keyring())
+	d.leeway = time.Duration(cfg.Leeway)
 	if d.watcher, err = config.NewWatcher(cfg, env); err != nil {
 		return nil, err
 	}
@@ -254,7 +257,7 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 	d.mirror = store.NewMirror(d.store, store.MirrorOptions{
 		Replica: d.replica, MaxStaleness: time.Duration(cfg.MaxStaleness), Logger: d.log, OnError: d.storeErrors.observe("read"),
 	})
-	d.mirror.SetRules(cfg.Rules())
+	d.mirror.SetRules(d.rules(cfg))
 	d.resolver = resolver.New(resolver.Options{Conn: d.system, Logger: d.log})
 	d.resolver.SetAccounts(requirements(cfg))
 	d.callout = callout.New(callout.Options{
@@ -306,7 +309,9 @@ func (d *daemon) run(ctx context.Context) error {
 	} {
 		g.Go(func() error { return task(ctx) })
 	}
-	return g.Wait()
+	err := g.Wait()
+	d.drain()
+	return err
 }
 
 // profileTime is enough for the profiles and traces that operators ask pprof for.
@@ -344,7 +349,29 @@ func (d *daemon) serve(l net.Listener, s *http.Server) func(context.Context) err
 }
 
 // ship moves audit entries from the spool into the store.
-func (d *daemon) ship(ctx context.Context) error { return d.spool.Ship(ctx, d.store.Record) }
+func (d *daemon) ship(ctx context.Context) error {
+	failed := d.storeErrors.observe("record")
+	return d.spool.Ship(ctx, func(ctx context.Context, entries []store.AuditEntry) error {
+		err := d.store.Record(ctx, entries)
+		if err != nil && ctx.Err() == nil {
+			failed(err)
+		}
+		return err
+	})
+}
+
+// drainLimit is how long a replica that ends tries to empty its spool; what is left is sent at
+// the next start.
+const drainLimit = 3 * time.Second
+
+// drain sends what the last logins have left in the spool, once nothing records any more.
+func (d *daemon) drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
+	defer cancel()
+	if err := d.spool.Drain(ctx, d.store.Record); err != nil {
+		d.log.Warn("audit entries stay in the spool until the next start", "error", err, "entries", d.spool.Pending().Entries)
+	}
+}
 
 // prune deletes what is older than the retention.
 func (d *daemon) prune(ctx context.Context) error {
@@ -499,27 +526,34 @@ func (d *daemon) issuersReady() error {
 }
 
 // reload reads the configuration and puts it in force when it is valid.
-func (d *daemon) reload(context.Context) (api.Reloaded, error) { return d.apply(d.watcher.Reload()) }
-
-// apply puts a configuration that was read anew in force. Keys come before the rules that
-// need them.
-func (d *daemon) apply(u config.Update) (api.Reloaded, error) {
+// Keys come before the rules that need them. It is read and put in force under one lock, so
+// that an older reading never overtakes a newer one.
+func (d *daemon) reload(context.Context) (api.Reloaded, error) {
+	d.loading.Lock()
+	defer d.loading.Unlock()
+	u := d.watcher.Reload()
 	if u.Err != nil {
 		return api.Reloaded{}, u.Err
 	}
-	d.loading.Lock()
-	defer d.loading.Unlock()
 	if err := d.tokens.SetIssuers(u.Config.TokenIssuers()); err != nil {
 		return api.Reloaded{}, err
 	}
 	before := d.cfg.Swap(u.Config)
 	d.keyring.Store(u.Config.Keyring())
 	d.resolver.SetAccounts(requirements(u.Config))
-	d.mirror.SetRules(u.Config.Rules())
+	d.mirror.SetRules(d.rules(u.Config))
 	return api.Reloaded{
 		Version: u.Config.Rules().Version, Changed: u.Config.Rules().Version != before.Rules().Version,
 		NeedRestart: u.Restart,
 	}, nil
+}
+
+// rules returns those of a configuration, with the leeway that the service started with: the
+// one by which tokens are verified and the one by which a logout voids them must be the same.
+func (d *daemon) rules(cfg *config.Config) *policy.Rules {
+	rules := *cfg.Rules()
+	rules.Leeway = d.leeway
+	return &rules
 }
 
 // follow puts changes of the configuration's files in force, and reads them on SIGHUP.
@@ -528,15 +562,13 @@ func (d *daemon) follow(ctx context.Context) error {
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
 	for {
-		var u config.Update
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-hup:
-			u = d.watcher.Reload()
-		case u = <-d.watcher.Updates():
+		case <-d.watcher.Updates():
 		}
-		out, err := d.apply(u)
+		out, err := d.reload(ctx)
 		if err != nil {
 			d.log.Error("the new configuration was refused; the one before stays in force", "error", err)
 			continue

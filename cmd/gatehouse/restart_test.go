@@ -27,13 +27,13 @@ func TestLife(t *testing.T) {
 	t.Run("1 embedded server/plain/sqlite", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, worldOptions{noXKey: true})
-		w.live(nil, w.serve(serveOptions{process: true, env: []string{"GATEHOUSE_LEEWAY=0s"}}))
+		w.live(nil, w.serve(serveOptions{process: true, env: []string{"GATEHOUSE_LEEWAY=1s"}}))
 	})
 	t.Run("3 processes/xkey/2 replicas on postgres", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, worldOptions{servers: 3, mode: devtest.AsProcess})
 		wire, through := startWire(t, storetest.Postgres(t, postgres.Migrate))
-		o := serveOptions{process: true, store: through, env: []string{"GATEHOUSE_LEEWAY=0s"}}
+		o := serveOptions{process: true, store: through, env: []string{"GATEHOUSE_LEEWAY=1s"}}
 		w.live(wire, w.serve(o), w.serve(o))
 	})
 }

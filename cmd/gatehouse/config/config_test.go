@@ -148,10 +148,10 @@ bindings:
     connection_types: [standard, leafnode]
     grant: { account: "My Account", role: app }
     ttl: 90s
-leeway: 0s
+leeway: 1s
 `)
 	rules := c.Rules()
-	if rules.Leeway != 0 || len(rules.Version) != 12 {
+	if rules.Leeway != time.Second || len(rules.Version) != 12 {
 		t.Errorf("leeway %s, version %q", rules.Leeway, rules.Version)
 	}
 	if got := rules.Display["corp"]; len(got) != 2 || got[1].String() != "realm.name" {

@@ -75,6 +75,19 @@ func isScalar(t reflect.Type) bool {
 // isBlock reports whether a type is written as a mapping with fixed keys.
 func isBlock(t reflect.Type) bool { return t.Kind() == reflect.Struct && !isScalar(t) }
 
+// restricts reports whether a list or map holds plain values: those say whom or what a rule
+// is limited to.
+func restricts(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Slice:
+		return isScalar(t.Elem()) && t.Elem() != reflect.TypeFor[MatchValue]() // rules.go knows those better
+	case reflect.Map:
+		return t.Elem().Kind() == reflect.Slice
+	default:
+		return false
+	}
+}
+
 // decode sets v from a node; what does not fit is reported at path.
 func (r *report) decode(path string, n ast.Node, v reflect.Value, tag tags) {
 	if v.Kind() == reflect.Pointer {
@@ -87,6 +100,9 @@ func (r *report) decode(path string, n ast.Node, v reflect.Value, tag tags) {
 	switch {
 	case isScalar(v.Type()):
 		r.decodeScalar(path, n, v, tag)
+	case empty && tag.required == "" && restricts(v.Type()):
+		// One of which every line is a comment would silently be no restriction.
+		r.problem(path, "has no value: give one, or leave the key out")
 	case empty:
 		// A block of which every line is a comment is as good as none.
 		if tag.required != "" {

@@ -18,7 +18,7 @@ type File struct {
 	// The longest token that is read. The servers' max_control_line must be larger than it.
 	MaxTokenSize Size `yaml:"max_token_size" default:"16KiB" min:"1KiB" max:"1MiB" restart:"true"`
 	// The clock difference between issuers and this host that is forgiven.
-	Leeway Duration `yaml:"leeway" default:"10s" min:"0s" max:"5m"`
+	Leeway Duration `yaml:"leeway" default:"10s" min:"1s" max:"5m" restart:"true"`
 	// The operations over HTTP, such as whoami.
 	HTTP HTTP `yaml:"http" restart:"true"`
 	// The Unix socket through which gatehouse commands on this host reach the service; made with mode 0600.
@@ -111,7 +111,7 @@ type Audit struct {
 	// How sure a record must be before the client gets its answer: spool means written to the local spool.
 	Mode string `yaml:"mode" default:"spool" enum:"spool" unbuilt:"strict" restart:"true"`
 	// The most that waits for the store. When it is full, nobody is answered until the store takes records again.
-	Spool Size `yaml:"spool" default:"1GiB" min:"1MiB" max:"1TiB" restart:"true"`
+	Spool Size `yaml:"spool" default:"1GiB" min:"4MiB" max:"1TiB" restart:"true"`
 	// Folder of the spool, on a local disk, for this replica alone.
 	Directory Path `yaml:"directory" default:"gatehouse.spool" restart:"true"`
 	// How long the store keeps records.

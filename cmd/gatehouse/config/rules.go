@@ -28,8 +28,14 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 	rules := &policy.Rules{
 		Leeway:   time.Duration(f.Leeway),
 		Display:  r.issuers(f.Issuers),
+		Issuers:  map[string]string{},
 		Accounts: map[string]*policy.Account{},
 		Bindings: map[string][]*policy.Binding{},
+	}
+	for _, i := range f.Issuers {
+		if i != nil {
+			rules.Issuers[i.Name] = i.URL
+		}
 	}
 	var keys []*mint.Key
 	for _, name := range sorted(f.Accounts) {

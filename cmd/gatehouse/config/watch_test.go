@@ -96,12 +96,12 @@ func TestReload(t *testing.T) {
 		t.Errorf("reload of the same: %+v", u)
 	}
 	f.yaml(strings.Replace(small, "callout: {", "url: nats://127.0.0.1:4223\n  callout: { connections: 2,", 1) +
-		"store: sqlite:other.db\nhttp: { listen: 127.0.0.1:1 }\nleeway: 20s\naudit: { retention: 1d, spool: 1MiB }\n")
+		"store: sqlite:other.db\nhttp: { listen: 127.0.0.1:1 }\nleeway: 20s\naudit: { retention: 1d, spool: 5MiB }\n")
 	u := w.Reload()
 	if u.Err != nil {
 		t.Fatal(u.Err)
 	}
-	want := []string{"audit.spool", "http.listen", "nats.callout.connections", "nats.url", "store"}
+	want := []string{"audit.spool", "http.listen", "leeway", "nats.callout.connections", "nats.url", "store"}
 	if diff := cmp.Diff(want, u.Restart); diff != "" {
 		t.Errorf("settings that need a restart (-want +got):\n%s", diff)
 	}
