@@ -417,6 +417,45 @@ func TestPanic(t *testing.T) {
 }
 
 // A replica whose clock is off leaves the queue group and comes back.
+// A role that is limited to a queue group must not narrow what another role gives.
+func TestQueueGroupsOfSeveralRoles(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t)
+	rules := s.rules(t)
+	workers, err := policy.ParseSubscription("app.> workers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := rules.Bindings["corp"][0]
+	second := *first
+	second.Name, second.Grant.Role = "workers", &policy.Role{Name: "worker", Subscribe: policy.PermissionRules{Allow: []policy.Template{workers}}}
+	for name, c := range map[string]struct {
+		bindings []*policy.Binding
+		queues   map[string]bool // whether the group may be joined
+	}{
+		"both":    {[]*policy.Binding{first, &second}, map[string]bool{"": true, "workers": true, "others": true}},
+		"workers": {[]*policy.Binding{&second}, map[string]bool{"": false, "workers": true, "others": false}},
+	} {
+		changed := *rules
+		changed.Bindings = map[string][]*policy.Binding{"corp": c.bindings}
+		s.state.Store(&policy.Snapshot{Rules: &changed})
+		for queue, want := range c.queues {
+			nc := s.login(t, nats.Token(secret+"alice"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+			if _, err := nc.QueueSubscribeSync("app.jobs", queue); err != nil {
+				t.Fatal(err)
+			}
+			// A violation arrives before the answer to the flush.
+			if err := nc.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			if refused := errors.Is(nc.LastError(), nats.ErrPermissionViolation); refused == want {
+				t.Errorf("%s: group %q: refused %t: %v", name, queue, refused, nc.LastError())
+			}
+			nc.Close()
+		}
+	}
+}
+
 // Configurations that lead there are refused when they are loaded; this is the second lock.
 func TestNobodyIsPlacedInProtectedAccounts(t *testing.T) {
 	t.Parallel()

@@ -236,6 +236,7 @@ func unite(rules *Rules, account *Account, grants []*Binding, id *Identity, now 
 			return refused(r)
 		}
 	}
+	d.Permissions.Subscribe.Allow = withAnyQueue(d.Permissions.Subscribe.Allow)
 	for _, set := range []*[]string{
 		&d.Bindings, &d.Roles,
 		&d.Permissions.Publish.Allow, &d.Permissions.Publish.Deny,
@@ -253,6 +254,23 @@ func unite(rules *Rules, account *Account, grants []*Binding, id *Identity, now 
 	}
 	return d
 }
+
+// withAnyQueue keeps plain subscriptions whole beside some that are limited to a queue group:
+// where one of those matches, nats-server looks at queue groups alone (server/client.go,
+// canSubscribeInternal), so that the plain ones must name every group.
+func withAnyQueue(allow []string) []string {
+	if !slices.ContainsFunc(allow, hasQueue) {
+		return allow
+	}
+	for _, subject := range slices.Clone(allow) {
+		if !hasQueue(subject) {
+			allow = append(allow, subject+" >")
+		}
+	}
+	return allow
+}
+
+func hasQueue(subject string) bool { return strings.Contains(subject, " ") }
 
 func (p *Permissions) add(role *Role, id *Identity, account string) *Refusal {
 	for _, part := range []struct {

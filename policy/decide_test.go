@@ -263,3 +263,21 @@ func BenchmarkDecide(b *testing.B) {
 		}
 	}
 }
+
+// A plain subscription must not be narrowed by one with a queue group from another role.
+func TestQueueGroupsDoNotNarrowPlainSubscriptions(t *testing.T) {
+	for _, c := range []struct{ allow, want []string }{
+		{[]string{"jobs.>"}, []string{"jobs.>"}},
+		{[]string{"jobs.> workers"}, []string{"jobs.> workers"}},
+		{[]string{"jobs.>", "app.>", "jobs.> workers"}, []string{"app.>", "app.> >", "jobs.>", "jobs.> >", "jobs.> workers"}},
+	} {
+		rules := world(t)
+		for _, b := range rules.Bindings["corp"] {
+			b.Grant.Role = &Role{Name: "r", Subscribe: PermissionRules{Allow: templates(t, c.allow...)}}
+		}
+		d := Decide(&Snapshot{Rules: rules}, person(t, developer), Connection{Type: Standard}, now, nil)
+		if !slices.Equal(d.Permissions.Subscribe.Allow, c.want) {
+			t.Errorf("%v gives %v, want %v", c.allow, d.Permissions.Subscribe.Allow, c.want)
+		}
+	}
+}
