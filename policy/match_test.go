@@ -116,7 +116,10 @@ func TestCondition(t *testing.T) {
 		"groups": ["dev", "team-blue", 7, ["nested"], {"x": 1}, null],
 		"email_verified": true, "level": 3, "big": 1e999999999, "ratio": 0.5, "none": null, "name": "3",
 		"realm_access": {"roles": ["nats-user"]}, "a.b": "literal", "a": {"b": "nested", "c": "deep"},
-		"https://example.com/roles": ["admin"], "object": {"dev": true}, "empty": []
+		"https://example.com/roles": ["admin"], "https://example.com/app": {"plan": "gold"},
+		"kubernetes.io": {"namespace": "ops", "pod": {"name": "web-0"}}, "kubernetes": {"io": {"namespace": "forged", "uid": "7"}},
+		"resource_access": {"my.client": {"roles": ["owner"]}, "my": {"client": {"roles": ["forged"]}}},
+		"object": {"dev": true}, "empty": []
 	}`)
 	for _, c := range []struct {
 		name string
@@ -144,6 +147,17 @@ func TestCondition(t *testing.T) {
 		{"so that the nested one is hidden", condition(t, "a.b", "nested"), false},
 		{"nested where no literal is", condition(t, "a.c", "deep"), true},
 		{"namespaced", condition(t, "https://example.com/roles", "admin"), true},
+		{"inside a namespaced one", condition(t, "https://example.com/app.plan", "gold"), true},
+		{"inside a name with dots", condition(t, "kubernetes.io.namespace", "ops"), true},
+		{"deeper inside it", condition(t, "kubernetes.io.pod.name", "web-0"), true},
+		{"the longest name hides shorter ones", condition(t, "kubernetes.io.namespace", "forged"), false},
+		{"also for what it does not hold", condition(t, "kubernetes.io.uid", "*"), false},
+		{"nothing inside a text", condition(t, "a.b.c", "*"), false},
+		{"an inner name with dots is split", condition(t, "resource_access.my.client.roles", "owner"), false},
+		{"unless it is quoted", condition(t, `resource_access."my.client".roles`, "owner"), true},
+		{"quoted at the top", condition(t, `"kubernetes.io".namespace`, "ops"), true},
+		{"quotes make the other parts whole names", condition(t, `a."b"`, "nested"), true},
+		{"quoted and not there", condition(t, `"kubernetes".namespace`, "*"), false},
 		{"object", condition(t, "object", "*"), false},
 		{"path into a list", condition(t, "groups.0", "dev"), false},
 		{"empty list", condition(t, "empty", "*"), false},
@@ -155,14 +169,42 @@ func TestCondition(t *testing.T) {
 }
 
 func TestParseClaimPath(t *testing.T) {
-	for _, bad := range []string{"", ".", "a.", ".a", "a..b", "a{b", "a}b", "a\nb", "a\x00", strings.Repeat("a", MaxClaimPath+1)} {
+	for _, bad := range []string{"", ".", "a.", ".a", "a..b", "a{b", "a}b", "a\nb", "a\x00", strings.Repeat("a", MaxClaimPath+1),
+		`"`, `""`, `"a`, `a"`, `a"b"`, `"a"b`, `"a".`, `."a"`, `a.""`, `"a"."b`, `"a""b"`} {
 		if _, err := ParseClaimPath(bad); err == nil {
 			t.Errorf("path %q was accepted", bad)
 		}
 	}
-	for _, good := range []string{"sub", "a.b.c", "https://example.com/a.b", "a b", "urn:zitadel:iam:org:id"} {
+	for _, good := range []string{"sub", "a.b.c", "https://example.com/a.b", "a b", "urn:zitadel:iam:org:id", `"a.b".c`, `a."b.c"`, `"a b"`} {
 		if _, err := ParseClaimPath(good); err != nil {
 			t.Errorf("path %q: %v", good, err)
 		}
 	}
+}
+
+// FuzzParseClaimPath expects that a path finds the claim that its quoted parts spell out, and
+// never panics on claims that it does not fit.
+func FuzzParseClaimPath(f *testing.F) {
+	for _, s := range []string{"sub", "a.b.c", `a."b.c".d`, "https://example.com/a.b", `"`, "a..b", "kubernetes.io.namespace"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		p, err := ParseClaimPath(s)
+		if err != nil {
+			return
+		}
+		var nested any = "found"
+		for i := len(p.parts) - 1; i >= 0; i-- {
+			nested = map[string]any{p.parts[i]: nested}
+		}
+		if v, ok := p.Lookup(nested.(map[string]any)); !ok || v != "found" {
+			t.Errorf("path %q does not find %v", s, nested)
+		}
+		if v, ok := p.Lookup(map[string]any{s: "literal"}); !p.exact && (!ok || v != "literal") {
+			t.Errorf("path %q does not find its literal name", s)
+		}
+		if _, ok := p.Lookup(nil); ok {
+			t.Errorf("path %q finds something in no claims", s)
+		}
+	})
 }

@@ -194,8 +194,9 @@ type Binding struct {
 	// Name of the issuer whose identities it is for.
 	Issuer string `yaml:"issuer" required:"the name of an issuer"`
 	// Claims and the values they may have; all must hold, without any every identity of the
-	// issuer matches. A claim of an inner object is written with dots. A list matches when it
-	// holds one of the values; * in a text stands for any characters.
+	// issuer matches. A claim of an inner object is written with dots; an inner name that
+	// holds dots itself in double quotes, as in 'resource_access."my.client".roles'. A list
+	// matches when it holds one of the values; * in a text stands for any characters.
 	Match map[string][]MatchValue `yaml:"match"`
 	// Addresses or networks that the client may connect from; without any, from everywhere.
 	Source []Network `yaml:"source"`
