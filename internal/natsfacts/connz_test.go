@@ -66,9 +66,10 @@ func TestConnzFindsDirectUserByKey(t *testing.T) {
 	}
 }
 
-// Fact: total ignores the user filter, so that it is no count of matches and no end of
-// paging. A sweep asks with a large limit and until nothing is found.
-func TestConnzTotalIgnoresUser(t *testing.T) {
+// Fact: since v2.15.3 total counts the connections that the filter finds; before it
+// ignored the user filter. A sweep does not read it: it asks with a large limit and until
+// nothing is found.
+func TestConnzTotalCountsMatches(t *testing.T) {
 	t.Parallel()
 	d := onOneServer(t)
 	app := d.newAccount(t, "APP")
@@ -76,8 +77,10 @@ func TestConnzTotalIgnoresUser(t *testing.T) {
 	c.answerWith(c.admit(app))
 	c.login(t)
 	c.login(t)
-	page := d.connz(t, server.ConnzOptions{Username: true, User: "nobody", Account: app.id})
-	if len(page.Conns) != 0 || page.Total != 2 || page.Limit != 1024 {
-		t.Errorf("found %d, total %d, limit %d, want 0, 2 and 1024", len(page.Conns), page.Total, page.Limit)
+	for user, want := range map[string]int{"nobody": 0, "alice": 2} {
+		page := d.connz(t, server.ConnzOptions{Username: true, User: user, Account: app.id})
+		if len(page.Conns) != want || page.Total != want || page.Limit != 1024 {
+			t.Errorf("%s: found %d, total %d, limit %d, want %d, %d and 1024", user, len(page.Conns), page.Total, page.Limit, want, want)
+		}
 	}
 }

@@ -2,7 +2,6 @@ package natsfacts
 
 import (
 	"errors"
-	"strings"
 	"testing"
 	"time"
 
@@ -48,23 +47,25 @@ func TestUserTimesAreChecked(t *testing.T) {
 	}
 }
 
-// Fact: the server does not check src, subs and payload of a callout user's JWT. policy
-// checks the source itself, and promises no such limits for callout users.
-func TestUserLimitsAreNotEnforced(t *testing.T) {
+// Fact: the server holds a callout user to src, subs and payload in the user JWT since
+// v2.15.3; v2.15.2 and v2.14.9 do not check them. So policy checks the source itself, and
+// promises no limits for callout users.
+func TestUserLimitsAreEnforced(t *testing.T) {
 	t.Parallel()
 	d := onOneServer(t)
 	app := d.newAccount(t, "APP")
 	c := d.newCallout(t)
-	c.answerWith(c.admit(app, func(u *jwt.UserClaims) {
-		u.Src.Add("10.0.0.0/8")
-		u.NatsLimits.Subs, u.NatsLimits.Payload = 1, 10
-	}))
-	nc := c.login(t) // from 127.0.0.1
+	c.answerWith(c.admit(app, func(u *jwt.UserClaims) { u.Src.Add("10.0.0.0/8") }))
+	if _, err := c.dial(t); !errors.Is(err, nats.ErrAuthorization) { // from 127.0.0.1
+		t.Errorf("from an address outside of src: %v, want %v", err, nats.ErrAuthorization)
+	}
+	c.answerWith(c.admit(app, func(u *jwt.UserClaims) { u.NatsLimits.Subs = 1 }))
+	watch := newWatch()
+	nc := c.login(t, watch.options()...)
 	subscribe(t, nc, "one")
-	two := subscribe(t, nc, "two")
-	check(t, nc.Publish("two", []byte(strings.Repeat("x", 100))))
-	if got := len(next(t, two).Data); got != 100 {
-		t.Errorf("payload over two limits = %d bytes, want 100", got)
+	subscribe(t, nc, "two")
+	if err := await(t, watch.errors); !errors.Is(err, nats.ErrMaxSubscriptionsExceeded) {
+		t.Errorf("a subscription over the limit: %v, want %v", err, nats.ErrMaxSubscriptionsExceeded)
 	}
 }
 
