@@ -294,7 +294,7 @@ Try in another terminal:
   # why?
   %[10]s --user carol | %[8]s explain --token-file -
 
-  # log in with the browser, and give the nats CLI a context
+  # log in with the browser (over SSH: add --device), and give the nats CLI a context
   %[8]s connect --name demo
 
   # block alice, and see what was decided

@@ -80,14 +80,23 @@ func (c *cli) loginClient(l loginFlags) (*login.Client, error) {
 
 func (c *cli) loginCommand() *cobra.Command {
 	var l loginFlags
+	var way loginWay
 	var watch, account string
-	var forget, noBrowser bool
+	var forget bool
 	cmd := &cobra.Command{
 		Use:   "login",
 		Short: "Log in to the issuer with the browser and keep the token fresh",
 		Long: `Logs in to the issuer with the browser (authorization code with PKCE) and keeps the login
 in a file that only you can read; other commands renew it as needed. With --watch FILE it
-stays and keeps a token file fresh, for the nats CLI and other programs.`,
+stays and keeps a token file fresh, for the nats CLI and other programs.
+
+Where the browser is on another machine, as in an SSH session, --device shows a code to
+enter there instead (RFC 8628); the issuer must allow the client the device code grant. A
+token that was obtained so carries no nonce and is therefore not bound to a key.`,
+		Example: `  gatehouse login                                # with the browser of this machine
+  gatehouse login --device                       # with a code, in the browser of any device
+  gatehouse login --device --watch token.jwt     # then keep the token in that file fresh
+  gatehouse login --issuer https://login.example.com --client-id gatehouse-cli`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := c.loginClient(l)
@@ -97,7 +106,7 @@ stays and keeps a token file fresh, for the nats CLI and other programs.`,
 			if forget {
 				return client.Logout(cmd.Context())
 			}
-			session, err := c.ensureLogin(cmd.Context(), client, watch == "", noBrowser)
+			session, err := c.ensureLogin(cmd.Context(), client, watch == "", way)
 			if err != nil {
 				return err
 			}
@@ -108,28 +117,54 @@ stays and keeps a token file fresh, for the nats CLI and other programs.`,
 		},
 	}
 	l.add(cmd)
+	way.add(cmd)
 	f := cmd.Flags()
 	f.StringVar(&watch, "watch", "", "stay, and keep the token in this file fresh")
 	f.StringVar(&account, "account", "", "account to name in the watched file")
 	f.BoolVar(&forget, "forget", false, "forget the login on this machine")
-	f.BoolVar(&noBrowser, "no-browser", false, "print the address only")
 	return cmd
 }
 
+// loginWay is how somebody logs in.
+type loginWay struct {
+	device    bool
+	noBrowser bool
+}
+
+func (w *loginWay) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&w.device, "device", false, "log in with a code that you enter in a browser on any device")
+	cmd.Flags().BoolVar(&w.noBrowser, "no-browser", false, "print the address only")
+}
+
 // ensureLogin returns the login that is kept, unless anew is set, or has somebody log in.
-func (c *cli) ensureLogin(ctx context.Context, client *login.Client, anew, noBrowser bool) (login.Session, error) {
+func (c *cli) ensureLogin(ctx context.Context, client *login.Client, anew bool, way loginWay) (login.Session, error) {
 	if !anew {
 		if _, err := client.Token(ctx); err == nil {
 			return client.Session()
 		}
 	}
-	p := login.Prompt{Show: func(address string) {
-		fmt.Fprintf(c.err, "Log in with your browser:\n\n  %s\n\n", address)
-	}}
-	if !noBrowser {
+	if way.device {
+		return client.LoginByDevice(ctx, c.showCode)
+	}
+	p := login.Prompt{
+		Show: func(address string) { fmt.Fprintf(c.err, "Log in with your browser:\n\n  %s\n\n", address) },
+		Device: func() {
+			fmt.Fprint(c.err, "It must be a browser on this machine. With one elsewhere, stop this and add --device.\n\n")
+		},
+	}
+	if !way.noBrowser {
 		p.Browser = login.Browser()
 	}
 	return client.Login(ctx, p)
+}
+
+// showCode tells a person what to do on the other device.
+func (c *cli) showCode(code login.DeviceCode) {
+	fmt.Fprintf(c.err, "Open this in a browser, on any device:\n\n  %s\n\nand enter this code, by %s:\n\n  %s\n\n",
+		code.Address, code.Expires.Local().Format(time.TimeOnly), code.UserCode)
+	if code.Complete != "" {
+		fmt.Fprintf(c.err, "Or open this, and compare the code:\n\n  %s\n\n", code.Complete)
+	}
 }
 
 func (c *cli) printSession(s login.Session) error {
@@ -237,6 +272,7 @@ func (c *cli) printWhoami(w api.Whoami) error {
 func (c *cli) connectCommand() *cobra.Command {
 	var l loginFlags
 	var nc login.NATSContext
+	var way loginWay
 	var account string
 	var replace bool
 	cmd := &cobra.Command{
@@ -253,13 +289,14 @@ again, or keep the file fresh with gatehouse login --watch.`,
 			if err != nil {
 				return err
 			}
-			if _, err := c.ensureLogin(cmd.Context(), client, false, false); err != nil {
+			if _, err := c.ensureLogin(cmd.Context(), client, false, way); err != nil {
 				return err
 			}
 			return c.connect(cmd.Context(), client, nc, account, replace)
 		},
 	}
 	l.add(cmd)
+	way.add(cmd)
 	f := cmd.Flags()
 	f.StringVar(&nc.Name, "name", "gatehouse", "name of the context")
 	f.StringVar(&nc.URL, "server", "", "servers, separated by commas (default: nats.url of the configuration)")

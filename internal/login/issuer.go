@@ -87,7 +87,11 @@ func (c *Client) discover(ctx context.Context) (*issuer, error) {
 		return nil, fmt.Errorf("%w: its discovery document cannot be read", ErrIssuer)
 	}
 	endpoint := p.Endpoint()
-	for _, u := range []string{endpoint.AuthURL, endpoint.TokenURL, offered.JWKS} {
+	endpoints := []string{endpoint.AuthURL, endpoint.TokenURL, offered.JWKS}
+	if endpoint.DeviceAuthURL != "" { // not every issuer has it
+		endpoints = append(endpoints, endpoint.DeviceAuthURL)
+	}
+	for _, u := range endpoints {
 		if err := checkURL(u); err != nil {
 			return nil, fmt.Errorf("%w: an endpoint of its discovery document: %w", ErrIssuer, err)
 		}
@@ -133,7 +137,12 @@ func (a attempt) exchange(ctx context.Context, code, redirectURI string) (kept, 
 	if err != nil {
 		return kept{}, issuerError(ctx, "exchange of the code", err)
 	}
-	id, k, err := a.issuer.verify(ctx, tokens)
+	return a.accept(ctx, tokens)
+}
+
+// accept checks that the ID token was made for this attempt, and returns what to keep.
+func (a attempt) accept(ctx context.Context, tokens *oauth2.Token) (kept, error) {
+	id, k, err := a.issuer.verify(oidc.ClientContext(ctx, a.issuer.http), tokens)
 	if err != nil {
 		return kept{}, err
 	}

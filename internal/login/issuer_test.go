@@ -34,6 +34,9 @@ type testIssuer struct {
 	refresh   map[string]bool       // by refresh token: not used yet
 	renewals  int
 	behaviour behaviour
+	polls     []time.Time           // for a device code
+	devices   map[string]url.Values // device authorizations, by code
+	handler   http.Handler
 }
 
 // behaviour is how a testIssuer answers; the zero value is right.
@@ -48,17 +51,22 @@ type behaviour struct {
 	noRefresh  bool
 	wrongKey   bool
 	jwksDown   bool
+	device     any      // replaces the device authorization
+	deviceCode int      // status of that; default 200
+	pending    []string // errors of the polls that come first
 }
 
 func startIssuer(t *testing.T) *testIssuer {
 	t.Helper()
-	i := &testIssuer{t: t, requests: map[string]url.Values{}, refresh: map[string]bool{}}
+	i := &testIssuer{t: t, requests: map[string]url.Values{}, refresh: map[string]bool{}, devices: map[string]url.Values{}}
 	i.key = newECKey(t)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/openid-configuration", i.discovery)
 	mux.HandleFunc("GET /jwks", i.jwks)
 	mux.HandleFunc("GET /authorize", i.authorize)
 	mux.HandleFunc("POST /token", i.token)
+	mux.HandleFunc("POST /device", i.beginDevice)
+	i.handler = mux
 	i.server = httptest.NewServer(mux)
 	t.Cleanup(func() { i.server.Close(); http.DefaultClient.CloseIdleConnections() })
 	return i
@@ -92,7 +100,7 @@ func (i *testIssuer) renewed() int {
 
 func (i *testIssuer) discovery(w http.ResponseWriter, _ *http.Request) {
 	document := map[string]any{
-		"issuer": i.server.URL, "jwks_uri": i.server.URL + "/jwks",
+		"issuer": i.server.URL, "jwks_uri": i.server.URL + "/jwks", "device_authorization_endpoint": i.server.URL + "/device",
 		"authorization_endpoint": i.server.URL + "/authorize", "token_endpoint": i.server.URL + "/token",
 		"id_token_signing_alg_values_supported": []string{"ES256"},
 	}
@@ -147,6 +155,11 @@ func (i *testIssuer) token(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		nonce = q.Get("nonce")
+	case deviceGrant:
+		if problem := i.poll(r); problem != "" {
+			i.answer(w, http.StatusBadRequest, map[string]string{"error": problem})
+			return
+		}
 	case "refresh_token":
 		if !i.refresh[r.FormValue("refresh_token")] {
 			clear(i.refresh)

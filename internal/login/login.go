@@ -1,5 +1,5 @@
 // Package login gets tokens for people at a terminal: it logs in to an OIDC issuer through the
-// browser, keeps the login in a file, renews it, and hands its ID token to the nats CLI.
+// browser or by device code, keeps the login in a file, renews it, and hands its ID token to the nats CLI.
 package login
 
 import (
@@ -30,7 +30,7 @@ const (
 	requestTimeout = 10 * time.Second
 )
 
-// A DeniedError is the issuer's refusal of a login (RFC 6749, sections 4.1.2.1 and 5.2).
+// A DeniedError is the issuer's refusal of a login (RFC 6749, sections 4.1.2.1 and 5.2; RFC 8628, section 3.5).
 type DeniedError struct {
 	Code        string // such as access_denied
 	Description string // the issuer's own words, may be empty
@@ -45,10 +45,12 @@ func (e *DeniedError) Error() string {
 	switch e.Code {
 	case "access_denied":
 		return what + ": log in again and agree, or ask the issuer's admin for access"
-	case "invalid_client", "unauthorized_client":
-		return what + ": check the client id; the client must be a public one, with the authorization code flow"
+	case "invalid_client", "unauthorized_client", "unsupported_grant_type":
+		return what + ": check the client id; the client must be a public one, with the authorization code flow (for a login by device code: the device code grant)"
 	case "invalid_grant":
 		return what + ": log in again, and answer in the browser without delay"
+	case "expired_token":
+		return what + ": run the command again, and enter the code before it ends"
 	case "invalid_scope":
 		return what + ": the issuer knows no such scope for this client: configure others"
 	case "temporarily_unavailable", "server_error":
@@ -105,6 +107,7 @@ func New(c Config) (*Client, error) {
 type Prompt struct {
 	Show    func(address string)       // is always called first
 	Browser func(address string) error // opens the address; nil where there is no desktop. A failure is harmless
+	Device  func()                     // may be nil; called where no browser opens but the issuer offers [Client.LoginByDevice]
 	Wait    time.Duration              // how long the person has; default 5 minutes
 }
 
@@ -128,8 +131,11 @@ func (c *Client) Login(ctx context.Context, p Prompt) (Session, error) {
 
 	address := attempt.address(callback.redirectURI())
 	p.Show(address)
-	if p.Browser != nil {
+	switch {
+	case p.Browser != nil:
 		_ = p.Browser(address) // the address has been shown
+	case p.Device != nil && issuer.oauth2.Endpoint.DeviceAuthURL != "":
+		p.Device()
 	}
 	answer, err := callback.wait(ctx)
 	if err != nil {
@@ -150,12 +156,17 @@ func (c *Client) complete(ctx context.Context, a attempt, answer answer, redirec
 	if err != nil {
 		return Session{}, err
 	}
+	return kept.Session, c.keep(ctx, kept)
+}
+
+// keep puts a login in the place of the one before.
+func (c *Client) keep(ctx context.Context, k kept) error {
 	unlock, err := c.cache.lock(ctx)
 	if err != nil {
-		return Session{}, err
+		return err
 	}
 	defer unlock()
-	return kept.Session, c.cache.write(kept)
+	return c.cache.write(k)
 }
 
 // Session returns who is logged in, without asking the issuer; [ErrLoginNeeded] when nobody is.
@@ -178,7 +189,7 @@ func (c *Client) Logout(ctx context.Context) error {
 type attempt struct {
 	issuer   *issuer
 	state    string
-	nonce    string
+	nonce    string // empty in a login by device code
 	verifier string // of PKCE
 }
 
