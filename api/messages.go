@@ -1,6 +1,9 @@
 package api
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // WhoamiRequest asks what the caller's token would get now. The token travels in the
 // Authorization header.
@@ -140,6 +143,8 @@ type AuditRequest struct {
 	Account string    `json:"account,omitempty"`
 	Actor   string    `json:"actor,omitempty"`
 	Request string    `json:"request_id,omitempty"`
+	Display string    `json:"display,omitempty"` // value of a display claim
+	Claims  bool      `json:"claims,omitempty"`  // only those with claims
 	Since   time.Time `json:"since,omitzero"`
 	Before  time.Time `json:"before,omitzero"`
 	Limit   int       `json:"limit,omitempty"`
@@ -166,6 +171,10 @@ type AuditEntry struct {
 	Name    string            `json:"name,omitempty"`
 	Display map[string]string `json:"display,omitempty"` // display claims, as configured for the issuer
 	TokenID string            `json:"token_id,omitempty"`
+	// Claims are those that the rules read, so that the login can be decided anew.
+	Claims json.RawMessage `json:"claims,omitempty"`
+	// ClaimsCut says that there would be claims, but too many to keep.
+	ClaimsCut bool `json:"claims_cut,omitempty"`
 
 	Account  string    `json:"account,omitempty"`
 	Roles    []string  `json:"roles,omitempty"`
@@ -179,6 +188,7 @@ type AuditEntry struct {
 	Source     string `json:"source,omitempty"`
 	ConnType   string `json:"connection_type,omitempty"`
 	Client     string `json:"client,omitempty"` // the client's library and version
+	Asked      string `json:"asked,omitempty"`  // account that the client named
 
 	Actor  string `json:"actor,omitempty"`
 	Op     string `json:"op,omitempty"`

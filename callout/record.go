@@ -52,6 +52,7 @@ func (s *Service) entry(l *login, r *policy.Refusal) store.AuditEntry {
 		e.CID, e.UserKey = c.ClientInformation.ID, c.UserNkey
 		e.Source, e.ConnType = clip(c.ClientInformation.Host), string(l.conn.Type)
 		e.Client = clip(c.ConnectOptions.Lang + " " + c.ConnectOptions.Version)
+		e.Asked = clip(l.conn.Account)
 	}
 	if l.rules != nil {
 		e.Rules = l.rules.Version
@@ -59,12 +60,33 @@ func (s *Service) entry(l *login, r *policy.Refusal) store.AuditEntry {
 	if id := l.identity; id != nil {
 		e.Issuer, e.Subject, e.Name, e.TokenID = id.IssuerURL, id.Subject, id.Name(), clip(id.TokenID)
 		e.Display = display(l.rules, id)
+		e.Claims, e.ClaimsCut = recorded(l.rules, id)
 	}
 	if r == nil {
 		e.Account, e.Roles, e.Bindings = l.decision.Account.Name, l.decision.Roles, l.decision.Bindings
 		e.Expires = l.credential.Expires.UTC()
 	}
 	return e
+}
+
+// maxClaims bounds the claims of an entry, as JSON.
+const maxClaims = 4 << 10
+
+// recorded returns the claims that the rules read as a JSON object, none when they are not to be
+// recorded, and whether there are too many to keep.
+func recorded(rules *policy.Rules, id *policy.Identity) (claims json.RawMessage, cut bool) {
+	if rules == nil {
+		return nil, false // nothing was decided on them
+	}
+	set, ok := rules.Recorded[id.Issuer]
+	if !ok {
+		return nil, false
+	}
+	claims, err := json.Marshal(set.Pick(id.Claims))
+	if err != nil || len(claims) > maxClaims {
+		return nil, true
+	}
+	return claims, false
 }
 
 // display returns the claims that people are known by, as configured for the issuer.

@@ -17,6 +17,9 @@ type Rules struct {
 	Issuers map[string]string
 	// Display are the claims that people are known by, by issuer name; audit rows carry them.
 	Display map[string][]ClaimPath
+	// Recorded are the claims that audit rows carry, by issuer name, so that a login can be decided
+	// anew; none where they are not to be recorded.
+	Recorded map[string]*ClaimSet
 	// Bindings by issuer name, so that a decision never reads those of other issuers.
 	Bindings map[string][]*Binding
 }
@@ -104,4 +107,15 @@ func (b *Binding) Admits(source netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// claims returns the paths that the role's subjects are filled in from.
+func (r *Role) claims() []ClaimPath {
+	var paths []ClaimPath
+	for _, list := range [][]Template{r.Publish.Allow, r.Publish.Deny, r.Subscribe.Allow, r.Subscribe.Deny} {
+		for _, t := range list {
+			paths = append(paths, t.Claims()...)
+		}
+	}
+	return paths
 }

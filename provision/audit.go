@@ -29,6 +29,7 @@ func (s *Service) Audit(ctx context.Context, c Caller, req api.AuditRequest) (ap
 	f := store.AuditFilter{
 		ID: req.Request, Kind: req.Kind, Outcome: req.Outcome, Reason: req.Reason,
 		Principal: policy.Principal{Subject: req.Subject}, Name: req.Name, Account: req.Account, Actor: req.Actor,
+		Display: req.Display, Claims: req.Claims,
 		Since: req.Since, Before: req.Before, Limit: req.Limit, Cursor: req.Cursor,
 	}
 	if req.Issuer != "" {

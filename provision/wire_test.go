@@ -59,13 +59,14 @@ func TestWireContract(t *testing.T) {
 		store.AuditEntry{
 			ID: "01970000-0000-7000-8000-000000000001", At: now.Add(-2 * time.Hour), Kind: store.LoginEntry, Outcome: "refused", Reason: "no_binding", Detail: "no binding matches the claims",
 			Issuer: corp, Subject: "mallory", Name: "corp-mallory", Display: map[string]string{"email": "mallory@example.com"}, TokenID: "jti",
+			Claims: json.RawMessage(`{"groups":["none"],"level":1.50}`), Asked: "APP",
 			ServerID: "NA", ServerName: "n1", CID: 42, UserKey: "UA", Source: "192.0.2.7", ConnType: "standard", Client: "go 1.48",
 			Replica: "r1", Rules: "v1", Count: 3,
 		},
 		store.AuditEntry{
 			ID: "01970000-0000-7000-8000-000000000002", At: now.Add(-time.Hour), Kind: store.LoginEntry, Outcome: "allowed", Reason: "allowed",
 			Issuer: corp, Subject: "alice", Name: "corp-alice", Account: "APP", Roles: []string{"app"}, Bindings: []string{"developers"}, Expires: now,
-			Replica: "r1", Rules: "v1",
+			Replica: "r1", Rules: "v1", ClaimsCut: true,
 		},
 		store.AuditEntry{
 			ID: "01970000-0000-7000-8000-000000000003", At: now.Add(-time.Minute), Kind: store.AdminEntry, Outcome: "done", Reason: "left",

@@ -8,6 +8,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -154,6 +155,10 @@ type AuditEntry struct {
 	Name    string            `json:"name,omitempty"` // principal name
 	Display map[string]string `json:"display,omitempty"`
 	TokenID string            `json:"token_id,omitempty"`
+	// Claims is the JSON object of the claims that the rules read, none when they are not recorded.
+	Claims json.RawMessage `json:"claims,omitempty"`
+	// ClaimsCut says that there would be claims, but too many to keep.
+	ClaimsCut bool `json:"claims_cut,omitempty"`
 
 	Account  string    `json:"account,omitempty"`
 	Roles    []string  `json:"roles,omitempty"`
@@ -167,6 +172,7 @@ type AuditEntry struct {
 	Source     string `json:"source,omitempty"`
 	ConnType   string `json:"connection_type,omitempty"`
 	Client     string `json:"client,omitempty"`
+	Asked      string `json:"asked,omitempty"` // account that the client named
 
 	Actor  string `json:"actor,omitempty"`
 	Op     string `json:"op,omitempty"`
@@ -187,6 +193,8 @@ type AuditFilter struct {
 	Name      string
 	Account   string
 	Actor     string
+	Display   string    // value of a display claim; this reads every entry of the time span
+	Claims    bool      // only those with claims
 	Since     time.Time // inclusive
 	Before    time.Time // exclusive
 	Limit     int

@@ -48,6 +48,12 @@ func (s *Store) Audit(ctx context.Context, f store.AuditFilter) ([]store.AuditEn
 	where.long(`name`, f.Name)
 	where.text(`account`, f.Account)
 	where.long(`actor`, f.Actor)
+	if f.Display != "" {
+		where.add(`EXISTS (SELECT 1 FROM jsonb_each_text(display) AS shown WHERE shown.value = ?)`, row.Text(f.Display))
+	}
+	if f.Claims {
+		where.add(`claims <> ''`)
+	}
 	if !f.Since.IsZero() {
 		where.add(`at >= ?`, timestamp(f.Since))
 	}

@@ -175,6 +175,17 @@ func TestSchemaOfOtherReleases(t *testing.T) {
 	}
 }
 
+// TestReleaseBefore: what a replica of the release before writes meanwhile is stored, and read.
+func TestReleaseBefore(t *testing.T) {
+	t.Parallel()
+	dsn := storetest.Postgres(t, Migrate)
+	execute(t, dsn, strings.ReplaceAll(storetest.InsertOf0001, "1800000000000000", "to_timestamp(1800000000)"))
+	page, _, err := openAt(t, dsn).Audit(t.Context(), store.AuditFilter{})
+	if err != nil || len(page) != 1 || page[0].Subject != "alice" || page[0].Claims != nil || page[0].ClaimsCut {
+		t.Errorf("got %+v, %v", page, err)
+	}
+}
+
 func TestEncodingIsChecked(t *testing.T) {
 	t.Parallel()
 	admin := storetest.Postgres(t, nil)

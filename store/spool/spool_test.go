@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -165,6 +166,19 @@ func TestDrainGivesWhatWasAppended(t *testing.T) {
 	add(t, s, more...)
 	if diff := cmp.Diff(more, drain(t, s)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestLinesOfTheReleaseBefore: what was left in the spool before an upgrade is sent after it.
+func TestLinesOfTheReleaseBefore(t *testing.T) {
+	dir := t.TempDir()
+	const line = `{"id":"0197b3c0","at":"2026-11-01T10:00:00Z","kind":"login","outcome":"allowed","reason":"allowed","issuer":"https://login.example.com","subject":"alice","display":{"email":"alice@example.com"},"cid":7}` + "\n"
+	if err := os.WriteFile(filepath.Join(dir, "00000000000000000001.jsonl"), []byte(line), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := drain(t, openSpool(t, dir))
+	if len(got) != 1 || got[0].Subject != "alice" || got[0].Display["email"] != "alice@example.com" || got[0].CID != 7 || got[0].Claims != nil {
+		t.Errorf("got %+v", got)
 	}
 }
 
@@ -653,13 +667,18 @@ func FuzzDecode(f *testing.F) {
 }
 
 func BenchmarkAppend(b *testing.B) {
-	s := openSized(b, b.TempDir(), 64<<30)
-	e := login("alice")
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := s.Append(e); err != nil {
-			b.Fatal(err)
-		}
+	for name, claims := range map[string]string{"plain": "", "claims": `{"email_verified":true,"groups":["dev","team-x"],"team":"blue"}`} {
+		b.Run(name, func(b *testing.B) {
+			s := openSized(b, b.TempDir(), 64<<30)
+			e := login("alice")
+			e.Claims = json.RawMessage(claims)
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := s.Append(e); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

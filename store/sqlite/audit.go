@@ -47,6 +47,12 @@ func (s *Store) Audit(ctx context.Context, f store.AuditFilter) ([]store.AuditEn
 	where.text(`name`, f.Name)
 	where.text(`account`, f.Account)
 	where.text(`actor`, f.Actor)
+	if f.Display != "" {
+		where.add(`EXISTS (SELECT 1 FROM json_each(display) WHERE value = ?)`, row.Text(f.Display))
+	}
+	if f.Claims {
+		where.add(`claims <> ''`)
+	}
 	if !f.Since.IsZero() {
 		where.add(`at >= ?`, micros(f.Since))
 	}

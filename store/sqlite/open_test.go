@@ -18,6 +18,7 @@ import (
 
 	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/store"
+	"github.com/gatehouse-nats/gatehouse/store/storetest"
 )
 
 func openAt(t *testing.T, path string) *Store {
@@ -255,6 +256,19 @@ func TestSchemaOfOtherReleases(t *testing.T) {
 		if !errors.Is(err, store.ErrSchema) || !strings.Contains(err.Error(), "release 7.8.9 or later") {
 			t.Errorf("migrate %t: %v", migrate, err)
 		}
+	}
+}
+
+// TestReleaseBefore: what a replica of the release before writes meanwhile is stored, and read.
+func TestReleaseBefore(t *testing.T) {
+	t.Parallel()
+	s := openAt(t, filepath.Join(t.TempDir(), "gatehouse.db"))
+	if _, err := s.writer.Exec(storetest.InsertOf0001); err != nil {
+		t.Fatal(err)
+	}
+	page, _, err := s.Audit(t.Context(), store.AuditFilter{})
+	if err != nil || len(page) != 1 || page[0].Subject != "alice" || page[0].Claims != nil || page[0].ClaimsCut {
+		t.Errorf("got %+v, %v", page, err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -30,6 +31,7 @@ func testAuditFields(t *testing.T, s store.Store) {
 		ID: newID(), At: base, Kind: store.LoginEntry, Outcome: "refused", Reason: "blocked", Detail: "blocked by x",
 		Issuer: issuer, Subject: "alice", Name: "corp-alice", TokenID: "jti",
 		Display: map[string]string{"email": "alice@example.com", "name": "Alice"},
+		Claims:  json.RawMessage(`{"groups":["dev","\u0000\\"],"realm":{"level":1e999999,"none":null}}`), ClaimsCut: true, Asked: "OPS",
 		Account: "APP", Roles: []string{"z", "app"}, Bindings: []string{"developers"}, Expires: base.Add(time.Hour),
 		ServerID: "NA", ServerName: "n1", CID: math.MaxUint64, UserKey: "UA", Source: "10.0.0.1", ConnType: "standard", Client: "nats.go",
 		Actor: "root", Op: "op", Target: "target", Replica: "r1", Rules: "v1", Count: 17,
@@ -46,6 +48,16 @@ func testAuditFields(t *testing.T, s store.Store) {
 		t.Error(diff)
 	}
 }
+
+// InsertOf0001 is a login as the release inserts it that has the first migration alone, with a
+// time as SQLite keeps it.
+const InsertOf0001 = `INSERT INTO audit (id, at, kind, outcome, reason, detail,
+	issuer, subject, name, display, token_id, account, roles, bindings, expires,
+	server_id, server_name, cid, user_key, source, connection_type, client,
+	actor, op, target, replica, rules, count)
+	VALUES ('0197b3c0', 1800000000000000, 'login', 'allowed', 'allowed', '',
+	'https://login.example.com', 'alice', 'corp-alice', NULL, '', 'APP', NULL, NULL, NULL,
+	'', '', 0, '', '', '', '', '', '', '', '', '', 0)`
 
 func testRecordAgain(t *testing.T, s store.Store) {
 	first, second := login("alice"), login("bob")
@@ -115,6 +127,10 @@ func testRecordAnything(t *testing.T, s store.Store) {
 		if m := rapid.MapOfN(text, text, 0, 3).Draw(rt, "display"); len(m) > 0 {
 			e.Display = m
 		}
+		if rapid.Bool().Draw(rt, "has claims") {
+			e.Claims, _ = json.Marshal(map[string]any{text.Draw(rt, "claim"): text.Draw(rt, "value")})
+		}
+		e.ClaimsCut, e.Asked = rapid.Bool().Draw(rt, "cut"), text.Draw(rt, "asked")
 		e.Roles, e.Bindings = texts.Draw(rt, "roles"), texts.Draw(rt, "bindings")
 		e.Source, e.Client, e.Actor = text.Draw(rt, "source"), text.Draw(rt, "client"), text.Draw(rt, "actor")
 		e.CID, e.Count = rapid.Uint64().Draw(rt, "cid"), rapid.Int().Draw(rt, "count")
@@ -144,6 +160,8 @@ func testAuditFilters(t *testing.T, s store.Store) {
 	refused.Outcome, refused.Reason = "refused", "blocked"
 	other := login("alice")
 	other.Issuer = "https://other.example.com"
+	other.Claims = json.RawMessage(`{"groups":["dev"]}`)
+	other.Display = map[string]string{"email": `al\ice`, "name": "Alice"}
 	admin := login("")
 	admin.Issuer, admin.Kind, admin.Actor, admin.Outcome = "", store.AdminEntry, "root", "done"
 	all := []store.AuditEntry{alice, refused, other, admin}
@@ -163,6 +181,9 @@ func testAuditFilters(t *testing.T, s store.Store) {
 		"identity":  {store.AuditFilter{Principal: policy.Principal{Issuer: other.Issuer, Subject: "alice"}}, []store.AuditEntry{other}},
 		"name":      {store.AuditFilter{Name: "corp-alice"}, []store.AuditEntry{alice}},
 		"account":   {store.AuditFilter{Account: "APP"}, []store.AuditEntry{alice}},
+		"claims":    {store.AuditFilter{Claims: true}, []store.AuditEntry{other}},
+		"display":   {store.AuditFilter{Display: `al\ice`}, []store.AuditEntry{other}},
+		"no key":    {store.AuditFilter{Display: "email"}, nil},
 		"actor":     {store.AuditFilter{Actor: "root"}, []store.AuditEntry{admin}},
 		"since":     {store.AuditFilter{Since: other.At}, []store.AuditEntry{admin, other}},
 		"before":    {store.AuditFilter{Before: other.At}, []store.AuditEntry{refused, alice}},

@@ -116,6 +116,10 @@ type Audit struct {
 	Directory Path `yaml:"directory" default:"gatehouse.spool" restart:"true"`
 	// How long the store keeps records.
 	Retention Duration `yaml:"retention" default:"90d" min:"1h" max:"36500d"`
+	// Which claims of a token its record keeps besides those of display: policy means those that the issuer's
+	// bindings read, up to 4 KiB, so that gatehouse explain --subject and policy diff --recorded can decide
+	// anew; none keeps none of them.
+	Claims string `yaml:"claims" default:"policy" enum:"policy none"`
 }
 
 // Log is what the service writes to standard error.

@@ -58,6 +58,12 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 			rules.Bindings[b.Issuer] = append(rules.Bindings[b.Issuer], binding)
 		}
 	}
+	if f.Audit.Claims == "policy" {
+		rules.Recorded = map[string]*policy.ClaimSet{}
+		for name := range rules.Issuers {
+			rules.Recorded[name] = policy.NewClaimSet(rules.Bindings[name])
+		}
+	}
 	r.lint(f)
 	rules.Version = version(f)
 	return rules, mint.NewKeyring(keys...)

@@ -1,6 +1,7 @@
 package row
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/google/uuid"
@@ -10,18 +11,18 @@ import (
 
 // AuditColumns are the columns of an audit entry, in the order of [AuditValues] and [AuditTargets].
 const AuditColumns = `id, at, kind, outcome, reason, detail,
-	issuer, subject, name, display, token_id,
+	issuer, subject, name, display, token_id, claims, claims_cut,
 	account, roles, bindings, expires,
-	server_id, server_name, cid, user_key, source, connection_type, client,
+	server_id, server_name, cid, user_key, source, connection_type, client, asked,
 	actor, op, target, replica, rules, count`
 
 // AuditValues returns the values to store; at makes one of a time, which the databases keep differently.
 func AuditValues(e *store.AuditEntry, at func(time.Time) any) []any {
 	return []any{
 		Text(e.ID), at(e.At), string(e.Kind), Text(e.Outcome), Text(e.Reason), Text(e.Detail),
-		Text(e.Issuer), Text(e.Subject), Text(e.Name), Map(e.Display), Text(e.TokenID),
+		Text(e.Issuer), Text(e.Subject), Text(e.Name), Map(e.Display), Text(e.TokenID), Text(e.Claims), e.ClaimsCut,
 		Text(e.Account), List(e.Roles), List(e.Bindings), at(e.Expires),
-		Text(e.ServerID), Text(e.ServerName), int64(e.CID), Text(e.UserKey), Text(e.Source), Text(e.ConnType), Text(e.Client),
+		Text(e.ServerID), Text(e.ServerName), int64(e.CID), Text(e.UserKey), Text(e.Source), Text(e.ConnType), Text(e.Client), Text(e.Asked),
 		Text(e.Actor), Text(e.Op), Text(e.Target), Text(e.Replica), Text(e.Rules), int64(e.Count),
 	}
 }
@@ -30,9 +31,9 @@ func AuditValues(e *store.AuditEntry, at func(time.Time) any) []any {
 func AuditTargets(e *store.AuditEntry, at func(*time.Time) any) []any {
 	return []any{
 		(*Text)(&e.ID), at(&e.At), (*string)(&e.Kind), (*Text)(&e.Outcome), (*Text)(&e.Reason), (*Text)(&e.Detail),
-		(*Text)(&e.Issuer), (*Text)(&e.Subject), (*Text)(&e.Name), (*Map)(&e.Display), (*Text)(&e.TokenID),
+		(*Text)(&e.Issuer), (*Text)(&e.Subject), (*Text)(&e.Name), (*Map)(&e.Display), (*Text)(&e.TokenID), (*object)(&e.Claims), &e.ClaimsCut,
 		(*Text)(&e.Account), (*List)(&e.Roles), (*List)(&e.Bindings), at(&e.Expires),
-		(*Text)(&e.ServerID), (*Text)(&e.ServerName), (*unsigned)(&e.CID), (*Text)(&e.UserKey), (*Text)(&e.Source), (*Text)(&e.ConnType), (*Text)(&e.Client),
+		(*Text)(&e.ServerID), (*Text)(&e.ServerName), (*unsigned)(&e.CID), (*Text)(&e.UserKey), (*Text)(&e.Source), (*Text)(&e.ConnType), (*Text)(&e.Client), (*Text)(&e.Asked),
 		(*Text)(&e.Actor), (*Text)(&e.Op), (*Text)(&e.Target), (*Text)(&e.Replica), (*Text)(&e.Rules), &e.Count,
 	}
 }
@@ -83,3 +84,18 @@ func adminEntry(op string, r store.Revocation, now time.Time) *store.AuditEntry 
 
 // AuditCursor returns the place of an entry in the list.
 func AuditCursor(e store.AuditEntry) Cursor { return Cursor{e.At, e.ID} }
+
+// object scans a JSON object that is kept as text; what is none counts as not there.
+type object json.RawMessage
+
+func (o *object) Scan(src any) error {
+	var text Text
+	if err := text.Scan(src); err != nil {
+		return err
+	}
+	*o = nil
+	if json.Valid([]byte(text)) {
+		*o = object(text)
+	}
+	return nil
+}

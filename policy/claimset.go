@@ -1,0 +1,92 @@
+package policy
+
+import "strings"
+
+// ClaimSet names claims: those that the bindings of an issuer read. Picked from a token, they
+// are all that deciding anew needs. It is immutable once made.
+type ClaimSet struct {
+	whole bool // all claims
+	root  claimNode
+}
+
+// claimNode is a claim of a set, or an object on the way to some.
+type claimNode struct {
+	whole bool // the claim with all that is in it
+	inner map[string]*claimNode
+}
+
+// NewClaimSet returns the set of the claims that the bindings read: in match, in when, and in the
+// subjects of their roles.
+func NewClaimSet(bindings []*Binding) *ClaimSet {
+	s := &ClaimSet{}
+	for _, b := range bindings {
+		for _, c := range b.Match {
+			s.add(c.Claim)
+		}
+		for _, path := range b.Grant.Role.claims() {
+			s.add(path)
+		}
+	}
+	return s
+}
+
+// add puts a path into the set, with every top-level name that it may begin with: which of them
+// it is depends on the token.
+func (s *ClaimSet) add(p ClaimPath) {
+	for outer := 1; outer <= len(p.parts); outer++ {
+		n := s.root.child(strings.Join(p.parts[:outer], "."))
+		for _, part := range p.parts[outer:] {
+			n = n.child(part)
+		}
+		n.whole = true
+		if p.exact {
+			return
+		}
+	}
+}
+
+func (n *claimNode) child(name string) *claimNode {
+	c, ok := n.inner[name]
+	if !ok {
+		c = &claimNode{}
+		if n.inner == nil {
+			n.inner = map[string]*claimNode{}
+		}
+		n.inner[name] = c
+	}
+	return c
+}
+
+// Pick returns the claims that are in the set, nested as they were, so that whoever reads only
+// claims of the set finds in the result what the token has. It shares values with claims; what
+// stands in the place of an object becomes null. It is empty, never nil, when there are none.
+func (s *ClaimSet) Pick(claims map[string]any) map[string]any {
+	switch {
+	case s == nil:
+		return map[string]any{}
+	case s.whole:
+		return claims
+	default:
+		return s.root.pick(claims)
+	}
+}
+
+func (n *claimNode) pick(claims map[string]any) map[string]any {
+	picked := make(map[string]any, min(len(n.inner), len(claims)))
+	for name, c := range n.inner {
+		v, ok := claims[name]
+		if !ok {
+			continue
+		}
+		if !c.whole {
+			// Without what is no object it would look as if nothing were there.
+			if m, object := v.(map[string]any); object {
+				v = c.pick(m)
+			} else {
+				v = nil
+			}
+		}
+		picked[name] = v
+	}
+	return picked
+}
