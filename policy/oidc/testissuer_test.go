@@ -7,9 +7,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"maps"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -231,4 +233,11 @@ func wait(t testing.TB, v *oidc.Verifier, raw string) policy.Reason {
 		return refusal.Reason
 	}
 	return policy.Allowed
+}
+
+// certificate returns a certificate of the key in the form of x5c (RFC 7515 section 4.1.6).
+func certificate(t testing.TB, key crypto.Signer) string {
+	t.Helper()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	return base64.StdEncoding.EncodeToString(must(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)))
 }
