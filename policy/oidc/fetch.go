@@ -3,6 +3,7 @@ package oidc
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,18 +54,10 @@ func sameHost(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// keys fetches the discovery document and then the JWKS that it names. A set without any
-// usable key is returned too, together with an error that says so.
+// keys fetches the JWKS, from where the discovery document says unless the issuer does. A set
+// without any usable key is returned too, together with an error that says so.
 func (f *fetcher) keys(ctx context.Context) (set *keySet, skipped []error, err error) {
-	document, err := f.discover(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	location, err := f.issuer.keysURL(document.KeysURL)
-	if err != nil {
-		return nil, nil, fmt.Errorf("the discovery document cannot be used: %w", err)
-	}
-	algorithms, err := document.asymmetric()
+	location, algorithms, err := f.locate(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -76,13 +69,30 @@ func (f *fetcher) keys(ctx context.Context) (set *keySet, skipped []error, err e
 	if set.keys, skipped, err = parseKeys(data); err != nil {
 		return nil, nil, fmt.Errorf("%s cannot be used: %w", location, err)
 	}
+	if algorithms == nil {
+		set.algorithms = set.derived()
+	}
 	if len(set.keys) == 0 {
-		err = fmt.Errorf("%s holds no key to verify signatures with", location)
-		if len(skipped) > 0 {
-			err = fmt.Errorf("%w: %w", err, skipped[0])
-		}
+		err = fmt.Errorf("%s cannot be used: %w", location, noKey(skipped))
 	}
 	return set, skipped, err
+}
+
+// locate returns where the JWKS is, and the algorithms that the issuer says it signs with; nil
+// when nobody asks it.
+func (f *fetcher) locate(ctx context.Context) (location string, algorithms []string, err error) {
+	if f.issuer.KeysURL != "" {
+		return f.issuer.KeysURL, nil, nil
+	}
+	document, err := f.discover(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	if location, err = f.issuer.keysURL(document.KeysURL); err != nil {
+		return "", nil, fmt.Errorf("the discovery document cannot be used: %w", err)
+	}
+	algorithms, err = document.asymmetric()
+	return location, algorithms, err
 }
 
 func (f *fetcher) discover(ctx context.Context) (*discovery, error) {
@@ -125,12 +135,19 @@ func (f *fetcher) get(ctx context.Context, location string) ([]byte, error) {
 	}
 	req.Header.Set("Accept", "application/json, application/jwk-set+json")
 	req.Header.Set("User-Agent", "gatehouse")
+	if err := f.authorize(req); err != nil {
+		return nil, err
+	}
 	resp, err := f.client.Do(req)
 	if err != nil {
-		return nil, err // names method, address and cause
+		return nil, untrusted(err) // names method, address and cause
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return nil, fmt.Errorf("GET %s: answered %s: have it let anybody read its keys, or give a credential in the issuer's token_file", location, resp.Status)
+	default:
 		return nil, fmt.Errorf("GET %s: answered %s", location, resp.Status)
 	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument+1))
@@ -141,6 +158,36 @@ func (f *fetcher) get(ctx context.Context, location string) ([]byte, error) {
 		return nil, fmt.Errorf("GET %s: the answer is longer than %d bytes", location, maxDocument)
 	}
 	return data, nil
+}
+
+// authorize adds the issuer's credential, unless the request would show it to others.
+func (f *fetcher) authorize(req *http.Request) error {
+	if f.issuer.Credential == nil {
+		return nil
+	}
+	if req.URL.Scheme != "https" && !loopback(req.URL.Hostname()) {
+		return fmt.Errorf("GET %s: not asked, since the credential would travel unencrypted: use https", req.URL)
+	}
+	credential, err := f.issuer.Credential()
+	if err != nil {
+		return fmt.Errorf("GET %s: not asked, for want of the credential: %w", req.URL, err)
+	}
+	req.Header.Set("Authorization", "Bearer "+credential)
+	return nil
+}
+
+// untrusted adds what to do to an error about the issuer's certificate.
+func untrusted(err error) error {
+	if _, is := errors.AsType[x509.UnknownAuthorityError](err); is {
+		return fmt.Errorf("%w: give that authority's certificate in the issuer's tls.ca", err)
+	}
+	if _, is := errors.AsType[x509.HostnameError](err); is {
+		return fmt.Errorf("%w: ask it under a name that its certificate holds, or have the certificate replaced", err)
+	}
+	if invalid, is := errors.AsType[x509.CertificateInvalidError](err); is && invalid.Reason == x509.Expired {
+		return fmt.Errorf("%w: have the issuer's certificate renewed, unless this host's clock is wrong", err)
+	}
+	return err
 }
 
 // newClient returns the client for issuers that bring none. It keeps connections no longer

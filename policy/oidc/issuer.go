@@ -21,15 +21,29 @@ var ErrIssuer = errors.New("invalid issuer")
 type Issuer struct {
 	Name      string   // [a-z0-9]{1,16}
 	URL       string   // the exact iss of its tokens; discovery is at URL/.well-known/openid-configuration
+	Keys      *Keys    // its keys; nil means that they are fetched
+	KeysURL   string   // where they are fetched; empty means where discovery says
 	Audiences []string // at least one; a token must name one of them
 	// Algorithms are the signature algorithms accepted of this issuer; empty means the
-	// asymmetric ones that its discovery document names.
+	// asymmetric ones that its discovery document names, or without discovery its keys, see
+	// [Keys.Algorithms].
 	Algorithms []string
 	MaxAge     time.Duration // longest time since iat; 0 means no bound
 	// AllowHTTP accepts an unencrypted URL on a host other than this one: whoever can change
 	// what travels there can then log in as anybody.
 	AllowHTTP bool
 	Client    *http.Client // how to reach the issuer; nil means a default one; its redirect policy is not used
+	// Credential returns a bearer token that is sent with every fetch, to the issuer and to where
+	// it says that its keys are, and never unencrypted to another host. Nil means none is.
+	Credential func() (string, error)
+}
+
+// source tells where the issuer's keys come from.
+func (i *Issuer) source() string {
+	if i.Keys != nil {
+		return "given"
+	}
+	return i.KeysURL
 }
 
 // asymmetric are the algorithms that an issuer may be pinned to. None and HMAC are not
@@ -79,6 +93,9 @@ func (i *Issuer) validate() error {
 			fault("algorithm %q is not accepted of anybody: use some of %s", a, strings.Join(Algorithms(), ", "))
 		}
 	}
+	if err := i.validateKeys(); err != nil {
+		fault("%w", err)
+	}
 	if i.MaxAge < 0 {
 		fault("its maximum age %s is negative: use 0 for none", i.MaxAge)
 	}
@@ -94,8 +111,27 @@ func (i *Issuer) validateURL() error {
 	if u.RawQuery != "" || u.ForceQuery {
 		return fmt.Errorf("url %q holds a query: write it as the iss claim has it", i.URL)
 	}
-	if u.Scheme == "http" && !i.AllowHTTP && !loopback(u.Hostname()) {
+	if u.Scheme == "http" && i.source() == "" && !i.AllowHTTP && !loopback(u.Hostname()) {
 		return fmt.Errorf("url %q is not https: keys that come unencrypted can be replaced on the way", i.URL)
+	}
+	return nil
+}
+
+func (i *Issuer) validateKeys() error {
+	switch {
+	case i.Keys != nil && i.KeysURL != "":
+		return errors.New("has keys that are given and a URL to fetch them: choose one")
+	case i.Keys != nil && len(i.Algorithms) > 0 && !i.Keys.Fit(i.Algorithms):
+		return fmt.Errorf("none of its keys is for %s", strings.Join(i.Algorithms, ", "))
+	case i.KeysURL == "":
+		return nil
+	}
+	u, err := parseURL(i.KeysURL)
+	if err != nil {
+		return fmt.Errorf("keys url %w", err)
+	}
+	if u.Scheme == "http" && !i.AllowHTTP && !loopback(u.Hostname()) {
+		return fmt.Errorf("keys url %q is not https: keys that come unencrypted can be replaced on the way", i.KeysURL)
 	}
 	return nil
 }

@@ -58,15 +58,34 @@ func newKeeper(cfg *Config, client *http.Client) *keeper {
 	return k
 }
 
-// configure sets or changes the issuer's settings; the keys stay.
+// configure sets or changes the issuer's settings; keys that were fetched stay.
 func (k *keeper) configure(issuer *Issuer) {
 	old := k.issuer.Swap(issuer)
+	if issuer.Keys != nil {
+		k.hold(issuer)
+		return
+	}
 	if old == nil || old.Client == issuer.Client {
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.takeOff(k.cfg.Now())
+}
+
+// hold takes over keys that are given. They are never fetched.
+func (k *keeper) hold(issuer *Issuer) {
+	k.mu.Lock()
+	news := k.keys.Load().digest != issuer.Keys.set.digest
+	if news {
+		k.keys.Store(&issuer.Keys.set)
+		k.success = k.cfg.Now()
+	}
+	k.land()
+	k.mu.Unlock()
+	if news {
+		k.announce(issuer, &issuer.Keys.set, issuer.Keys.skipped)
+	}
 }
 
 // key returns the key that a token's header points to. Without one it returns why the token
@@ -101,8 +120,11 @@ func (k *keeper) ask(set *keySet, id, algorithm string) (*jose.JSONWebKey, *poli
 		return k.key(id, algorithm) // a fetch has just ended
 	}
 	defer k.mu.Unlock()
-	name := k.issuer.Load().Name
-	k.takeOff(k.cfg.Now())
+	issuer := k.issuer.Load()
+	name := issuer.Name
+	if issuer.Keys == nil {
+		k.takeOff(k.cfg.Now())
+	}
 	switch {
 	case k.flight != nil && k.flight.parked < k.cfg.MaxParked:
 		k.flight.parked++
@@ -114,6 +136,8 @@ func (k *keeper) ask(set *keySet, id, algorithm string) (*jose.JSONWebKey, *poli
 		return nil, policy.Refuse(policy.KeysUnavailable, "the keys of issuer %s could not be loaded: %v", name, k.err), nil
 	case id == "":
 		return nil, policy.Refuse(policy.KeyUnknown, "the token names no key and issuer %s has none, or several, for %s: have it put a kid into the header", name, algorithm), nil
+	case issuer.Keys != nil:
+		return nil, policy.Refuse(policy.KeyUnknown, "the JWKS that is configured for issuer %s does not hold key %q: add the key to it", name, clip(id)), nil
 	}
 	if _, asked := k.absent[id]; asked {
 		return nil, policy.Refuse(policy.KeyUnknown, "issuer %s does not publish key %q", name, clip(id)), nil
@@ -140,8 +164,13 @@ func (k *keeper) land() {
 }
 
 // run fetches the keys at once and then whenever it is time or somebody asks, until ctx ends.
+// Keys that are given need nothing.
 func (k *keeper) run(ctx context.Context) {
 	defer k.stop()
+	if k.issuer.Load().Keys != nil {
+		<-ctx.Done()
+		return
+	}
 	for ctx.Err() == nil {
 		pause := k.refresh(ctx)
 		select {
@@ -236,9 +265,14 @@ func (k *keeper) report(issuer *Issuer, set *keySet, skipped []error, err error,
 		log.Warn("cannot load the issuer's keys: logins with keys that are not known yet stay unanswered", "error", err, "retry_in", pause)
 		return
 	}
-	if !news {
-		return
+	if news {
+		k.announce(issuer, set, skipped)
 	}
+}
+
+// announce logs keys that are new.
+func (k *keeper) announce(issuer *Issuer, set *keySet, skipped []error) {
+	log := k.cfg.Logger.With("issuer", issuer.Name)
 	ids := make([]string, len(set.keys))
 	for i := range set.keys {
 		ids[i] = clip(set.keys[i].KeyID)

@@ -21,7 +21,7 @@ const (
 // keySet is what an issuer published at one time. It is immutable.
 type keySet struct {
 	keys       []jose.JSONWebKey // public, fit to verify signatures with
-	algorithms []string          // the asymmetric ones that its discovery document names
+	algorithms []string          // accepted of an issuer that is pinned to none, all asymmetric
 	digest     [32]byte          // of the JWKS, to tell whether it changed
 }
 
@@ -97,14 +97,16 @@ func parseKeys(data []byte) (keys []jose.JSONWebKey, skipped []error, err error)
 	for i, raw := range set.Keys {
 		var key jose.JSONWebKey
 		err := key.UnmarshalJSON(raw)
-		if err == nil && key.Use == "enc" {
+		switch {
+		case secret(raw):
+			err = errSecret
+		case err != nil:
+		case key.Use == "enc":
 			continue
-		}
-		if err == nil {
+		case rivals(keys, &key):
+			err = errRival
+		default:
 			err = usable(&key)
-		}
-		if err == nil && rivals(keys, &key) {
-			err = errors.New("another key has the same kid and may sign with the same algorithm")
 		}
 		if err != nil {
 			skipped = append(skipped, fmt.Errorf("key %d (kid %q): %w", i, clip(keyID(raw)), err))
@@ -113,6 +115,20 @@ func parseKeys(data []byte) (keys []jose.JSONWebKey, skipped []error, err error)
 		keys = append(keys, key)
 	}
 	return keys, skipped, nil
+}
+
+var (
+	errSecret = errors.New("it is a secret that whoever reads it can sign with: have the issuer make a new key pair, and publish its public part alone")
+	errRival  = errors.New("another key has the same kid and may sign with the same algorithm")
+)
+
+// secret reports whether a key has the member that makes it private (d) or symmetric (k; RFC
+// 7518 section 6), whatever else is wrong with it.
+func secret(raw json.RawMessage) bool {
+	var key struct {
+		D, K json.RawMessage
+	}
+	return json.Unmarshal(raw, &key) == nil && (key.D != nil || key.K != nil)
 }
 
 // keyID returns the kid of a key, whatever else is wrong with it.
@@ -130,7 +146,7 @@ func keyID(raw json.RawMessage) string {
 func usable(key *jose.JSONWebKey) error {
 	switch {
 	case !key.IsPublic():
-		return errors.New("it is a secret that everybody can read now: have the issuer replace it")
+		return errSecret
 	case !key.Valid():
 		return errors.New("it is not a valid key")
 	case key.Use != "" && key.Use != "sig":

@@ -87,7 +87,7 @@ func TestParseKeysSkips(t *testing.T) {
 	}
 }
 
-func generate(t *testing.T, key func() (crypto.Signer, error)) crypto.Signer {
+func generate(t testing.TB, key func() (crypto.Signer, error)) crypto.Signer {
 	t.Helper()
 	k, err := key()
 	if err != nil {
@@ -119,4 +119,49 @@ func TestFits(t *testing.T) {
 			t.Errorf("%s signs with %q, want %q", name, got, test.want)
 		}
 	}
+}
+
+// FuzzParseKeys expects that what is kept of a JWKS, given or fetched, is public, fit for an
+// algorithm, and found by a token that means it.
+func FuzzParseKeys(f *testing.F) {
+	p256 := generate(f, func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) })
+	ed := generate(f, func() (crypto.Signer, error) { _, key, err := ed25519.GenerateKey(rand.Reader); return key, err })
+	for _, keys := range [][]any{
+		{}, {7}, {jwk("a", p256.Public()), jwk("b", ed.Public())}, {jwk("a", p256)}, {jwk("", ed.Public())},
+		{jwk("s", []byte("0123456789abcdef"))}, {map[string]string{"kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "r"}},
+		{jwk("a", ed.Public()), jwk("a", ed.Public())}, {jose.JSONWebKey{Key: p256.Public(), Use: "enc"}},
+	} {
+		data, err := json.Marshal(map[string]any{"keys": keys})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte(`{"keys":null}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		given, err := ParseKeys(data)
+		if (given == nil) != (err != nil) {
+			t.Fatalf("keys %v, error %v", given, err)
+		}
+		keys, _, err := parseKeys(data)
+		if err != nil && (len(keys) > 0 || given != nil) {
+			t.Fatalf("keys come with the error %v", err)
+		}
+		if given != nil && len(given.Algorithms()) == 0 {
+			t.Error("given keys are for no algorithm")
+		}
+		set := keySet{keys: keys}
+		for i := range keys {
+			k := &keys[i]
+			own := signs(k)
+			if !k.IsPublic() || !k.Valid() || len(own) == 0 {
+				t.Errorf("kept %+v", k)
+			}
+			for _, a := range own {
+				if found, _ := set.find(k.KeyID, a); found != k && (k.KeyID != "" || given != nil && len(own) == 1) {
+					t.Errorf("key %q is not found for %s", k.KeyID, a)
+				}
+			}
+		}
+	})
 }

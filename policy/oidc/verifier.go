@@ -43,9 +43,9 @@ type Fetch struct {
 type Status struct {
 	Name, URL   string
 	Keys        int       // how many are loaded; while 0, logins of the issuer stay unanswered
-	LastSuccess time.Time // zero when they never were
+	LastSuccess time.Time // when they were; zero when they never were
 	LastError   string    // of the last fetch; empty when it succeeded
-	NextRefresh time.Time // when the keys are fetched without being asked for
+	NextRefresh time.Time // when the keys are fetched without being asked for; zero when they never are
 }
 
 func (c Config) withDefaults() *Config {
@@ -99,7 +99,8 @@ func New(cfg Config, issuers []Issuer) (*Verifier, error) {
 	return v, nil
 }
 
-// SetIssuers replaces the issuers. Those whose URL was there before keep their keys. When an
+// SetIssuers replaces the issuers. Those whose URL was there before keep the keys that were
+// fetched, unless they are to come from elsewhere now: the place before may not be trusted. When an
 // issuer is invalid nothing changes, and the error tells everything that is wrong; each part
 // wraps [ErrIssuer].
 func (v *Verifier) SetIssuers(issuers []Issuer) error {
@@ -113,7 +114,7 @@ func (v *Verifier) SetIssuers(issuers []Issuer) error {
 		issuer.Audiences = slices.Clone(issuer.Audiences)
 		issuer.Algorithms = slices.Clone(issuer.Algorithms)
 		k := before[issuer.URL]
-		if k == nil {
+		if k == nil || k.issuer.Load().source() != issuer.source() {
 			k = newKeeper(v.cfg, v.client)
 		}
 		k.configure(&issuer)

@@ -35,6 +35,8 @@ var typeNames = map[reflect.Type]string{
 	reflect.TypeFor[Store]():      "store",
 	reflect.TypeFor[Path]():       "path",
 	reflect.TypeFor[CAFile]():     "file",
+	reflect.TypeFor[JWKS]():       "file or https URL",
+	reflect.TypeFor[TokenFile]():  "token file",
 	reflect.TypeFor[KeyFile]():    "key file",
 	reflect.TypeFor[Creds]():      "creds file",
 	reflect.TypeFor[MatchValue](): "text, number or truth value",

@@ -8,6 +8,9 @@ import (
 	"syscall"
 )
 
+// writable reports whether everybody may write a file.
+func writable(info fs.FileInfo) bool { return info.Mode().Perm()&0o002 != 0 }
+
 // exposed says who else may read a file with a secret; empty when nobody. Root's files may be
 // readable for a group: that is how Kubernetes hands a secret to a service that is not root.
 func exposed(info fs.FileInfo) string {

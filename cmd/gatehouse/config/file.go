@@ -138,11 +138,18 @@ type Issuer struct {
 	// Exactly the iss claim of its tokens, to the last slash. Discovery is at
 	// URL/.well-known/openid-configuration. https, or http on loopback.
 	URL string `yaml:"url" required:"exactly the iss claim of its tokens"`
+	// Where its keys are, in place of discovery: file:PATH of a JWKS, which is read again when
+	// it changes, or the https URL of one. Without algorithms, those that the keys name are
+	// accepted: alg, the curve's, and RS256 for RSA.
+	JWKS JWKS `yaml:"jwks"`
 	// How the provider's certificate is verified.
 	TLS TLS `yaml:"tls"`
+	// File with a token that is sent to the provider with each fetch of its discovery document
+	// and keys, and read anew for each: Kubernetes may ask for one.
+	TokenFile TokenFile `yaml:"token_file"`
 	// A token must name one of them in aud: a token for something else is refused.
 	Audiences []string `yaml:"audiences" required:"what its tokens for NATS carry in aud"`
-	// Signature algorithms to accept; without it, the asymmetric ones that discovery names.
+	// Signature algorithms to accept; without it, the asymmetric ones that discovery or jwks names.
 	Algorithms []string `yaml:"algorithms"`
 	// Longest time since a token was issued, however long it is valid; without it, unbounded.
 	MaxAge Duration `yaml:"max_age" min:"1m" max:"365d"`

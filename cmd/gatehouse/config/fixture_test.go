@@ -103,6 +103,7 @@ func newFixture(t testing.TB) *fixture {
 	f.write("creds/torn.creds", testCreds(t, "system")[:300])
 	f.write("creds/mixed.creds", mixedCreds(t))
 	f.write("ca.pem", testCertificate(t))
+	f.writeKeys()
 	return f
 }
 

@@ -35,9 +35,14 @@ func (r *report) issuers(list []*Issuer) map[string][]policy.ClaimPath {
 	for i, is := range list {
 		at := index("issuers", i)
 		r.unique(names, join(at, "name"), is.Name, i)
-		r.unique(urls, join(at, "url"), is.URL, i)
+		if first, twice := urls[is.URL]; twice && is.URL != "" {
+			r.problem(join(at, "url"), "%s is that of element [%d] too, and a token's iss could mean either: give each issuer a URL of its own (a Kubernetes cluster gets one by --service-account-issuer)", quoted(is.URL), first)
+		} else {
+			urls[is.URL] = i
+		}
 		r.check(join(at, "name"), is.Name, checkIssuerName)
-		r.check(join(at, "url"), is.URL, checkIssuerURL)
+		r.check(join(at, "url"), is.URL, is.checkURL)
+		r.issuerKeys(at, is)
 		for j, a := range is.Algorithms {
 			r.check(index(join(at, "algorithms"), j), a, checkAlgorithm)
 		}
@@ -98,7 +103,24 @@ func checkIssuerName(name string) error {
 	}
 }
 
-func checkIssuerURL(text string) error {
+// issuerKeys checks what says how the issuer's keys are come by.
+func (r *report) issuerKeys(at string, is *Issuer) {
+	if is.JWKS.keys == nil {
+		return
+	}
+	if len(is.Algorithms) > 0 && !is.JWKS.keys.Fit(is.Algorithms) {
+		r.problem(join(at, "algorithms"), "no key in %s is for %s: correct one of them", is.JWKS.path, orList(is.Algorithms))
+	}
+	if is.TokenFile.path != "" {
+		r.problem(join(at, "token_file"), "would not be used, since the keys come from a file: leave it out")
+	}
+	if is.TLS.CA.Path() != "" {
+		r.problem(join(join(at, "tls"), "ca"), "would not be used, since the keys come from a file: leave it out")
+	}
+}
+
+// checkURL checks the issuer's URL. Where nothing is fetched from, it need not be https.
+func (i *Issuer) checkURL(text string) error {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Host == "":
@@ -107,7 +129,7 @@ func checkIssuerURL(text string) error {
 		return fmt.Errorf("%s has more than scheme, host and path: write exactly the iss claim of the issuer's tokens", quoted(u.Redacted()))
 	case strings.Contains(u.Path, "/.well-known/"):
 		return fmt.Errorf("%s is a discovery document: leave off /.well-known/… and compare with the iss claim of a token", quoted(text))
-	case u.Scheme == "http" && !loopback(u.Hostname()):
+	case u.Scheme == "http" && !i.JWKS.Given() && !loopback(u.Hostname()):
 		return fmt.Errorf("%s would let anybody on the way replace the issuer's keys: use https (http only on loopback)", quoted(text))
 	case u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Errorf("%s is not an https URL: write exactly the iss claim of the issuer's tokens", quoted(text))
@@ -132,7 +154,10 @@ func checkAlgorithm(name string) error {
 func (i *Issuer) tokenIssuer() oidc.Issuer {
 	is := oidc.Issuer{
 		Name: i.Name, URL: i.URL, Audiences: i.Audiences, Algorithms: i.Algorithms,
-		MaxAge: time.Duration(i.MaxAge),
+		MaxAge: time.Duration(i.MaxAge), Keys: i.JWKS.keys, KeysURL: i.JWKS.url,
+	}
+	if i.TokenFile.path != "" {
+		is.Credential = i.TokenFile.token
 	}
 	if pool := i.TLS.CA.Pool(); pool != nil {
 		transport := http.DefaultTransport.(*http.Transport).Clone()

@@ -107,7 +107,7 @@ func scalar(f config.Field) *schema {
 		s.Pattern = `^(sqlite:|postgres://|postgresql://)`
 	case "text, number or truth value":
 		return &schema{Type: []string{"string", "number", "boolean"}}
-	case "text", "path", "file", "key file", "creds file", "address or network":
+	case "text", "path", "file", "file or https URL", "token file", "key file", "creds file", "address or network":
 	default:
 		panic(fmt.Sprintf("no schema for %s, a %q", f.Path, f.Type))
 	}
