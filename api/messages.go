@@ -48,6 +48,13 @@ type Decision struct {
 type Permissions struct {
 	Publish   SubjectSet `json:"publish"`
 	Subscribe SubjectSet `json:"subscribe"`
+	Respond   *Respond   `json:"respond,omitempty"`
+}
+
+// Respond says that a user may publish to the reply subject of each message that it gets.
+type Respond struct {
+	Max int    `json:"max"` // replies to one message
+	TTL string `json:"ttl"` // from the message's arrival to the last of them, such as 2m0s
 }
 
 // SubjectSet is a list of allowed subjects less the denied ones.

@@ -32,6 +32,7 @@ type Connection struct {
 type Permissions struct {
 	Publish   SubjectSet `json:"publish"`
 	Subscribe SubjectSet `json:"subscribe"`
+	Respond   Respond    `json:"respond,omitzero"`
 }
 
 // SubjectSet is a list of allowed subjects less the denied ones, each sorted and unique.
@@ -219,7 +220,8 @@ func clip(s string) string {
 	return s
 }
 
-// unite joins the grants to one account: permissions together, deny wins, the shortest ttl.
+// unite joins the grants to one account: permissions together, deny wins, the most replies and
+// the longest time for them, the shortest ttl.
 func unite(rules *Rules, account *Account, grants []*Binding, id *Identity, now time.Time) Decision {
 	d := Decision{Account: account}
 	for _, b := range grants {
@@ -273,6 +275,7 @@ func withAnyQueue(allow []string) []string {
 func hasQueue(subject string) bool { return strings.Contains(subject, " ") }
 
 func (p *Permissions) add(role *Role, id *Identity, account string) *Refusal {
+	p.Respond = p.Respond.unite(role.Respond)
 	for _, part := range []struct {
 		from []Template
 		to   *[]string

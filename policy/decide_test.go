@@ -155,6 +155,37 @@ func TestDecideUnitesGrants(t *testing.T) {
 	}
 }
 
+// Of two roles' replies the more generous bound counts, each by itself.
+func TestDecideUnitesReplies(t *testing.T) {
+	rules := world(t)
+	for _, b := range rules.Bindings["corp"] {
+		b.Grant.Role = &Role{Name: b.Name}
+	}
+	decide := func() Respond {
+		t.Helper()
+		d := Decide(&Snapshot{Rules: rules}, person(t, developer), Connection{Type: Standard}, now, nil)
+		if !d.Allowed() {
+			t.Fatal(d.Refusal)
+		}
+		return d.Permissions.Respond
+	}
+	if got := decide(); got != (Respond{}) {
+		t.Errorf("roles without respond may reply: %+v", got)
+	}
+	rules.Bindings["corp"][0].Grant.Role.Respond = Respond{Max: 5, TTL: time.Second}
+	if got := decide(); got != (Respond{Max: 5, TTL: time.Second}) {
+		t.Errorf("one role of two may reply: %+v", got)
+	}
+	rules.Bindings["corp"][1].Grant.Role.Respond = Respond{Max: 1, TTL: time.Minute}
+	if got := decide(); got != (Respond{Max: 5, TTL: time.Minute}) {
+		t.Errorf("both roles may reply: %+v", got)
+	}
+	rules.Bindings["corp"][2].Grant.Role.Respond = Respond{Max: 1000, TTL: time.Hour} // does not apply
+	if got := decide(); got != (Respond{Max: 5, TTL: time.Minute}) {
+		t.Errorf("a role that does not apply counts: %+v", got)
+	}
+}
+
 // retry_after says when a token issued then will be admitted.
 func TestLogoutRetryAfter(t *testing.T) {
 	s, id := &Snapshot{Rules: world(t)}, person(t, developer)

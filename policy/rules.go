@@ -37,12 +37,25 @@ type Role struct {
 	Name      string
 	Publish   PermissionRules
 	Subscribe PermissionRules
+	Respond   Respond
 }
 
 // PermissionRules are the subjects that a role allows and denies; deny wins.
 type PermissionRules struct {
 	Allow []Template
 	Deny  []Template
+}
+
+// Respond lets a user publish to the reply subject of each message that it gets, whatever
+// its publish rules say of that subject. The zero value lets it not.
+type Respond struct {
+	Max int           // replies to one message
+	TTL time.Duration // from the message's arrival to the last of them
+}
+
+// unite returns the more generous of the two in each respect.
+func (r Respond) unite(other Respond) Respond {
+	return Respond{Max: max(r.Max, other.Max), TTL: max(r.TTL, other.TTL)}
 }
 
 // Binding gives identities of one issuer whose claims match a grant.

@@ -75,7 +75,7 @@ func rules(t testing.TB) *policy.Rules {
 		return tpl
 	}
 	account := &policy.Account{Name: "APP", ID: "AAPP"}
-	role := &policy.Role{Name: "app",
+	role := &policy.Role{Name: "app", Respond: policy.Respond{Max: 1, TTL: 2 * time.Minute},
 		Publish:   policy.PermissionRules{Allow: []policy.Template{template("app.>")}, Deny: []policy.Template{template("app.secret")}},
 		Subscribe: policy.PermissionRules{Allow: []policy.Template{template("app.>"), template("{{inbox}}.>")}, Deny: []policy.Template{template("app.private.>")}},
 	}

@@ -133,12 +133,17 @@ func decision(d policy.Decision) api.Decision {
 		Allowed: true, Reason: string(policy.Allowed),
 		Account: d.Account.Name, AccountID: d.Account.ID,
 		Roles: d.Roles, Bindings: d.Bindings,
-		Permissions: &api.Permissions{
-			Publish:   api.SubjectSet(d.Permissions.Publish),
-			Subscribe: api.SubjectSet(d.Permissions.Subscribe),
-		},
-		Expires: d.Expires.UTC(), TTL: d.TTL.String(),
+		Permissions: permissions(d.Permissions),
+		Expires:     d.Expires.UTC(), TTL: d.TTL.String(),
 	}
+}
+
+func permissions(p policy.Permissions) *api.Permissions {
+	out := &api.Permissions{Publish: api.SubjectSet(p.Publish), Subscribe: api.SubjectSet(p.Subscribe)}
+	if p.Respond.Max > 0 {
+		out.Respond = &api.Respond{Max: p.Respond.Max, TTL: p.Respond.TTL.String()}
+	}
+	return out
 }
 
 func refusal(r *policy.Refusal) api.Decision {

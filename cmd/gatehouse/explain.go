@@ -263,5 +263,8 @@ func (c *cli) printDecision(d api.Decision, inbox string) {
 			fmt.Fprintf(c.out, "  %-10s %s\n", "  but not", printable(strings.Join(p.set.Deny, "  ")))
 		}
 	}
+	if r := d.Permissions.Respond; r != nil {
+		fmt.Fprintf(c.out, "  %-10s up to %d to each message, within %s\n", "replies", r.Max, r.TTL)
+	}
 	fmt.Fprintf(c.out, "  %-10s %s\n", "inbox", inbox)
 }

@@ -83,7 +83,12 @@ func Mint(d policy.Decision, u User, key *Key, now time.Time) (Credential, error
 // permissions denies everything where nothing is allowed: to nats-server an empty list
 // means that all is allowed, or what the account's default permissions say.
 func permissions(p policy.Permissions) jwt.Permissions {
-	return jwt.Permissions{Pub: permission(p.Publish), Sub: permission(p.Subscribe)}
+	out := jwt.Permissions{Pub: permission(p.Publish), Sub: permission(p.Subscribe)}
+	// Zero would mean nats-server's own bounds, and below zero none (server/auth.go).
+	if p.Respond.Max > 0 && p.Respond.TTL > 0 {
+		out.Resp = &jwt.ResponsePermission{MaxMsgs: p.Respond.Max, Expires: p.Respond.TTL}
+	}
+	return out
 }
 
 func permission(s policy.SubjectSet) jwt.Permission {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -161,6 +162,37 @@ func TestMintDeniesWhatIsNotAllowed(t *testing.T) {
 	}
 	if !slices.Equal(uc.Pub.Deny, []string{">"}) || !slices.Equal(uc.Sub.Deny, []string{">"}) {
 		t.Errorf("permissions %+v", uc.Permissions)
+	}
+}
+
+func TestMintBoundsReplies(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	key, _ := newKey(t)
+	d := decision(&policy.Account{Name: "APP", ID: key.Public()})
+	for _, test := range []struct {
+		respond policy.Respond
+		want    *jwt.ResponsePermission
+	}{
+		{policy.Respond{}, nil},
+		{policy.Respond{Max: 3, TTL: time.Minute}, &jwt.ResponsePermission{MaxMsgs: 3, Expires: time.Minute}},
+		// What nats-server would take for its own bounds, or for none.
+		{policy.Respond{Max: 1}, nil},
+		{policy.Respond{TTL: time.Minute}, nil},
+		{policy.Respond{Max: -1, TTL: time.Minute}, nil},
+		{policy.Respond{Max: 1, TTL: -1}, nil},
+	} {
+		d.Permissions.Respond = test.respond
+		c, err := Mint(d, User{Name: "n", UserKey: userKey(t)}, key, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		uc, err := jwt.DecodeUserClaims(c.JWT)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(uc.Resp, test.want) {
+			t.Errorf("%+v: resp %+v, want %+v", test.respond, uc.Resp, test.want)
+		}
 	}
 }
 

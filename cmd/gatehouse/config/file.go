@@ -185,6 +185,8 @@ type Role struct {
 	Publish Permission `yaml:"publish"`
 	// What the role may subscribe to. A blank and a name after the subject limit it to that queue group.
 	Subscribe Permission `yaml:"subscribe"`
+	// Answers to the messages that the role gets.
+	Respond Respond `yaml:"respond"`
 
 	_ unbuilt `yaml:"scoped_key"`
 	_ unbuilt `yaml:"account"`
@@ -196,6 +198,15 @@ type Permission struct {
 	Allow []string `yaml:"allow"`
 	// Subjects that are denied, whatever allows them.
 	Deny []string `yaml:"deny"`
+}
+
+// Respond lets a role publish to the reply subjects of the messages that it gets.
+type Respond struct {
+	// The most replies to one message; without it, none. They need no publish.allow, and publish.deny does
+	// not stop them: the permission is for exactly the subject that the message names.
+	Max int `yaml:"max" min:"1" max:"1000"`
+	// How long after a message replies to it may be published.
+	TTL Duration `yaml:"ttl" default:"2m" min:"1s" max:"1h"`
 }
 
 // Binding gives identities of one issuer whose claims match a role in an account.

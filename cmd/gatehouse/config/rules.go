@@ -170,11 +170,41 @@ func (r *report) distinctAccounts(accounts map[string]*Account) {
 func (r *report) role(name string, role *Role) *policy.Role {
 	at := join("roles", name)
 	r.check(at, name, checkName)
-	return &policy.Role{
+	out := &policy.Role{
 		Name:      name,
+		Respond:   r.respond(join(at, "respond"), role.Respond),
 		Publish:   r.permission(join(at, "publish"), role.Publish, policy.ParseTemplate),
 		Subscribe: r.permission(join(at, "subscribe"), role.Subscribe, policy.ParseSubscription),
 	}
+	r.lintRespond(at, out)
+	return out
+}
+
+// lintRespond warns of a role that may ask itself: whoever does chooses the reply subject, and
+// may then publish to it, whatever the role denies.
+func (r *report) lintRespond(at string, role *policy.Role) {
+	if role.Respond.Max == 0 {
+		return
+	}
+	for _, publish := range role.Publish.Allow {
+		for _, subscribe := range role.Subscribe.Allow {
+			if publish.Overlaps(subscribe) {
+				r.warn(join(at, "respond"), "the role may publish %s and hears it as %s: with a request to itself it can name any reply subject and publish there. Split it into a role that asks and one that answers",
+					quoted(publish.String()), quoted(subscribe.String()))
+				return
+			}
+		}
+	}
+}
+
+func (r *report) respond(at string, p Respond) policy.Respond {
+	if p.Max == 0 {
+		if r.given(at) && !r.given(join(at, "max")) && !r.wrong[at] {
+			r.problem(join(at, "max"), "is missing, so that no reply is allowed: give the replies to one message, such as 1, or leave respond out")
+		}
+		return policy.Respond{}
+	}
+	return policy.Respond{Max: p.Max, TTL: time.Duration(p.TTL)}
 }
 
 func (r *report) permission(at string, p Permission, parse func(string) (policy.Template, error)) policy.PermissionRules {
