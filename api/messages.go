@@ -206,10 +206,13 @@ type AuditEntry struct {
 	Count   int    `json:"count,omitempty"` // how many equal entries a sampled one stands for
 }
 
-// ExplainRequest asks what a token, or claims as if verified, would get and why.
+// ExplainRequest asks what a token, or claims as if verified, would get and why; or somebody who
+// is not there, by the claims of the last recorded login.
 type ExplainRequest struct {
 	Token          string         `json:"token,omitempty"`
 	Claims         map[string]any `json:"claims,omitempty"`
+	Subject        string         `json:"subject,omitempty"` // sub, or the value of a display claim
+	Issuer         string         `json:"issuer,omitempty"`  // of the subject: name or URL
 	Account        string         `json:"account,omitempty"`
 	Source         string         `json:"source,omitempty"`
 	ConnectionType string         `json:"connection_type,omitempty"`
@@ -220,6 +223,21 @@ type Explanation struct {
 	Identity
 	Decision
 	Verdicts []Verdict `json:"verdicts"`
+	// Recorded is the login whose claims were decided on, when only a subject was given.
+	Recorded *RecordedLogin `json:"recorded,omitempty"`
+}
+
+// RecordedLogin is a login of the audit trail, as far as another one like it needs it.
+type RecordedLogin struct {
+	At             time.Time `json:"at"`
+	RequestID      string    `json:"request_id"`
+	Reason         string    `json:"reason"`
+	Source         string    `json:"source,omitempty"`
+	ConnectionType string    `json:"connection_type,omitempty"`
+	Asked          string    `json:"asked,omitempty"` // account that the client named
+	// OtherRules says that other rules were in force then: a claim that only those of now read
+	// is not recorded, and counts as missing.
+	OtherRules bool `json:"other_rules,omitempty"`
 }
 
 // Verdict says what became of one binding.

@@ -1,12 +1,16 @@
 package policy
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // ClaimSet names claims: those that the bindings of an issuer read. Picked from a token, they
 // are all that deciding anew needs. It is immutable once made.
 type ClaimSet struct {
 	whole bool // all claims
 	root  claimNode
+	paths []string // as they were written
 }
 
 // claimNode is a claim of a set, or an object on the way to some.
@@ -33,6 +37,9 @@ func NewClaimSet(bindings []*Binding) *ClaimSet {
 // add puts a path into the set, with every top-level name that it may begin with: which of them
 // it is depends on the token.
 func (s *ClaimSet) add(p ClaimPath) {
+	if !slices.Contains(s.paths, p.raw) {
+		s.paths = append(s.paths, p.raw)
+	}
 	for outer := 1; outer <= len(p.parts); outer++ {
 		n := s.root.child(strings.Join(p.parts[:outer], "."))
 		for _, part := range p.parts[outer:] {
@@ -55,6 +62,22 @@ func (n *claimNode) child(name string) *claimNode {
 		n.inner[name] = c
 	}
 	return c
+}
+
+// Beyond returns the paths of the set that are not in the other, sorted: what was picked by the
+// other may lack them. A nil set has none.
+func (s *ClaimSet) Beyond(other *ClaimSet) []string {
+	if s == nil || other != nil && other.whole {
+		return nil
+	}
+	var missing []string
+	for _, path := range s.paths {
+		if other == nil || !slices.Contains(other.paths, path) {
+			missing = append(missing, path)
+		}
+	}
+	slices.Sort(missing)
+	return missing
 }
 
 // Pick returns the claims that are in the set, nested as they were, so that whoever reads only

@@ -128,3 +128,22 @@ func BenchmarkPick(b *testing.B) {
 		}
 	}
 }
+
+func TestBeyond(t *testing.T) {
+	t.Parallel()
+	small, large := setOf(t, "groups", "team"), setOf(t, "team", "groups", "level", "a.b")
+	for name, c := range map[string]struct {
+		s, other *ClaimSet
+		want     string
+	}{
+		"more":           {large, small, "a.b level"},
+		"less":           {small, large, ""},
+		"than nothing":   {small, nil, "groups team"},
+		"nothing":        {nil, small, ""},
+		"than the whole": {large, &ClaimSet{whole: true}, ""},
+	} {
+		if got := strings.Join(c.s.Beyond(c.other), " "); got != c.want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}

@@ -14,6 +14,9 @@ func (s *Service) ExplainLive(ctx context.Context, c Caller, req api.ExplainRequ
 	if err := c.admin(); err != nil {
 		return api.Explanation{}, err
 	}
+	if req.Subject != "" {
+		return s.explainRecorded(ctx, req)
+	}
 	conn, err := Connection(req.Source, req.ConnectionType, req.Account)
 	if err != nil {
 		return api.Explanation{}, err

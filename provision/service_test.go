@@ -82,6 +82,7 @@ func rules(t testing.TB) *policy.Rules {
 	ops := &policy.Account{Name: "OPS", ID: "AOPS"}
 	return &policy.Rules{
 		Version: "v1", Leeway: 10 * time.Second,
+		Issuers:  map[string]string{"corp": corp, "partner": partner},
 		Accounts: map[string]*policy.Account{"APP": account, "OPS": ops},
 		Bindings: map[string][]*policy.Binding{"corp": {
 			{Name: "developers", Issuer: "corp", Grant: policy.Grant{Account: account, Role: role}, TTL: 30 * time.Minute},

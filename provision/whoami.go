@@ -38,7 +38,7 @@ func (s *Service) Whoami(ctx context.Context, c Caller, req api.WhoamiRequest) (
 			return api.Whoami{}, errNoState
 		}
 		conn := policy.Connection{Source: c.Source, Type: policy.Standard, Account: req.Account}
-		out.Decision = decision(policy.Decide(state, id, conn, s.Now(), nil))
+		out.Decision = Decision(policy.Decide(state, id, conn, s.Now(), nil))
 	}
 	last, err := s.lastRefusal(ctx, id)
 	if err != nil {
@@ -107,7 +107,7 @@ func (s *Service) lastRefusal(ctx context.Context, id *policy.Identity) (*api.La
 func Explain(state *policy.Snapshot, id *policy.Identity, conn policy.Connection, now time.Time) api.Explanation {
 	var trace policy.Trace
 	d := policy.Decide(state, id, conn, now, &trace)
-	out := api.Explanation{Identity: identity(id), Decision: decision(d), Verdicts: []api.Verdict{}}
+	out := api.Explanation{Identity: identity(id), Decision: Decision(d), Verdicts: []api.Verdict{}}
 	// For an admin the detail says more than the reason's general meaning.
 	if d.Refusal != nil {
 		out.Message = d.Refusal.Detail
@@ -125,7 +125,8 @@ func identity(id *policy.Identity) api.Identity {
 	}
 }
 
-func decision(d policy.Decision) api.Decision {
+// Decision returns what the wire shows of a decision.
+func Decision(d policy.Decision) api.Decision {
 	if !d.Allowed() {
 		return refusal(d.Refusal)
 	}

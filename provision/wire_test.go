@@ -61,7 +61,7 @@ func TestWireContract(t *testing.T) {
 			Issuer: corp, Subject: "mallory", Name: "corp-mallory", Display: map[string]string{"email": "mallory@example.com"}, TokenID: "jti",
 			Claims: json.RawMessage(`{"groups":["none"],"level":1.50}`), Asked: "APP",
 			ServerID: "NA", ServerName: "n1", CID: 42, UserKey: "UA", Source: "192.0.2.7", ConnType: "standard", Client: "go 1.48",
-			Replica: "r1", Rules: "v1", Count: 3,
+			Replica: "r1", Rules: "v0", Count: 3,
 		},
 		store.AuditEntry{
 			ID: "01970000-0000-7000-8000-000000000002", At: now.Add(-time.Hour), Kind: store.LoginEntry, Outcome: "allowed", Reason: "allowed",
@@ -87,6 +87,8 @@ func TestWireContract(t *testing.T) {
 		{"error_request", api.OpRevoke, "", `{"kind":"ban"}`, 400, &api.Error{}},
 		{"explain", api.OpExplain, "", `{"token":"alice","source":"192.0.2.1"}`, 200, &api.Explanation{}},
 		{"explain_refused", api.OpExplain, "", `{"token":"mallory"}`, 200, &api.Explanation{}},
+		{"explain_subject", api.OpExplain, "", `{"subject":"mallory@example.com"}`, 200, &api.Explanation{}},
+		{"error_unseen", api.OpExplain, "", `{"subject":"nobody"}`, 404, &api.Error{}},
 		// Pages before anything is revoked, whose audit entries bear the time of day.
 		{"audit", api.OpAudit, "", `{"limit":2}`, 200, &api.AuditPage{}},
 		{"audit_refused", api.OpAudit, "", `{"outcome":"refused"}`, 200, &api.AuditPage{}},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -66,9 +67,12 @@ func parsePast(s string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(s); err == nil {
 		return now.Add(-d), nil
 	}
+	if days, err := strconv.ParseUint(strings.TrimSuffix(s, "d"), 10, 16); err == nil && strings.HasSuffix(s, "d") {
+		return now.AddDate(0, 0, -int(days)), nil
+	}
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%w: %q is neither a duration such as 1h nor a time such as 2026-12-31T18:00:00Z", errUsage, s)
+		return time.Time{}, fmt.Errorf("%w: %q is neither a duration such as 1h or 30d nor a time such as 2026-12-31T18:00:00Z", errUsage, s)
 	}
 	return t, nil
 }

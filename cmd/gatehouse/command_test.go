@@ -39,6 +39,7 @@ var vary = []struct {
 	{regexp.MustCompile(`_INBOX_[a-z2-7]{26}`), "_INBOX_…"},
 	{regexp.MustCompile(`There is more: --cursor \S+`), "There is more: --cursor …"},
 	{regexp.MustCompile(`pid \d+`), "pid 4711"},
+	{regexp.MustCompile(`admitted in \d+ seconds`), "admitted in 11 seconds"},
 	{regexp.MustCompile(`  +`), "  "},
 }
 

@@ -27,21 +27,25 @@ const maxInput = 1 << 20
 const keyWait = 15 * time.Second
 
 func (c *cli) explainCommand() *cobra.Command {
-	var tokenFile, claimsFile, issuer, source, connType, account string
-	var live bool
+	var in explainInput
 	cmd := &cobra.Command{
-		Use:   "explain (--token-file F | --claims F --issuer NAME)",
-		Short: "Say what a token or claims would get, and why",
+		Use:   "explain (--token-file F | --claims F --issuer NAME | --subject S)",
+		Short: "Say what a token, claims or somebody would get, and why",
 		Long: `Says which bindings apply to a token or to claims, and which account and permissions come
 of that, by the configuration on this host and without a running service. Blocks and
 logouts are in the store: --live asks the running service, which knows them, instead.
 
+--subject asks about somebody who is not there: it takes the claims of the last login that the
+audit trail holds of that sub, or of whoever is known by that value of a display claim, and decides
+on them now, blocks and logouts included, as for a client that connects from the same place.
+
 The token comes from a file, from standard input (--token-file -), or from $GATEHOUSE_TOKEN.`,
 		Example: `  gatehouse explain --token-file token.jwt
-  gatehouse explain --claims alice.json --issuer corp --source 10.1.2.3`,
+  gatehouse explain --claims alice.json --issuer corp --source 10.1.2.3
+  gatehouse explain --subject alice@example.com`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			out, err := c.explain(cmd.Context(), explainInput{tokenFile, claimsFile, issuer, source, connType, account, live})
+			out, err := c.explain(cmd.Context(), in)
 			if err != nil {
 				return err
 			}
@@ -55,26 +59,30 @@ The token comes from a file, from standard input (--token-file -), or from $GATE
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&tokenFile, "token-file", "", "file with the token; - for standard input")
-	f.StringVar(&claimsFile, "claims", "", "JSON file with claims, taken as if verified; - for standard input")
-	f.StringVar(&issuer, "issuer", "", "issuer of the claims, by name or URL (default: their iss)")
-	f.StringVar(&source, "source", "", "address that the client would connect from")
-	f.StringVar(&connType, "connection-type", "", "standard, websocket, mqtt or leafnode (default standard)")
-	f.StringVar(&account, "account", "", "account that the client would name")
-	f.BoolVar(&live, "live", false, "ask the running service, blocks and logouts included")
+	f.StringVar(&in.tokenFile, "token-file", "", "file with the token; - for standard input")
+	f.StringVar(&in.claimsFile, "claims", "", "JSON file with claims, taken as if verified; - for standard input")
+	f.StringVar(&in.issuer, "issuer", "", "issuer of the claims or the subject, by name or URL (default: their iss, or any)")
+	f.StringVar(&in.source, "source", "", "address that the client would connect from")
+	f.StringVar(&in.connType, "connection-type", "", "standard, websocket, mqtt or leafnode (default standard)")
+	f.StringVar(&in.account, "account", "", "account that the client would name")
+	f.StringVar(&in.subject, "subject", "", "sub, or value of a display claim, of somebody who has logged in before")
+	f.BoolVar(&in.live, "live", false, "ask the running service, blocks and logouts included")
 	return cmd
 }
 
 // explainInput is what the flags of explain say.
 type explainInput struct {
-	tokenFile, claimsFile, issuer, source, connType, account string
-	live                                                     bool
+	tokenFile, claimsFile, subject, issuer, source, connType, account string
+	live                                                              bool
 }
 
 func (c *cli) explain(ctx context.Context, in explainInput) (api.Explanation, error) {
 	var none api.Explanation
 	if in.claimsFile != "" && (in.tokenFile != "" || in.live) {
 		return none, fmt.Errorf("%w: --claims goes with neither --token-file nor --live", errUsage)
+	}
+	if in.subject != "" {
+		return c.explainSubject(ctx, in)
 	}
 	if in.live {
 		token, err := c.token(in.tokenFile)
@@ -97,6 +105,18 @@ func (c *cli) explain(ctx context.Context, in explainInput) (api.Explanation, er
 		return none, err
 	}
 	return provision.Explain(&policy.Snapshot{Rules: cfg.Rules()}, id, conn, time.Now()), nil
+}
+
+// explainSubject asks about somebody who is not there.
+func (c *cli) explainSubject(ctx context.Context, in explainInput) (api.Explanation, error) {
+	if in.claimsFile != "" || in.tokenFile != "" {
+		return api.Explanation{}, fmt.Errorf("%w: --subject goes with neither --claims nor --token-file", errUsage)
+	}
+	req := api.ExplainRequest{Subject: in.subject, Issuer: in.issuer, Account: in.account, Source: in.source, ConnectionType: in.connType}
+	return local(ctx, c, api.OpExplain, req,
+		func(s *provision.Service) func(context.Context, provision.Caller, api.ExplainRequest) (api.Explanation, error) {
+			return s.ExplainLive
+		})
 }
 
 // explained returns the identity that is asked about.
@@ -215,7 +235,11 @@ func (c *cli) printExplanation(e api.Explanation) error {
 	if c.json {
 		return printJSON(c.out, e)
 	}
-	fmt.Fprintf(c.out, "%s (%s of %s)\n\n", e.Name, printable(e.Subject), e.IssuerURL)
+	fmt.Fprintf(c.out, "%s (%s of %s)\n", e.Name, printable(e.Subject), e.IssuerURL)
+	if e.Recorded != nil {
+		c.printRecorded(*e.Recorded)
+	}
+	fmt.Fprintln(c.out)
 	if len(e.Verdicts) > 0 {
 		t := newTable(c.out, "BINDING", "APPLIES", "WHY")
 		for _, v := range e.Verdicts {
@@ -232,6 +256,29 @@ func (c *cli) printExplanation(e api.Explanation) error {
 	}
 	c.printDecision(e.Decision, e.Inbox)
 	return nil
+}
+
+// printRecorded says which login the claims are of.
+func (c *cli) printRecorded(r api.RecordedLogin) {
+	fmt.Fprintf(c.out, "by the claims of the login %s at %s, %s ago, from %s by %s\n",
+		r.RequestID, when(r.At), ago(time.Since(r.At)), orDash(printable(r.Source)), r.ConnectionType)
+	if r.OtherRules {
+		fmt.Fprintln(c.out, "The rules have changed since: a claim that only those of now read counts as missing.")
+	}
+}
+
+// ago shows an age to people.
+func ago(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return "under a minute"
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d minutes", int(d/time.Minute))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d hours", int(d/time.Hour))
+	default:
+		return fmt.Sprintf("%d days", int(d/(24*time.Hour)))
+	}
 }
 
 // explains reports whether a refusal says all there is to say by the bindings shown with it.

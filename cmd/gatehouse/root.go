@@ -134,7 +134,7 @@ func (c *cli) root() *cobra.Command {
 	for group, commands := range map[string][]*cobra.Command{
 		start:   {c.devCommand(), c.initCommand()},
 		service: {c.serveCommand(), c.checkCommand(), c.statusCommand(), c.reloadCommand(), c.migrateCommand()},
-		policy:  {c.explainCommand()},
+		policy:  {c.explainCommand(), c.policyCommand()},
 		access:  {c.revokeCommand(), c.revocationsCommand(), c.auditCommand()},
 		client:  {c.loginCommand(), c.whoamiCommand(), c.connectCommand()},
 	} {

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
+	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/provision"
 	"github.com/gatehouse-nats/gatehouse/store"
 	"github.com/gatehouse-nats/gatehouse/store/postgres"
@@ -100,6 +101,12 @@ func (c *cli) openDirect(ctx context.Context, cfg *config.Config) (*provision.Se
 			list[i.Name] = i.URL
 		}
 		return list
+	}, State: func() *policy.Snapshot {
+		state, err := s.Load(ctx)
+		if err != nil {
+			return nil
+		}
+		return &policy.Snapshot{Rules: cfg.Rules(), Revocations: policy.NewRevocations(state.Revocations)}
 	}})
 	return svc, caller, func() { _ = s.Close() }, nil
 }

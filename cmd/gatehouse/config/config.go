@@ -32,7 +32,15 @@ type Config struct {
 // [os.Environ] returns), and everything they name. The error is of type [Errors] and holds
 // all problems at once, without any secret.
 func Load(path string, env []string) (*Config, error) {
-	c, _, err := load(path, env)
+	c, _, err := load(path, env, false)
+	return c, err
+}
+
+// LoadPolicy is [Load] for whoever only decides: keys, creds and certificates are left unread,
+// so that a policy can be tried where they must not be. Everything else is checked as ever. Use
+// nothing of the result but the rules, and what they came from.
+func LoadPolicy(path string, env []string) (*Config, error) {
+	c, _, err := load(path, env, true)
 	return c, err
 }
 
@@ -50,8 +58,9 @@ func Socket(path string, env []string) string {
 	return string(f.Socket)
 }
 
-// load also returns the files that were read, whether or not the configuration is valid.
-func load(path string, env []string) (*Config, []string, error) {
+// load also returns the files that were read, whether or not the configuration is valid. Sealed,
+// it reads none.
+func load(path string, env []string, sealed bool) (*Config, []string, error) {
 	r := newReport(path)
 	absolute, err := filepath.Abs(path)
 	if err != nil {
@@ -66,7 +75,7 @@ func load(path string, env []string) (*Config, []string, error) {
 	}
 	r.environment(&c.File, env)
 	r.missing(&c.File)
-	c.files = r.load(&c.File, filepath.Dir(absolute))
+	c.files = r.load(&c.File, &loader{dir: filepath.Dir(absolute), sealed: sealed})
 	c.rules, c.keyring = r.compile(&c.File)
 	if err := r.err(); err != nil {
 		return nil, c.files, err
@@ -120,14 +129,13 @@ type loading interface {
 }
 
 // load makes the paths in f absolute and reads the files that it names, which it returns.
-func (r *report) load(f *File, dir string) []string {
-	l := &loader{dir: dir}
+func (r *report) load(f *File, l *loader) []string {
 	one := func(path string, v reflect.Value, t tags) {
 		named, ok := v.Addr().Interface().(loading)
 		if !ok || v.IsZero() {
 			return
 		}
-		if err := named.load(l, path, t); err != nil {
+		if err := named.load(l, path, t); err != nil && !errors.Is(err, errSealed) {
 			r.problem(path, "%s", err)
 		}
 	}

@@ -88,8 +88,17 @@ func restricts(t reflect.Type) bool {
 	}
 }
 
+// tree is a type that is written as whatever YAML can say.
+type tree interface {
+	decode(r *report, path string, n ast.Node)
+}
+
 // decode sets v from a node; what does not fit is reported at path.
 func (r *report) decode(path string, n ast.Node, v reflect.Value, tag tags) {
+	if t, ok := v.Addr().Interface().(tree); ok {
+		t.decode(r, path, n)
+		return
+	}
 	if v.Kind() == reflect.Pointer {
 		v.Set(reflect.New(v.Type().Elem()))
 		setDefaults(v.Elem())
@@ -336,6 +345,9 @@ type leaf struct {
 // walk calls visit for every field of the blocks in v: for leaves, and for what they are in.
 func walk(v reflect.Value, at leaf, visit func(leaf)) {
 	for v.Kind() == reflect.Pointer {
+		if v.IsNil() {
+			return
+		}
 		v = v.Elem()
 	}
 	switch {
@@ -387,7 +399,7 @@ func (l leaf) isLeaf() bool {
 }
 
 // missing reports the required fields that were not given.
-func (r *report) missing(f *File) {
+func (r *report) missing(f any) {
 	walk(reflect.ValueOf(f), leaf{}, func(l leaf) {
 		around := strings.TrimSuffix(l.path, "."+l.tags.key)
 		if l.tags.required == "" || !l.value.IsZero() || r.given(l.path) || r.wrong[around] {

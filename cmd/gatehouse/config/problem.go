@@ -65,6 +65,7 @@ type place struct {
 // report collects problems and remembers where each path was written.
 type report struct {
 	file     string
+	such     string // keys that it should hold, for people
 	where    map[string]place
 	wrong    map[string]bool // paths with problems
 	problems Errors
@@ -72,7 +73,7 @@ type report struct {
 }
 
 func newReport(file string) *report {
-	return &report{file: file, where: map[string]place{"": {file, 1, 1}}, wrong: map[string]bool{}}
+	return &report{file: file, such: "nats: and issuers:", where: map[string]place{"": {file, 1, 1}}, wrong: map[string]bool{}}
 }
 
 // given reports whether the path was written anywhere, be it with a wrong value.

@@ -277,9 +277,13 @@ func fileName(text string) (string, error) {
 
 // loader makes paths absolute and reads the files that a configuration names.
 type loader struct {
-	dir   string
-	files []string // that were asked for, there or not
+	dir    string
+	sealed bool     // no file is to be read
+	files  []string // that were asked for, there or not
 }
+
+// errSealed says that a file was not read because none is to be.
+var errSealed = errors.New("files are not to be read")
 
 func (l *loader) path(p string) string {
 	if filepath.IsAbs(p) {
@@ -289,6 +293,9 @@ func (l *loader) path(p string) string {
 }
 
 func (l *loader) read(path string, confidential bool) ([]byte, error) {
+	if l.sealed {
+		return nil, errSealed
+	}
 	l.files = append(l.files, path)
 	return readFile(path, confidential)
 }

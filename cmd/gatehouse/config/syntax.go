@@ -62,7 +62,7 @@ func parseYAML(data []byte, r *report) ast.MapNode {
 		return root
 	default:
 		at := root.GetToken().Position
-		r.syntax(at.Line, at.Column, "the file holds %s: write keys such as nats: and issuers:", describe(root))
+		r.syntax(at.Line, at.Column, "the file holds %s: write keys such as %s", describe(root), r.such)
 		return nil
 	}
 }

@@ -123,7 +123,7 @@ func (w *Watcher) concerns(path string) bool {
 func (w *Watcher) read() (u Update, changed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c, files, err := load(w.started.path, w.env)
+	c, files, err := load(w.started.path, w.env, false)
 	_ = w.watchLocked(files) // a folder that is not there yet is looked for again next time
 	u = Update{Config: c, Err: err}
 	if c != nil {
