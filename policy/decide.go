@@ -166,10 +166,14 @@ func applicable(bindings []*Binding, id *Identity, conn Connection, trace *Trace
 			grants = append(grants, b)
 		}
 	}
-	if len(grants) == 0 {
-		return nil, Refuse(reason, "%s", detail)
+	if len(grants) > 0 {
+		return grants, nil
 	}
-	return grants, nil
+	if b := overage(bindings, id.Claims); reason == NoBinding && b != nil {
+		return nil, Refuse(GroupsOverage, "binding %s asks for a claim that the issuer left out of the token because it is too long (_claim_names or hasgroups stand in its place): "+
+			"at Entra ID use app roles, or emit only the groups assigned to the application", b.Name)
+	}
+	return nil, Refuse(reason, "%s", detail)
 }
 
 // mismatch returns the first condition that the identity does not meet; nil when all are met.

@@ -130,6 +130,9 @@ func (c Condition) Match(claims map[string]any) bool {
 // why says what keeps the condition from holding, with the claim's value: it is for admins.
 func (c Condition) why(claims map[string]any) string {
 	v, ok := c.Claim.Lookup(claims)
+	if !ok && c.Claim.leftOut(claims) {
+		return "claim " + c.Claim.String() + " is not in the token: the issuer left it out, since it is too long (groups overage)"
+	}
 	if !ok {
 		return "claim " + c.Claim.String() + " is not in the token"
 	}

@@ -52,6 +52,7 @@ const (
 	Blocked               Reason = "blocked"
 	LoggedOut             Reason = "logged_out"
 	NoBinding             Reason = "no_binding"
+	GroupsOverage         Reason = "groups_overage"
 	SourceRefused         Reason = "source_refused"
 	ConnectionTypeRefused Reason = "connection_type_refused"
 	AccountAmbiguous      Reason = "account_ambiguous"

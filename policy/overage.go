@@ -1,0 +1,39 @@
+package policy
+
+// overage returns the first binding that an identity might have had, were it not for claims
+// that the issuer left out of the token; nil when there is none. Gatehouse never asks for them:
+// a login does no network I/O, and the address to ask would come from a token.
+func overage(bindings []*Binding, claims map[string]any) *Binding {
+	if claims["_claim_names"] == nil && claims["hasgroups"] == nil {
+		return nil
+	}
+	for _, b := range bindings {
+		failed, withheld := 0, 0
+		for _, c := range b.Match {
+			if !c.Match(claims) {
+				failed++
+				if c.Claim.leftOut(claims) {
+					withheld++
+				}
+			}
+		}
+		if failed > 0 && failed == withheld {
+			return b
+		}
+	}
+	return nil
+}
+
+// leftOut reports whether the token says that the issuer has the claim elsewhere: as a
+// distributed one (OpenID Connect Core 1.0 section 5.6.2), which is how Entra ID answers for
+// somebody in more than 200 groups, or by hasgroups, as it does where the token was to be short.
+func (p ClaimPath) leftOut(claims map[string]any) bool {
+	name, _ := p.outermost(claims)
+	if _, there := claims[name]; there {
+		return false
+	}
+	if names, ok := claims["_claim_names"].(map[string]any); ok && names[name] != nil {
+		return true
+	}
+	return name == "groups" && claims["hasgroups"] == true
+}
