@@ -242,6 +242,7 @@ func unite(rules *Rules, account *Account, grants []*Binding, id *Identity, now 
 			return refused(r)
 		}
 	}
+	d.Permissions.Subscribe = d.Permissions.Subscribe.withClosedEnds()
 	d.Permissions.Subscribe.Allow = withAnyQueue(d.Permissions.Subscribe.Allow)
 	for _, set := range []*[]string{
 		&d.Bindings, &d.Roles,

@@ -177,3 +177,34 @@ func choices(depth int, lists [sides]progress) []string {
 	}
 	return append(tokens, other)
 }
+
+// withClosedEnds denies what lies below allowed subjects that end in *. To nats-server a subscription
+// that ends in > passes where a * stands last, so that app.* would let a client read all of app.>;
+// with app.*.> denied it still subscribes, and is delivered what is allowed. Where something below is
+// allowed by another entry nothing is denied, since a deny would win over that too.
+func (s SubjectSet) withClosedEnds() SubjectSet {
+	allowed := entries(s.Allow)
+	for _, e := range allowed {
+		if e.tokens[len(e.tokens)-1] != "*" {
+			continue
+		}
+		below := append(slices.Clone(e.tokens), ">")
+		if !slices.ContainsFunc(allowed, func(other entry) bool { return overlap(other.tokens, below) }) {
+			s.Deny = append(s.Deny, strings.Join(below, "."))
+		}
+	}
+	return s
+}
+
+// overlap reports whether a subject fits both patterns.
+func overlap(a, b []string) bool {
+	for i := range min(len(a), len(b)) {
+		switch {
+		case a[i] == ">" || b[i] == ">":
+			return true
+		case a[i] != "*" && b[i] != "*" && a[i] != b[i]:
+			return false
+		}
+	}
+	return len(a) == len(b)
+}

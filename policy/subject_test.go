@@ -176,6 +176,49 @@ func TestExceedsAsSubsetsOfTheServer(t *testing.T) {
 	})
 }
 
+func TestWithClosedEnds(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		allow []string
+		deny  string
+	}{
+		"one level":                   {[]string{"app.*"}, "app.*.>"},
+		"everything of one token":     {[]string{"*"}, "*.>"},
+		"in a queue group":            {[]string{"app.* workers"}, "app.*.>"},
+		"no end to close":             {[]string{"app.>", "app.*.x", "a"}, ""},
+		"something below is allowed":  {[]string{"app.*", "app.*.status"}, ""},
+		"all below is allowed":        {[]string{"app.*", "app.>"}, ""},
+		"something beside is allowed": {[]string{"app.*", "jobs.*.status"}, "app.*.>"},
+		"something above is allowed":  {[]string{"app.*", "app"}, "app.*.>"},
+	} {
+		if got := strings.Join(SubjectSet{Allow: c.allow}.withClosedEnds().Deny, " "); got != c.deny {
+			t.Errorf("%s: %q, want %q", name, got, c.deny)
+		}
+	}
+}
+
+// TestOverlapAsTheServerHasIt compares with nats-server.
+func TestOverlapAsTheServerHasIt(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		a, b := somePattern.Draw(rt, "a"), somePattern.Draw(rt, "b")
+		if got, want := overlap(strings.Split(a, "."), strings.Split(b, ".")), server.SubjectsCollide(a, b); got != want {
+			rt.Fatalf("%s and %s: %t", a, b, got)
+		}
+	})
+}
+
+// TestClosedEndsTakeNothingAway: what is allowed stays so.
+func TestClosedEndsTakeNothingAway(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		s := someSet.Draw(rt, "s")
+		if subject, less := s.Exceeds(s.withClosedEnds(), ""); less {
+			rt.Fatalf("%s is no longer allowed", subject)
+		}
+	})
+}
+
 // TestPermissionsAsTheServerHasThem asks a real nats-server.
 func TestPermissionsAsTheServerHasThem(t *testing.T) {
 	t.Parallel()

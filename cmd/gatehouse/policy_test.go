@@ -227,3 +227,28 @@ func TestSomebodyWhoIsNotThere(t *testing.T) {
 		t.Errorf("over the service's records: %d: %s%s", got.code, got.out, got.err)
 	}
 }
+
+// TestRecordedLoginIsExplained: what a real login leaves in the audit trail suffices to decide anew.
+func TestRecordedLoginIsExplained(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{policy: `roles:
+  team: { publish: { allow: ["app.{{claim.org.team}}.>"] }, subscribe: { allow: ["{{inbox}}.>"] } }
+bindings:
+  - name: teams
+    issuer: demo
+    match: { org.level: 3, groups: "team-*" }
+    grant: { account: APP, role: team }
+`})
+	r := w.serve(serveOptions{})
+	w.login(w.token("alice", map[string]any{"groups": []string{"x", "team-red"}, "org": map[string]any{"team": "red", "level": 3, "salary": 4711}}))
+	eventually(t, func() error {
+		got := r.command("explain", "--subject", "alice")
+		if got.code != exitDone || !strings.Contains(got.out, "app.red.>") || !strings.Contains(got.out, "by teams") {
+			return errors.New(got.out + got.err)
+		}
+		return nil
+	})
+	if trail := r.must("audit", "--json"); strings.Contains(trail, "salary") || !strings.Contains(trail, `"claims":{"groups":["x","team-red"],"org":{"level":3,"team":"red"}}`) {
+		t.Errorf("the trail holds %s", trail)
+	}
+}

@@ -153,3 +153,17 @@ func TestLoadPolicyNeedsNoSecrets(t *testing.T) {
 		t.Error("Load does without the secrets")
 	}
 }
+
+// TestRecordedClaims: what the audit trail keeps of a token follows from the bindings, unless nothing is to be kept.
+func TestRecordedClaims(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	recorded := f.mustLoad(small).Rules().Recorded
+	got, err := json.Marshal(recorded["corp"].Pick(map[string]any{"sub": "alice", "groups": []any{"dev"}, "phone": "555"}))
+	if err != nil || string(got) != `{"groups":["dev"]}` {
+		t.Errorf("of an issuer with bindings %s, %v", got, err)
+	}
+	if recorded := f.mustLoad(small + "audit: { claims: none }\n").Rules().Recorded; recorded != nil {
+		t.Errorf("nothing is to be recorded, and %v is", recorded)
+	}
+}
