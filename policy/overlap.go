@@ -5,8 +5,12 @@ import "strings"
 // Overlaps reports whether some subject may match both templates, whatever their placeholders
 // stand for.
 func (t Template) Overlaps(other Template) bool {
-	a, b := t.tokens(), other.tokens()
-	for i := 0; i < len(a) && i < len(b); i++ {
+	return overlap(t.tokens(), other.tokens())
+}
+
+// overlap reports whether some subject may match both patterns.
+func overlap(a, b []string) bool {
+	for i := range min(len(a), len(b)) {
 		switch {
 		case a[i] == ">" || b[i] == ">":
 			return true

@@ -195,16 +195,3 @@ func (s SubjectSet) withClosedEnds() SubjectSet {
 	}
 	return s
 }
-
-// overlap reports whether a subject fits both patterns.
-func overlap(a, b []string) bool {
-	for i := range min(len(a), len(b)) {
-		switch {
-		case a[i] == ">" || b[i] == ">":
-			return true
-		case a[i] != "*" && b[i] != "*" && a[i] != b[i]:
-			return false
-		}
-	}
-	return len(a) == len(b)
-}

@@ -124,6 +124,12 @@ func allowed(account string, ttl time.Duration, publish, subscribe policy.Subjec
 	}
 }
 
+func responding(most int, within time.Duration) policy.Decision {
+	d := allowed("APP", time.Hour, policy.SubjectSet{Allow: []string{"app.>"}}, policy.SubjectSet{Allow: []string{"app.>"}})
+	d.Permissions.Respond = policy.Respond{Max: most, TTL: within}
+	return d
+}
+
 func TestCompare(t *testing.T) {
 	t.Parallel()
 	set := func(allow ...string) policy.SubjectSet { return policy.SubjectSet{Allow: allow} }
@@ -147,6 +153,9 @@ func TestCompare(t *testing.T) {
 		"a deny":                 {base, allowed("APP", time.Hour, policy.SubjectSet{Allow: []string{"app.>"}, Deny: []string{"app.x"}}, set("app.>")), "may do less: publish +deny app.x (no longer app.x)"},
 		"a deny of nothing":      {base, allowed("APP", time.Hour, policy.SubjectSet{Allow: []string{"app.>"}, Deny: []string{"y"}}, set("app.>")), ""},
 		"a queue group":          {base, allowed("APP", time.Hour, set("app.>"), set("app.> g")), "may do less: subscribe +app.> g -app.> (no longer app.x)"},
+		"replies":                {base, responding(5, time.Second), "may do more: respond 5 times within 1s, before never"},
+		"no replies":             {responding(5, time.Second), base, "may do less: respond never, before 5 times within 1s"},
+		"other replies":          {responding(5, time.Second), responding(1, time.Minute), "may do more: respond 1 times within 1m0s, before 5 times within 1s|may do less: respond 1 times within 1m0s, before 5 times within 1s"},
 		"any queue group":        {base, allowed("APP", time.Hour, set("app.>"), set("app.>", "app.> >")), ""},
 	} {
 		var got []string

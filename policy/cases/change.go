@@ -65,10 +65,31 @@ func Compare(before, after policy.Decision) []Change {
 			changes = append(changes, Change{Narrower, text + such("no longer", example)})
 		}
 	}
+	changes = append(changes, replies(before.Permissions.Respond, after.Permissions.Respond)...)
 	if before.TTL != after.TTL {
 		changes = append(changes, Change{Lives, fmt.Sprintf("ttl %s, before %s", after.TTL, before.TTL)})
 	}
 	return changes
+}
+
+// replies says what changes in the right to reply.
+func replies(before, after policy.Respond) []Change {
+	var changes []Change
+	text := fmt.Sprintf("respond %s, before %s", bounds(after), bounds(before))
+	if after.Max > before.Max || after.TTL > before.TTL {
+		changes = append(changes, Change{Wider, text})
+	}
+	if after.Max < before.Max || after.TTL < before.TTL {
+		changes = append(changes, Change{Narrower, text})
+	}
+	return changes
+}
+
+func bounds(r policy.Respond) string {
+	if r == (policy.Respond{}) {
+		return "never"
+	}
+	return fmt.Sprintf("%d times within %s", r.Max, r.TTL)
 }
 
 // account names the account of a decision, with its key where the other one has the same name.
