@@ -96,11 +96,12 @@ func (k *keeper) key(id, algorithm string) (*jose.JSONWebKey, *policy.Refusal, <
 	if len(pinned) == 0 {
 		pinned = set.algorithms // none before the first load
 	}
-	if len(pinned) > 0 && !slices.Contains(pinned, algorithm) {
-		return nil, policy.Refuse(policy.AlgorithmRefused, "the token is signed with %s, issuer %s is pinned to %s", algorithm, issuer.Name, quoted(pinned)), nil
-	}
 	key, known := set.find(id, algorithm)
+	// What discovery names may change with the keys: an unknown key may be the first of another algorithm.
+	final := known || id == "" || len(issuer.Algorithms) > 0 || issuer.Keys != nil || !isAsymmetric(algorithm)
 	switch {
+	case len(pinned) > 0 && !slices.Contains(pinned, algorithm) && final:
+		return nil, policy.Refuse(policy.AlgorithmRefused, "the token is signed with %s, issuer %s is pinned to %s", algorithm, issuer.Name, quoted(pinned)), nil
 	case key != nil:
 		return key, nil, nil
 	case known:

@@ -92,6 +92,43 @@ func TestUnknownKeyIsRefusedOnlyOnceAskedFor(t *testing.T) {
 	})
 }
 
+// An issuer that is pinned to nothing may begin another algorithm with a new key, and must not be locked out until its
+// keys are due. One that is pinned, or a key that is known, is refused without asking.
+func TestRotationToAnotherAlgorithm(t *testing.T) {
+	inBubble(t, func(t *testing.T, i *issuer) {
+		i.set(func() { i.algorithms = []string{"EdDSA", "RS256"} })
+		v := startLoaded(t, oidc.Config{}, i)
+		time.Sleep(interval)
+		i.set(func() { i.keys, i.algorithms = []jose.JSONWebKey{public("new", ecKey())}, []string{"ES256"} })
+		before := i.fetched.Load()
+		for name, raw := range map[string]string{
+			"known key": sign(jose.PS256, "rsa", rsaKey(), i.claims(nil)),
+			"no kid":    sign(jose.ES256, "", ecKey(), i.claims(nil)),
+			"symmetric": craft(`{"alg":"HS256","kid":"new"}`, `{"iss":"`+i.url+`"}`),
+		} {
+			if got := now(t, v, raw); got != policy.AlgorithmRefused || i.fetched.Load() != before {
+				t.Errorf("%s: %s, %d fetches", name, got, i.fetched.Load()-before)
+			}
+		}
+		raw := sign(jose.ES256, "new", ecKey(), i.claims(nil))
+		if got := wait(t, v, raw); got != policy.Allowed {
+			t.Errorf("the new key: %s", got)
+		}
+		if got := outlast(t, v, sign(jose.RS256, "rsa", rsaKey(), i.claims(nil))); got != policy.KeyUnknown {
+			t.Errorf("the former key: %s", got)
+		}
+
+		pinned := i.config()
+		pinned.Algorithms = []string{"RS256"}
+		if err := v.SetIssuers([]oidc.Issuer{pinned}); err != nil {
+			t.Fatal(err)
+		}
+		if got := now(t, v, sign(jose.ES256, "newer", ecKey(), i.claims(nil))); got != policy.AlgorithmRefused {
+			t.Errorf("another algorithm of an issuer that is pinned: %s", got)
+		}
+	})
+}
+
 func TestKeyTakenBack(t *testing.T) {
 	inBubble(t, func(t *testing.T, i *issuer) {
 		v := startLoaded(t, oidc.Config{}, i)
