@@ -5,7 +5,7 @@ RACE ?= $(if $(shell command -v $(firstword $(shell go env CC))),1)
 PKG ?= ./...
 FUZZTIME ?= 20s
 
-.PHONY: help dev build test check generate prove bench fuzz clean
+.PHONY: help dev build test interop check generate prove bench fuzz clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -18,6 +18,9 @@ build: ## build bin/gatehouse, static
 
 test: ## run all tests, or those of PKG, on SQLite and PostgreSQL
 	scripts/with-postgres.sh go test $(if $(RACE),-race) $(TESTFLAGS) $(PKG)
+
+interop: ## run with other makers' programs: Dex, oidc-provider, nats.js, nats.py
+	scripts/interop.sh
 
 check: ## formatting, vet, staticcheck, go.mod, import rules, generated files
 	scripts/check.sh
@@ -36,4 +39,4 @@ fuzz: ## run each fuzz target for FUZZTIME
 	scripts/fuzz.sh $(FUZZTIME)
 
 clean: ## remove what was built
-	rm -rf bin bench/bin
+	rm -rf bin bench/bin interop/node_modules

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -112,28 +111,15 @@ func (p *process) portsFile(run *running) string {
 	return filepath.Join(p.dir, fmt.Sprintf("%s_%d.ports", filepath.Base(p.binary), run.cmd.Process.Pid))
 }
 
-// launch starts the process and a goroutine that ends with it.
+// launch starts the process with its log open.
 func (r *running) launch() error {
 	log, err := os.OpenFile(r.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
+	defer log.Close() // the child has its own
 	r.cmd.Stdout, r.cmd.Stderr = log, log
-	r.cmd.SysProcAttr = dieWithParent()
-	started := make(chan error, 1)
-	go func() {
-		// The parent whose death the child follows is the thread, so the thread stays until the child has ended.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		defer close(r.exited)
-		defer log.Close()
-		err := r.cmd.Start()
-		started <- err
-		if err == nil {
-			_ = r.cmd.Wait() // how it ended does not matter
-		}
-	}()
-	return <-started
+	return launch(r.cmd, r.exited)
 }
 
 func (r *running) awaitPorts(ctx context.Context, file string) error {
