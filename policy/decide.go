@@ -238,7 +238,7 @@ func unite(rules *Rules, account *Account, grants []*Binding, id *Identity, now 
 			d.TTL = b.TTL
 		}
 		d.RestrictType = d.RestrictType || len(b.ConnectionTypes) > 0
-		if r := d.Permissions.add(b.Grant.Role, id, account.Name); r != nil {
+		if r := d.Permissions.add(b.Grant.Role, id, account); r != nil {
 			return refused(r)
 		}
 	}
@@ -279,7 +279,7 @@ func withAnyQueue(allow []string) []string {
 
 func hasQueue(subject string) bool { return strings.Contains(subject, " ") }
 
-func (p *Permissions) add(role *Role, id *Identity, account string) *Refusal {
+func (p *Permissions) add(role *Role, id *Identity, account *Account) *Refusal {
 	p.Respond = p.Respond.unite(role.Respond)
 	for _, part := range []struct {
 		from []Template

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"time"
 )
@@ -30,6 +31,17 @@ type Account struct {
 	ID   string // the account's public key
 	// SigningKeys are the public keys that Gatehouse may sign its users with, newest first.
 	SigningKeys []string
+}
+
+// hash returns what stands for the account in acknowledgements (nats-server server/events.go, getHash).
+func (a *Account) hash() string {
+	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	sum := sha256.Sum256([]byte(a.ID))
+	hash := make([]byte, 8)
+	for i := range hash {
+		hash[i] = digits[int(sum[i])%len(digits)]
+	}
+	return string(hash)
 }
 
 // Role is a named set of permissions.

@@ -27,7 +27,12 @@ const (
 	placeAccount
 	placeInbox
 	placeClaim
+	placeHash
 )
+
+// accountHash is the placeholder of macros for what nats-server puts for an account into
+// acknowledgements.
+const accountHash = "account hash"
 
 type segment struct {
 	kind placeholder
@@ -46,7 +51,10 @@ type Template struct {
 
 // ParseTemplate returns the template of a subject to publish to, or an error that wraps
 // [ErrTemplate] and says what to write instead.
-func ParseTemplate(s string) (Template, error) {
+func ParseTemplate(s string) (Template, error) { return parseTemplate(s, false) }
+
+// parseTemplate also knows the placeholder that only macros may use, when it is of one.
+func parseTemplate(s string, macro bool) (Template, error) {
 	t := Template{raw: s}
 	if len(s) > MaxSubject {
 		return Template{}, fmt.Errorf("%w: over %d bytes", ErrTemplate, MaxSubject)
@@ -65,7 +73,11 @@ func ParseTemplate(s string) (Template, error) {
 		if j < 0 {
 			return Template{}, fmt.Errorf("%w: %q opens a placeholder with {{ and does not close it with }}", ErrTemplate, s)
 		}
-		seg, err := parsePlaceholder(strings.TrimSpace(rest[i+2 : i+j]))
+		name := strings.TrimSpace(rest[i+2 : i+j])
+		seg, err := segment{kind: placeHash}, error(nil)
+		if !macro || name != accountHash {
+			seg, err = parsePlaceholder(name)
+		}
 		if err != nil {
 			return Template{}, err
 		}
@@ -185,7 +197,7 @@ func (t Template) join(text func(segment) string) string {
 
 // render returns the subject for an identity in an account, with its queue group if it
 // has one, or a [ClaimUnsafe] refusal when a value is missing or not a single safe token.
-func (t Template) render(id *Identity, account string) (string, *Refusal) {
+func (t Template) render(id *Identity, account *Account) (string, *Refusal) {
 	var refusal *Refusal
 	subject := t.join(func(s segment) string {
 		v, r := s.value(id, account)
@@ -212,12 +224,14 @@ func (t Template) render(id *Identity, account string) (string, *Refusal) {
 	return subject, nil
 }
 
-func (s segment) value(id *Identity, account string) (string, *Refusal) {
+func (s segment) value(id *Identity, account *Account) (string, *Refusal) {
 	switch s.kind {
 	case placeName:
 		return id.Name(), nil
 	case placeAccount:
-		return safeToken("account name", account)
+		return safeToken("account name", account.Name)
+	case placeHash:
+		return account.hash(), nil
 	case placeInbox:
 		return InboxPrefix(id.IssuerURL, id.Subject), nil
 	default:

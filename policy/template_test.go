@@ -76,7 +76,7 @@ func TestRender(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%q: %v", c.template, err)
 		}
-		got, r := tpl.render(id, "APP")
+		got, r := tpl.render(id, &Account{Name: "APP"})
 		if got != c.want || (r == nil) != (c.want != "") {
 			t.Errorf("%q renders %q (%v), want %q", c.template, got, r, c.want)
 		}
@@ -94,7 +94,7 @@ func TestRenderKeepsShape(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		team := rapid.OneOf(rapid.String(), rapid.StringMatching(`[a.*> $_"{}-]{0,6}`)).Draw(t, "team")
-		subject, r := tpl.render(&Identity{Issuer: "corp", Claims: map[string]any{"team": team}}, "APP")
+		subject, r := tpl.render(&Identity{Issuer: "corp", Claims: map[string]any{"team": team}}, &Account{Name: "APP"})
 		if r != nil {
 			return
 		}
@@ -121,7 +121,7 @@ func FuzzParseTemplate(f *testing.F) {
 		for _, p := range tpl.Claims() {
 			claims[p.String()] = value
 		}
-		subject, r := tpl.render(&Identity{Issuer: "corp", Subject: value, Claims: claims}, "APP")
+		subject, r := tpl.render(&Identity{Issuer: "corp", Subject: value, Claims: claims}, &Account{Name: "APP"})
 		if r != nil {
 			return
 		}
