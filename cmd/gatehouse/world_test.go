@@ -40,6 +40,7 @@ type worldOptions struct {
 	mode      devtest.Mode
 	noXKey    bool
 	noServers bool   // make the files only
+	jetStream bool   // for the servers and the account APP
 	policy    string // default worldPolicy
 }
 
@@ -68,7 +69,7 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	}
 	var err error
 	w.set, err = setup.New(setup.Options{
-		Servers: o.servers, Ports: ports, NoXKey: o.noXKey, NoJetStream: true,
+		Servers: o.servers, Ports: ports, NoXKey: o.noXKey, NoJetStream: !o.jetStream,
 		Service: setup.Service{
 			Issuer: &setup.Issuer{Name: "demo", URL: w.provider.Issuer(), Audiences: []string{devstack.Audience}, ClientID: devstack.ClientID, Display: []string{"email"}},
 			Policy: o.policy,

@@ -18,6 +18,7 @@ type tags struct {
 	required string   // what to give; empty when there need be nothing
 	enum     []string // accepted texts
 	later    []string // texts of the design that this release refuses
+	refused  []string // texts that are refused later, with a reason
 	min, max string
 	keyKind  string // of a key file
 	restart  bool
@@ -31,6 +32,7 @@ func tagsOf(f reflect.StructField) tags {
 		required: f.Tag.Get("required"),
 		enum:     strings.Fields(f.Tag.Get("enum")),
 		later:    strings.Fields(f.Tag.Get("unbuilt")),
+		refused:  strings.Fields(f.Tag.Get("refused")),
 		min:      f.Tag.Get("min"),
 		max:      f.Tag.Get("max"),
 		keyKind:  f.Tag.Get("key"),
@@ -279,7 +281,7 @@ func set(v reflect.Value, text string, f form, tag tags) error {
 	if err := parse(v, text, f); err != nil {
 		return err
 	}
-	if len(tag.enum) > 0 && !slices.Contains(tag.enum, text) {
+	if len(tag.enum) > 0 && !slices.Contains(tag.enum, text) && !slices.Contains(tag.refused, text) {
 		if slices.Contains(tag.later, text) {
 			return fmt.Errorf("this release does not have %s yet: use %s", text, orList(tag.enum))
 		}

@@ -5,7 +5,8 @@ package config
 // Tags: yaml names the key; default is its value when it is left out; required says what
 // to give, since there is none; enum, min and max bound it; restart marks what a running
 // service does not take over when the file changes. A field of type unbuilt is a key of
-// the design that this release refuses; the tag unbuilt lists such values of an enum.
+// the design that this release refuses; the tag unbuilt lists such values of an enum,
+// and refused those that are refused with a reason of their own.
 type File struct {
 	// How Gatehouse reaches the NATS servers.
 	NATS NATS `yaml:"nats" restart:"true"`
@@ -187,6 +188,18 @@ type Role struct {
 	Subscribe Permission `yaml:"subscribe"`
 	// Answers to the messages that the role gets.
 	Respond Respond `yaml:"respond"`
+	// private lets the role subscribe below {{inbox}}, which is what requests need, those to JetStream too.
+	Inbox string `yaml:"inbox" enum:"private"`
+	// What concerns all of the account's JetStream.
+	JetStream JetStream `yaml:"jetstream"`
+	// Streams that the role may use. A name may hold placeholders, each a single token.
+	Streams []*StreamUse `yaml:"streams"`
+	// Consumers with lasting names that the role may use.
+	Consumers []*ConsumerUse `yaml:"consumers"`
+	// Key-value buckets that the role may use.
+	KV []*KVUse `yaml:"kv"`
+	// Object stores that the role may use.
+	Objects []*ObjectUse `yaml:"objects"`
 
 	_ unbuilt `yaml:"scoped_key"`
 	_ unbuilt `yaml:"account"`
@@ -207,6 +220,60 @@ type Respond struct {
 	Max int `yaml:"max" min:"1" max:"1000"`
 	// How long after a message replies to it may be published.
 	TTL Duration `yaml:"ttl" default:"2m" min:"1s" max:"1h"`
+}
+
+// JetStream is what a role may do with all of an account's JetStream, and where that is.
+type JetStream struct {
+	// The domain to use in place of the one that the client is connected to. Clients must name it too.
+	Domain string `yaml:"domain"`
+	// list: the names and configurations of all streams, and the account's limits. manage: make, change and delete
+	// streams, consumers and buckets, and so read and write everything in the account.
+	Allow []string `yaml:"allow" enum:"list manage"`
+}
+
+// StreamUse lets a role use one stream.
+type StreamUse struct {
+	// Name of the stream.
+	Name string `yaml:"name" required:"the name of the stream"`
+	// read: get single messages. consume: read by ordered consumers, which have no lasting name and acknowledge
+	// nothing. write: publish to subjects. purge: remove messages.
+	Allow []string `yaml:"allow" enum:"read consume write purge" refused:"manage" required:"what is allowed: read, consume, write or purge"`
+	// Subjects of the stream that write may publish to, and that read is limited to.
+	Subjects []string `yaml:"subjects"`
+	// Consumers of others: consume would let the role change, delete and fetch from them.
+	Protect []string `yaml:"protect"`
+}
+
+// ConsumerUse lets a role use one consumer with a lasting name.
+type ConsumerUse struct {
+	// Name of its stream.
+	Stream string `yaml:"stream" required:"the name of the consumer's stream"`
+	// Name of the consumer.
+	Name string `yaml:"name" required:"the name of the consumer"`
+	// consume: fetch and acknowledge. manage: create, change and delete it.
+	Allow []string `yaml:"allow" enum:"consume manage" required:"what is allowed: consume or manage"`
+	// The filter that manage must create it with, or one of several; without it, any.
+	Filter []string `yaml:"filter"`
+}
+
+// KVUse lets a role use one key-value bucket.
+type KVUse struct {
+	// Name of the bucket.
+	Bucket string `yaml:"bucket" required:"the name of the bucket"`
+	// read: get, watch, keys and history. write: put, create, update, delete and purge.
+	Allow []string `yaml:"allow" enum:"read write" refused:"manage" required:"what is allowed: read or write"`
+	// Keys that both are limited to: whole ones, or with > for all that follows.
+	Keys []string `yaml:"keys"`
+	// Says that the bucket's stream has allow_rollup_hdrs false, without which writing to some keys is refused.
+	NoRollup bool `yaml:"no_rollup" default:"false"`
+}
+
+// ObjectUse lets a role use one object store.
+type ObjectUse struct {
+	// Name of the store.
+	Bucket string `yaml:"bucket" required:"the name of the object store"`
+	// read: get, list and watch. write: put, change and delete.
+	Allow []string `yaml:"allow" enum:"read write" refused:"manage" required:"what is allowed: read or write"`
 }
 
 // Binding gives identities of one issuer whose claims match a role in an account.

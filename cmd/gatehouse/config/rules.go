@@ -176,6 +176,10 @@ func (r *report) role(name string, role *Role) *policy.Role {
 		Publish:   r.permission(join(at, "publish"), role.Publish, policy.ParseTemplate),
 		Subscribe: r.permission(join(at, "subscribe"), role.Subscribe, policy.ParseSubscription),
 	}
+	r.macros(at, role, out)
+	if len(out.Publish.Allow) == 0 && len(out.Subscribe.Allow) == 0 {
+		r.warn(at, "allows nothing: add subjects to publish.allow or subscribe.allow")
+	}
 	r.lintRespond(at, out)
 	return out
 }
@@ -316,6 +320,7 @@ func (r *report) lint(f *File) {
 	for _, name := range sorted(f.Roles) {
 		r.lintRole(join("roles", name), f.Roles[name])
 	}
+	r.lintMacros(f)
 	for i, b := range f.Bindings {
 		if len(b.Match) == 0 && len(b.Source) == 0 {
 			r.warn(index("bindings", i), "every identity of issuer %s gets it: narrow it down with match unless that is meant", b.Issuer)
@@ -324,9 +329,6 @@ func (r *report) lint(f *File) {
 }
 
 func (r *report) lintRole(at string, role *Role) {
-	if len(role.Publish.Allow) == 0 && len(role.Subscribe.Allow) == 0 {
-		r.warn(at, "allows nothing: add subjects to publish.allow or subscribe.allow")
-	}
 	for _, p := range []struct {
 		path  string
 		allow []string
