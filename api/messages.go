@@ -27,6 +27,8 @@ type Identity struct {
 	Subject   string    `json:"subject"`
 	Expires   time.Time `json:"token_expires,omitzero"`
 	Inbox     string    `json:"inbox_prefix"` // the identity's private inbox prefix
+	// BoundTo names the key that clients must sign with to use the token; empty when whoever has the token can use it.
+	BoundTo string `json:"bound_to,omitempty"`
 }
 
 // Decision is what an identity gets, or why it gets nothing.

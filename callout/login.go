@@ -126,6 +126,9 @@ func connection(c *jwt.AuthorizationRequestClaims) policy.Connection {
 	case c.ClientInformation.Type == "websocket":
 		conn.Type = policy.WebSocket
 	}
+	conn.Proof = policy.Proof{
+		Nonce: c.ClientInformation.Nonce, Signature: c.ConnectOptions.SignedNonce, Key: c.ConnectOptions.Nkey,
+	}
 	if name, ok := strings.CutPrefix(c.ConnectOptions.Username, accountPrefix); ok {
 		conn.Account = name
 	}

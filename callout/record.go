@@ -65,6 +65,9 @@ func (s *Service) entry(l *login, r *policy.Refusal) store.AuditEntry {
 	if r == nil {
 		e.Account, e.Roles, e.Bindings = l.decision.Account.Name, l.decision.Roles, l.decision.Bindings
 		e.Expires = l.credential.Expires.UTC()
+		if key := l.identity.BoundKey(); key != nil {
+			e.Detail = "the client signed with the token's " + key.String()
+		}
 	}
 	return e
 }

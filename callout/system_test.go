@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -49,6 +50,8 @@ type system struct {
 	log      *logBuffer
 	registry *prometheus.Registry
 	stop     func() // ends the service and returns when it has ended
+
+	serverConf string // more of the server's configuration
 }
 
 // with changes the options of a system before it starts.
@@ -103,8 +106,20 @@ func (s *system) startServer(t *testing.T, o setup.Options) {
 	if err := s.Write(dir); err != nil {
 		t.Fatal(err)
 	}
-	s.server = devtest.StartServers(t, []string{filepath.Join(dir, s.ServerFile(0))}, devtest.InProcess)[0]
+	conf := filepath.Join(dir, s.ServerFile(0))
+	if err := appendTo(conf, s.serverConf); err != nil {
+		t.Fatal(err)
+	}
+	s.server = devtest.StartServers(t, []string{conf}, devtest.InProcess)[0]
 	s.admin = s.direct(t, s.EmergencySystemCreds)
+}
+
+func appendTo(file, text string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(data, text...), 0o600)
 }
 
 // wire fills in what the change has left out.

@@ -20,9 +20,12 @@ type claimNode struct {
 }
 
 // NewClaimSet returns the set of the claims that the bindings read: in match, in when, and in the
-// subjects of their roles.
+// subjects of their roles; and those that say to which key a token is bound.
 func NewClaimSet(bindings []*Binding) *ClaimSet {
 	s := &ClaimSet{}
+	for _, name := range boundKeyClaims {
+		s.root.child(name).whole = true
+	}
 	for _, b := range bindings {
 		for _, c := range b.Match {
 			s.add(c.Claim)

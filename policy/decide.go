@@ -26,6 +26,9 @@ type Connection struct {
 	Source  netip.Addr     // the client's address; the zero Addr when unknown
 	Type    ConnectionType // how it reached the server
 	Account string         // the account that the client named; empty when none
+	Proof   Proof          // that it holds a key, for tokens that are bound to one
+	// ProofGiven takes the proof as given. It is for questions without a connection: explain and whoami.
+	ProofGiven bool
 }
 
 // Permissions are the rendered permissions of a decision. An empty Allow allows nothing.
@@ -104,7 +107,13 @@ func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Tr
 	if r := revoked(s, id, now); r != nil {
 		return refused(r)
 	}
-	grants, r := applicable(s.Rules.Bindings[id.Issuer], id, conn, trace)
+	key := id.BoundKey()
+	if key != nil {
+		if r := key.proven(conn); r != nil {
+			return refused(r)
+		}
+	}
+	grants, r := applicable(s.Rules.Bindings[id.Issuer], id, key != nil, conn, trace)
 	if r != nil {
 		return refused(r)
 	}
@@ -141,8 +150,9 @@ func revoked(s *Snapshot, id *Identity, now time.Time) *Refusal {
 	return nil
 }
 
-// applicable returns the bindings that give the identity something on this connection.
-func applicable(bindings []*Binding, id *Identity, conn Connection, trace *Trace) ([]*Binding, *Refusal) {
+// applicable returns the bindings that give the identity something on this connection. bound says
+// that the token is bound to a key, which the client has proved to hold.
+func applicable(bindings []*Binding, id *Identity, bound bool, conn Connection, trace *Trace) ([]*Binding, *Refusal) {
 	var grants []*Binding
 	reason, detail := NoBinding, "no binding matches the claims"
 	for _, b := range bindings {
@@ -160,6 +170,11 @@ func applicable(bindings []*Binding, id *Identity, conn Connection, trace *Trace
 			trace.add(b, false, "the claims match, but "+string(conn.Type)+" is not in connection_types")
 			if reason == NoBinding {
 				reason, detail = ConnectionTypeRefused, "a binding matches, but not for this type of connection"
+			}
+		case b.RequireKey && !bound:
+			trace.add(b, false, "the claims match, but require_key is set and the token is not bound to a key")
+			if reason != SourceRefused {
+				reason, detail = KeyRequired, "a binding matches, but only for tokens that are bound to a key"
 			}
 		default:
 			trace.add(b, true, "gives role "+b.Grant.Role.Name+" in account "+b.Grant.Account.Name)

@@ -42,6 +42,7 @@ func world(t testing.TB) *Rules {
 		{Name: "everyone", Match: []Condition{condition(t, "groups", "dev")}, Grant: Grant{app, reader}, TTL: 30 * time.Minute},
 		{Name: "operators", Match: []Condition{condition(t, "groups", "ops")}, Grant: Grant{ops, reader}, TTL: time.Hour,
 			Source: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
+		{Name: "holders", Match: []Condition{condition(t, "groups", "other")}, Grant: Grant{ops, reader}, TTL: time.Hour, RequireKey: true},
 		{Name: "browsers", Match: []Condition{condition(t, "groups", "web")}, Grant: Grant{app, reader}, TTL: time.Hour,
 			ConnectionTypes: []ConnectionType{WebSocket, LeafNode}},
 	}
@@ -209,6 +210,7 @@ func TestTraceNamesWhatFailed(t *testing.T) {
 		{"developers", true, "gives role writer in account APP"},
 		{"everyone", true, "gives role reader in account APP"},
 		{"operators", false, `claim groups is ["dev"], wanted "ops"`},
+		{"holders", false, `claim groups is ["dev"], wanted "other"`},
 		{"browsers", false, `claim groups is ["dev"], wanted "web"`},
 	}
 	if diff := cmp.Diff(want, trace.Verdicts); diff != "" {
@@ -225,7 +227,8 @@ func randomIdentity(t *rapid.T) *Identity {
 		Expires:  now.Add(time.Duration(rapid.IntRange(-20, 4000).Draw(t, "life")) * time.Second),
 		Claims: map[string]any{
 			"groups": groups, "email_verified": rapid.Bool().Draw(t, "verified"),
-			"team": rapid.SampledFrom([]any{"blue", "red", "*", nil}).Draw(t, "team"),
+			"team":  rapid.SampledFrom([]any{"blue", "red", "*", nil}).Draw(t, "team"),
+			"nonce": rapid.SampledFrom([]any{"ordinary", "UAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABET7"}).Draw(t, "nonce"),
 		},
 	}
 }
@@ -235,6 +238,8 @@ func randomConnection(t *rapid.T) Connection {
 		Source:  rapid.SampledFrom([]netip.Addr{{}, netip.MustParseAddr("10.9.9.9"), netip.MustParseAddr("2001:db8::1")}).Draw(t, "source"),
 		Type:    rapid.SampledFrom(ConnectionTypes()).Draw(t, "type"),
 		Account: rapid.SampledFrom([]string{"", "APP", "OPS", "NONE"}).Draw(t, "account"),
+
+		ProofGiven: rapid.Bool().Draw(t, "proof"),
 	}
 }
 

@@ -51,8 +51,12 @@ const (
 	// Refusals of the identity.
 	Blocked               Reason = "blocked"
 	LoggedOut             Reason = "logged_out"
+	KeyProofMissing       Reason = "key_proof_missing"
+	KeyProofInvalid       Reason = "key_proof_invalid"
+	KeyUncheckable        Reason = "key_uncheckable"
 	NoBinding             Reason = "no_binding"
 	GroupsOverage         Reason = "groups_overage"
+	KeyRequired           Reason = "key_required"
 	SourceRefused         Reason = "source_refused"
 	ConnectionTypeRefused Reason = "connection_type_refused"
 	AccountAmbiguous      Reason = "account_ambiguous"

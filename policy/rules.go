@@ -77,6 +77,7 @@ type Binding struct {
 	Match           []Condition      // all must hold; none means every identity of the issuer
 	Source          []netip.Prefix   // where the client may connect from; none means anywhere
 	ConnectionTypes []ConnectionType // none means all but leaf nodes
+	RequireKey      bool             // only for tokens that are bound to a key
 	Grant           Grant
 	TTL             time.Duration // longest life of a credential, over 0
 }

@@ -44,9 +44,10 @@ func (s *Service) ExplainLive(ctx context.Context, c Caller, req api.ExplainRequ
 }
 
 // Connection returns the facts of a connection as a caller describes it: an address or none,
-// a connection type (standard when empty), and the account that the client would name.
+// a connection type (standard when empty), and the account that the client would name. A token
+// that is bound to a key is taken to come with the proof of it.
 func Connection(source, connectionType, account string) (policy.Connection, error) {
-	conn := policy.Connection{Type: policy.Standard, Account: account}
+	conn := policy.Connection{Type: policy.Standard, Account: account, ProofGiven: true}
 	if source != "" {
 		addr, err := netip.ParseAddr(source)
 		if err != nil {

@@ -37,7 +37,7 @@ func (s *Service) Whoami(ctx context.Context, c Caller, req api.WhoamiRequest) (
 		if state == nil {
 			return api.Whoami{}, errNoState
 		}
-		conn := policy.Connection{Source: c.Source, Type: policy.Standard, Account: req.Account}
+		conn := policy.Connection{Source: c.Source, Type: policy.Standard, Account: req.Account, ProofGiven: true}
 		out.Decision = Decision(policy.Decide(state, id, conn, s.Now(), nil))
 	}
 	last, err := s.lastRefusal(ctx, id)
@@ -119,10 +119,14 @@ func Explain(state *policy.Snapshot, id *policy.Identity, conn policy.Connection
 }
 
 func identity(id *policy.Identity) api.Identity {
-	return api.Identity{
+	out := api.Identity{
 		Name: id.Name(), Issuer: id.Issuer, IssuerURL: id.IssuerURL, Subject: id.Subject,
 		Expires: id.Expires.UTC(), Inbox: policy.InboxPrefix(id.IssuerURL, id.Subject),
 	}
+	if key := id.BoundKey(); key != nil {
+		out.BoundTo = key.String()
+	}
+	return out
 }
 
 // Decision returns what the wire shows of a decision.

@@ -47,6 +47,10 @@ func TestWireContract(t *testing.T) {
 				return nil, policy.Refuse(policy.SignatureInvalid, "detail for operators")
 			case "pending":
 				return nil, policy.Refuse(policy.KeysUnavailable, "detail for operators")
+			case "bound":
+				id := person("alice")
+				id.Claims["nonce"] = "UAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABET7"
+				return id, nil
 			}
 			return person(token), nil
 		})
@@ -81,11 +85,13 @@ func TestWireContract(t *testing.T) {
 		into                  any
 	}{
 		{"whoami_allowed", api.OpWhoami, "alice", `{"account":"APP"}`, 200, &api.Whoami{}},
+		{"whoami_bound", api.OpWhoami, "bound", "", 200, &api.Whoami{}},
 		{"whoami_refused", api.OpWhoami, "mallory", "", 200, &api.Whoami{}},
 		{"error_token", api.OpWhoami, "forged", "", 401, &api.Error{}},
 		{"error_again", api.OpWhoami, "pending", "", 503, &api.Error{}},
 		{"error_request", api.OpRevoke, "", `{"kind":"ban"}`, 400, &api.Error{}},
 		{"explain", api.OpExplain, "", `{"token":"alice","source":"192.0.2.1"}`, 200, &api.Explanation{}},
+		{"explain_bound", api.OpExplain, "", `{"token":"bound"}`, 200, &api.Explanation{}},
 		{"explain_refused", api.OpExplain, "", `{"token":"mallory"}`, 200, &api.Explanation{}},
 		{"explain_subject", api.OpExplain, "", `{"subject":"mallory@example.com"}`, 200, &api.Explanation{}},
 		{"error_unseen", api.OpExplain, "", `{"subject":"nobody"}`, 404, &api.Error{}},

@@ -111,6 +111,7 @@ func newTranscript(t *testing.T) *transcript {
 	w := newWorld(t, worldOptions{noServers: true})
 	for name, claims := range map[string]string{
 		"alice.json":  `{"sub": "alice", "groups": ["dev"]}`,
+		"bound.json":  `{"sub": "alice", "groups": ["dev"], "nonce": "UAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABET7"}`,
 		"carol.json":  `{"sub": "carol", "groups": ["contractors"]}`,
 		"broken.json": `{"sub": `,
 	} {
@@ -129,6 +130,8 @@ func TestCommandsWithoutService(t *testing.T) {
 		`version`,
 		`check`,
 		`explain --claims DIR/alice.json --issuer demo`,
+		`explain --claims DIR/bound.json --issuer demo`,
+		`explain --claims DIR/bound.json --issuer demo --connection-type mqtt`,
 		`explain --claims DIR/carol.json --issuer demo`,
 		`explain --claims DIR/alice.json --issuer demo --connection-type leafnode`,
 		`revocations`,

@@ -235,7 +235,7 @@ func (c *cli) printExplanation(e api.Explanation) error {
 	if c.json {
 		return printJSON(c.out, e)
 	}
-	fmt.Fprintf(c.out, "%s (%s of %s)\n", e.Name, printable(e.Subject), e.IssuerURL)
+	fmt.Fprintf(c.out, "%s (%s of %s)\n%s\n", e.Name, printable(e.Subject), e.IssuerURL, boundTo(e.Identity))
 	if e.Recorded != nil {
 		c.printRecorded(*e.Recorded)
 	}
@@ -279,6 +279,14 @@ func ago(d time.Duration) string {
 	default:
 		return fmt.Sprintf("%d days", int(d/(24*time.Hour)))
 	}
+}
+
+// boundTo says who can use the token.
+func boundTo(id api.Identity) string {
+	if id.BoundTo == "" {
+		return "Not bound to a key: whoever has the token can use it."
+	}
+	return "Bound to " + id.BoundTo + ": only a client that signs with it gets what follows."
 }
 
 // explains reports whether a refusal says all there is to say by the bindings shown with it.

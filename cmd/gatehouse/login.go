@@ -261,7 +261,7 @@ func (c *cli) printWhoami(w api.Whoami) error {
 	if c.json {
 		return printJSON(c.out, w)
 	}
-	fmt.Fprintf(c.out, "%s (%s of %s), token until %s\n\n", w.Name, printable(w.Subject), w.IssuerURL, when(w.Identity.Expires))
+	fmt.Fprintf(c.out, "%s (%s of %s), token until %s\n%s\n\n", w.Name, printable(w.Subject), w.IssuerURL, when(w.Identity.Expires), boundTo(w.Identity))
 	c.printDecision(w.Decision, w.Inbox)
 	if r := w.LastRefusal; r != nil {
 		fmt.Fprintf(c.out, "\nLast refused %s: %s, request %s\n%s\n", when(r.At), r.Reason, r.RequestID, r.Message)

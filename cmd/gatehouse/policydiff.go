@@ -268,7 +268,7 @@ func (s *recordedSet) add(e api.AuditEntry) error {
 	s.seen[at] = true
 	login := cases.Login{
 		IssuerURL: e.Issuer, Subject: e.Subject, Claims: claims,
-		Conn: policy.Connection{Type: policy.ConnectionType(e.ConnType), Account: e.Asked},
+		Conn: policy.Connection{Type: policy.ConnectionType(e.ConnType), Account: e.Asked, ProofGiven: true},
 	}
 	login.Conn.Source, _ = netip.ParseAddr(e.Source)
 	s.logins = append(s.logins, labelled{label(e), login})

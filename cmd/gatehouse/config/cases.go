@@ -215,7 +215,7 @@ func (r *report) compileCase(at string, c *Case, dir string, against named) case
 		Name: c.Name, At: fmt.Sprintf("%s:%d:%d", where.source, where.line, where.column),
 		Expect: r.expectation(join(at, "expect"), c.Expect, against),
 	}
-	out.Conn = policy.Connection{Source: c.From.Source.Addr, Type: policy.ConnectionType(c.From.ConnectionType), Account: c.From.Account}
+	out.Conn = policy.Connection{Source: c.From.Source.Addr, Type: policy.ConnectionType(c.From.ConnectionType), Account: c.From.Account, ProofGiven: true}
 	claimsAt := join(at, "claims")
 	out.Claims = c.Claims
 	switch file := join(at, "claims_file"); {

@@ -96,7 +96,7 @@ cases:
 			Login: cases.Login{
 				IssuerURL: url, Subject: "bob",
 				Claims: map[string]any{"sub": "bob", "realm": map[string]any{"roles": []any{"a", json.Number("1.50"), true, nil, ""}, "text": "lines\n"}},
-				Conn:   policy.Connection{Source: netip.MustParseAddr("10.1.2.3"), Type: policy.MQTT, Account: "APP"},
+				Conn:   policy.Connection{Source: netip.MustParseAddr("10.1.2.3"), Type: policy.MQTT, Account: "APP", ProofGiven: true},
 			},
 			Expect: cases.Expect{
 				Account: "APP", Roles: []string{"app"}, Bindings: []string{"developers"}, TTL: time.Hour,
@@ -105,11 +105,11 @@ cases:
 		},
 		{
 			Name: "little of it", At: path + ":14:5",
-			Login: cases.Login{IssuerURL: url, Subject: "alice", Claims: map[string]any{"sub": "alice", "level": json.Number("1.50")}, Conn: policy.Connection{Type: policy.Standard}},
+			Login: cases.Login{IssuerURL: url, Subject: "alice", Claims: map[string]any{"sub": "alice", "level": json.Number("1.50")}, Conn: policy.Connection{Type: policy.Standard, ProofGiven: true}},
 		},
 		{
 			Name: "refused", At: path + ":17:5",
-			Login:  cases.Login{IssuerURL: url, Subject: "carol", Claims: map[string]any{"sub": "carol", "iss": url}, Conn: policy.Connection{Type: policy.Standard}},
+			Login:  cases.Login{IssuerURL: url, Subject: "carol", Claims: map[string]any{"sub": "carol", "iss": url}, Conn: policy.Connection{Type: policy.Standard, ProofGiven: true}},
 			Expect: cases.Expect{Refuse: policy.NoBinding},
 		},
 	}

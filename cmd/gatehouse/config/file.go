@@ -291,6 +291,10 @@ type Binding struct {
 	Source []Network `yaml:"source"`
 	// Ways to connect that it is for; without any, all but leafnode.
 	ConnectionTypes []string `yaml:"connection_types" enum:"standard websocket mqtt leafnode"`
+	// Only for tokens that are bound to a key: their nonce is a NATS user public key (U…), or their cnf.jkt
+	// the thumbprint of one, and the client signs the server's nonce with it, so that a stolen token is of no
+	// use. MQTT clients cannot sign. Refreshed tokens and those of a device login are seldom bound.
+	RequireKey bool `yaml:"require_key" default:"false"`
 	// What it gives.
 	Grant Grant `yaml:"grant"`
 	// Longest life of a credential, which also ends with its token (and the leeway); up to a tenth is taken off
@@ -298,7 +302,6 @@ type Binding struct {
 	TTL Duration `yaml:"ttl" default:"1h" min:"10s" max:"30d"`
 
 	_ unbuilt `yaml:"when"`
-	_ unbuilt `yaml:"require_key"`
 }
 
 // Grant is what a binding gives.

@@ -242,7 +242,7 @@ func (r *report) binding(at string, f *File, b *Binding, accounts map[string]*po
 	r.refer(join(grant, "role"), "role", b.Grant.Role, sorted(roles))
 	binding := &policy.Binding{
 		Name: b.Name, Issuer: b.Issuer, TTL: time.Duration(b.TTL),
-		Match: r.conditions(join(at, "match"), b.Match),
+		Match: r.conditions(join(at, "match"), b.Match), RequireKey: b.RequireKey,
 		Grant: policy.Grant{Account: accounts[b.Grant.Account], Role: roles[b.Grant.Role]},
 	}
 	for _, n := range b.Source {
@@ -250,6 +250,9 @@ func (r *report) binding(at string, f *File, b *Binding, accounts map[string]*po
 	}
 	for _, t := range b.ConnectionTypes {
 		binding.ConnectionTypes = append(binding.ConnectionTypes, policy.ConnectionType(t))
+	}
+	if b.RequireKey && len(b.ConnectionTypes) > 0 && !slices.ContainsFunc(b.ConnectionTypes, func(t string) bool { return t != string(policy.MQTT) }) {
+		r.problem(join(at, "require_key"), "nobody can meet it: MQTT clients, for which alone this binding is, cannot sign with a key: name other connection_types, or leave it out")
 	}
 	if binding.Grant.Account == nil || binding.Grant.Role == nil {
 		return nil
