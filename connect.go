@@ -142,16 +142,15 @@ func (l *login) options() []nats.Option {
 	return append(append(opts, l.config.nats...), l.authenticate)
 }
 
-// authenticate is a nats.Option. nats.go calls the user JWT callback for each login, before the
-// token handler, and unlike the handler it may fail: the CONNECT is not sent then, and
-// the error goes to the error handler (nats.go, connectProto and sendConnect).
+// authenticate is a nats.Option.
 func (l *login) authenticate(o *nats.Options) error {
 	if o.Token != "" || o.TokenHandler != nil || o.UserJWT != nil || o.Nkey != "" {
 		return errors.New("gatehouse: the NATS options must not authenticate: the token source does, with WithSentinel for a sentinel")
 	}
-	o.UserJWT = l.prepare
-	o.SignatureCB = l.config.sentinel.sign
 	o.TokenHandler = l.token
+	if err := l.sign(o); err != nil {
+		return err
+	}
 
 	closed := o.ClosedCB
 	o.ClosedCB = func(nc *nats.Conn) {
@@ -162,6 +161,33 @@ func (l *login) authenticate(o *nats.Options) error {
 	}
 	if l.whoami != nil {
 		o.AsyncErrorCB = l.explainTo(o.AsyncErrorCB)
+	}
+	return nil
+}
+
+// sign sets the callbacks that nats.go calls for each login before the token handler. Unlike the handler
+// they may fail: the CONNECT is not sent then, and the error goes to the error handler (nats.go, connectProto
+// and sendConnect). Beside a JWT that is empty nats.go signs nothing, so that a key which has to sign
+// without a sentinel is given to it by its name.
+func (l *login) sign(o *nats.Options) error {
+	key, sentinel := l.config.key, l.config.sentinel
+	switch {
+	case !key.given():
+		o.UserJWT, o.SignatureCB = l.prepare, sentinel.sign
+	case sentinel.read != nil:
+		o.UserJWT, o.SignatureCB = l.prepare, key.sign
+	default:
+		public, err := key.public()
+		if err != nil {
+			return err
+		}
+		o.Nkey = public
+		o.SignatureCB = func(nonce []byte) ([]byte, error) {
+			if _, err := l.prepare(); err != nil {
+				return nil, err
+			}
+			return key.sign(nonce)
+		}
 	}
 	return nil
 }
@@ -222,7 +248,9 @@ func (l *login) failure(ctx context.Context, err error) error {
 		return l.whoami.explain(ctx, err, l.latest())
 	case strings.Contains(err.Error(), "maximum control line exceeded"):
 		return fmt.Errorf("gatehouse: %w: the token is longer than the servers read: set max_control_line to 65536 there", err)
-	case errors.Is(err, ErrNoToken):
+	case errors.Is(err, nats.ErrNkeysNotSupported):
+		return ErrNoNonce
+	case errors.Is(err, ErrNoToken), errors.Is(err, ErrNoNonce):
 		return err
 	default:
 		return fmt.Errorf("gatehouse: connect to NATS: %w", err)

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 
 	"github.com/gatehouse-nats/gatehouse/policy"
 )
@@ -395,6 +396,9 @@ func TestConnectRefusesWrongUse(t *testing.T) {
 		"whoami without TLS":    {token, WithWhoami("http://gatehouse.example.com"), "use https"},
 		"whoami without host":   {token, WithWhoami("gatehouse.example.com"), "write https://HOST"},
 		"nil HTTP client":       {token, WithHTTPClient(nil), "nil"},
+		"nil key":               {token, WithKey(nil), "nil"},
+		"key of an account":     {token, WithKey(newKey(t, nkeys.CreateAccount)), "user key alone"},
+		"key file missing":      {token, WithKeyFile("/does/not/exist"), "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Connect(t.Context(), "nats://127.0.0.1:1", tc.source, tc.opt)

@@ -55,21 +55,25 @@ func openEnvelope(s string) (envelope, error) {
 // inboxPrefix returns the private inbox prefix of the identity that a token speaks of. The
 // signature is the service's concern: a forged token gets no permission on the prefix.
 func inboxPrefix(token string) (string, error) {
-	errNotJWT := errors.New("gatehouse: the private inbox needs a JWT with iss and sub as token")
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return "", errNotJWT
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return "", errNotJWT
-	}
 	var claims struct {
 		Issuer  string `json:"iss"`
 		Subject string `json:"sub"`
 	}
-	if json.Unmarshal(payload, &claims) != nil || claims.Issuer == "" || claims.Subject == "" {
-		return "", errNotJWT
+	if payload(token, &claims) != nil || claims.Issuer == "" || claims.Subject == "" {
+		return "", errors.New("gatehouse: the private inbox needs a JWT with iss and sub as token")
 	}
 	return policy.InboxPrefix(claims.Issuer, claims.Subject), nil
+}
+
+// payload decodes what a JWT says, unverified.
+func payload(token string, claims any) error {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return errors.New("not a JWT")
+	}
+	data, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, claims)
 }

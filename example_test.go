@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
 
@@ -49,6 +50,33 @@ func ExampleTokenFile() {
 		gatehouse.WithSentinelFile("/etc/nats/sentinel.creds"),
 		gatehouse.WithAccount("APP"),
 	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer nc.Close()
+}
+
+// A program that logs its user in binds the ID token to a key of its own, so that a stolen token is of no use.
+func ExampleWithKey() {
+	key, err := nkeys.CreateUser()
+	if err != nil {
+		log.Fatal(err)
+	}
+	nonce, err := gatehouse.Nonce(key)
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := oauth2.Config{
+		ClientID: "app", RedirectURL: "http://127.0.0.1:8000/callback", Scopes: []string{"openid"},
+		Endpoint: oauth2.Endpoint{AuthURL: "https://login.example.com/authorize", TokenURL: "https://login.example.com/token"},
+	}
+	state, verifier := oauth2.GenerateVerifier(), oauth2.GenerateVerifier()
+	fmt.Println("Log in at", client.AuthCodeURL(state, oauth2.S256ChallengeOption(verifier), oauth2.SetAuthURLParam("nonce", nonce)))
+
+	idToken := gatehouse.TokenFunc(func(ctx context.Context) (string, error) {
+		return "eyJ…", nil // what the token endpoint gave for the code, once its nonce was compared
+	})
+	nc, err := gatehouse.Connect(context.Background(), "tls://nats.example.com", idToken, gatehouse.WithKey(key))
 	if err != nil {
 		log.Fatal(err)
 	}

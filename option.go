@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 )
 
 // Option is a choice of the caller of [Connect].
@@ -16,6 +17,7 @@ type Option func(*config) error
 
 type config struct {
 	sentinel     sentinel
+	key          boundKey
 	account      string
 	privateInbox bool
 	whoami       *url.URL
@@ -28,6 +30,9 @@ func newConfig(opts []Option) (config, error) {
 	var errs []error
 	for _, o := range opts {
 		errs = append(errs, o(&cfg))
+	}
+	if cfg.key.given() && cfg.sentinel.read != nil {
+		errs = append(errs, cfg.sentinel.leavesSigning())
 	}
 	return cfg, errors.Join(errs...)
 }
@@ -47,6 +52,29 @@ func WithSentinelFile(path string) Option {
 	return func(c *config) error {
 		c.sentinel = sentinelFile(path)
 		_, err := c.sentinel.jwt()
+		return err
+	}
+}
+
+// WithKey proves at each login that this program holds the user key to which its tokens are bound: it
+// signs the nonce that the server makes for the connection. The token is bound when its OIDC
+// authentication request had [Nonce] of the key as nonce, and then it is of no use without the key. A
+// sentinel that is given as well must be a bearer one, as those of Gatehouse are: a connection signs with one
+// key. Where the server sends no nonce the error is [ErrNoNonce].
+func WithKey(key nkeys.KeyPair) Option {
+	return func(c *config) error {
+		c.key = keyInMemory(key)
+		_, err := c.key.public()
+		return err
+	}
+}
+
+// WithKeyFile is [WithKey] with a file that holds the key's seed (SU…), such as gatehouse login
+// --bind-key writes. It is read anew for each login.
+func WithKeyFile(path string) Option {
+	return func(c *config) error {
+		c.key = keyFile(path)
+		_, err := c.key.public()
 		return err
 	}
 }

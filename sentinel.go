@@ -43,6 +43,24 @@ func (s sentinel) jwt() (string, error) {
 	return token, nil
 }
 
+// leavesSigning returns an error unless the sentinel is a bearer one, with which the server asks for no signature
+// of the sentinel's own, so that another key can sign.
+func (s sentinel) leavesSigning() error {
+	token, err := s.jwt()
+	if err != nil {
+		return nil // the option that gave it has reported that
+	}
+	var claims struct {
+		NATS struct {
+			Bearer bool `json:"bearer_token"`
+		} `json:"nats"`
+	}
+	if payload(token, &claims) != nil || !claims.NATS.Bearer {
+		return errors.New("gatehouse: the sentinel is not a bearer one, so the connection signs with the sentinel's key and cannot sign with the token's: use a bearer sentinel")
+	}
+	return nil
+}
+
 // sign signs a server's nonce with the sentinel's seed. Without a seed it returns nothing,
 // which is right for a bearer sentinel: the server asks for no signature then.
 func (s sentinel) sign(nonce []byte) ([]byte, error) {

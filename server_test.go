@@ -31,6 +31,7 @@ type testSystem struct {
 
 	mu     sync.Mutex
 	logins []jwt.ConnectOptions // as they arrived
+	nonces []string             // of the connections that signed, as they arrived
 	answer func(n int, login jwt.ConnectOptions) verdict
 }
 
@@ -141,6 +142,11 @@ func (s *testSystem) serve(service, callout keyPair) {
 		}
 		response := jwt.NewAuthorizationResponseClaims(request.UserNkey)
 		response.Audience = request.Server.ID
+		if nonce := request.ClientInformation.Nonce; nonce != "" {
+			s.mu.Lock()
+			s.nonces = append(s.nonces, nonce)
+			s.mu.Unlock()
+		}
 		v := s.decide(request.ConnectOptions)
 		switch {
 		case v.ignore:
