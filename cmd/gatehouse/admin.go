@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -155,9 +157,14 @@ func (c *cli) printCheck(cfg *config.Config) error {
 	for _, w := range out.Warnings {
 		fmt.Fprintln(c.err, "warning:", w)
 	}
-	bindings := 0
-	for _, b := range rules.Bindings {
-		bindings += len(b)
+	bindings, needKey := 0, []string{}
+	for _, list := range rules.Bindings {
+		bindings += len(list)
+		for _, b := range list {
+			if b.RequireKey {
+				needKey = append(needKey, b.Name)
+			}
+		}
 	}
 	fmt.Fprintf(c.out, "%s is valid: %d issuers, %d accounts, %d roles, %d bindings (rules %s).\n",
 		cfg.Path(), len(cfg.Issuers), len(rules.Accounts), len(cfg.Roles), bindings, rules.Version)
@@ -166,5 +173,9 @@ func (c *cli) printCheck(cfg *config.Config) error {
 		xkey = "xkey " + cfg.NATS.Callout.XKey.Public()
 	}
 	fmt.Fprintf(c.out, "callout account %s\n  signing key %s\n  %s\n", cfg.CalloutAccount(), cfg.NATS.Callout.SigningKey.Public(), xkey)
+	if len(needKey) > 0 {
+		slices.Sort(needKey)
+		fmt.Fprintf(c.out, "require_key in %s: tokens that were renewed, or obtained by device code, are seldom bound to a key and get nothing there\n", strings.Join(needKey, ", "))
+	}
 	return nil
 }

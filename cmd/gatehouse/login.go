@@ -28,6 +28,7 @@ type loginFlags struct {
 	clientID string
 	scopes   []string
 	port     int
+	bindKey  bool
 }
 
 func (l *loginFlags) add(cmd *cobra.Command) {
@@ -38,10 +39,15 @@ func (l *loginFlags) add(cmd *cobra.Command) {
 	f.IntVar(&l.port, "port", 0, "port for the browser's return, for issuers that demand a fixed one")
 }
 
+// addBindKey is for the commands that log somebody in.
+func (l *loginFlags) addBindKey(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&l.bindKey, "bind-key", false, "bind the token to a key that stays on this machine (default: from the configuration)")
+}
+
 // loginClient returns the client of the issuer that the flags and the configuration name.
 // The configuration may be missing: whoever logs in elsewhere gives both flags.
 func (c *cli) loginClient(l loginFlags) (*login.Client, error) {
-	conf := login.Config{Issuer: l.issuer, ClientID: l.clientID, Scopes: l.scopes, Port: l.port}
+	conf := login.Config{Issuer: l.issuer, ClientID: l.clientID, Scopes: l.scopes, Port: l.port, BindKey: l.bindKey}
 	if dir := c.getenv("GATEHOUSE_HOME"); dir != "" {
 		conf.Dir = dir
 	}
@@ -57,6 +63,7 @@ func (c *cli) loginClient(l loginFlags) (*login.Client, error) {
 			}
 			found = append(found, i.Name)
 			conf.Issuer = i.URL
+			conf.BindKey = l.bindKey || i.Login.BindKey
 			if l.clientID == "" {
 				conf.ClientID = i.Login.ClientID
 			}
@@ -92,7 +99,12 @@ stays and keeps a token file fresh, for the nats CLI and other programs.
 
 Where the browser is on another machine, as in an SSH session, --device shows a code to
 enter there instead (RFC 8628); the issuer must allow the client the device code grant. A
-token that was obtained so carries no nonce and is therefore not bound to a key.`,
+token that was obtained so carries no nonce and is therefore not bound to a key.
+
+With --bind-key the token is bound to a key that is made for this login and stays on this
+machine: a stolen token is of no use without it. --watch FILE writes the key to FILE.nk. Most
+issuers leave the binding out when they renew a token; a login that has lost it is over, and
+its token file is not replaced by one that anybody could use.`,
 		Example: `  gatehouse login                                # with the browser of this machine
   gatehouse login --device                       # with a code, in the browser of any device
   gatehouse login --device --watch token.jwt     # then keep the token in that file fresh
@@ -117,6 +129,7 @@ token that was obtained so carries no nonce and is therefore not bound to a key.
 		},
 	}
 	l.add(cmd)
+	l.addBindKey(cmd)
 	way.add(cmd)
 	f := cmd.Flags()
 	f.StringVar(&watch, "watch", "", "stay, and keep the token in this file fresh")
@@ -175,6 +188,9 @@ func (c *cli) printSession(s login.Session) error {
 	if s.Renewable {
 		renewed = "It is renewed as needed."
 	}
+	if s.Key != "" {
+		renewed += fmt.Sprintf("\nThe token is bound to key %s, which stays on this machine. Most issuers' renewed tokens\nare not bound any more: log in again then.", s.Key)
+	}
 	_, err := fmt.Fprintf(c.out, "Logged in as %s at %s until %s. %s\n", printable(s.Display), s.Issuer, when(s.Expires), renewed)
 	return err
 }
@@ -185,6 +201,9 @@ func (c *cli) watchToken(ctx context.Context, client *login.Client, file, accoun
 		return err
 	}
 	fmt.Fprintf(c.err, "Keeping %s fresh; Ctrl-C ends it.\n", path)
+	if session, err := client.Session(); err == nil && session.Key != "" {
+		fmt.Fprintf(c.err, "The key that the token is bound to is in %s.\n", login.KeyFile(path))
+	}
 	return client.Watch(ctx, path, account, func(err error) {
 		if err != nil {
 			fmt.Fprintln(c.err, "gatehouse:", err)
@@ -296,6 +315,7 @@ again, or keep the file fresh with gatehouse login --watch.`,
 		},
 	}
 	l.add(cmd)
+	l.addBindKey(cmd)
 	way.add(cmd)
 	f := cmd.Flags()
 	f.StringVar(&nc.Name, "name", "gatehouse", "name of the context")
@@ -316,19 +336,22 @@ func (c *cli) connect(ctx context.Context, client *login.Client, nc login.NATSCo
 		nc.URL = cmp.Or(nc.URL, cfg.NATS.URL)
 		nc.CA = cmp.Or(nc.CA, cfg.NATS.TLS.CA.Path())
 	}
-	session, err := client.Session()
-	if err != nil {
-		return err
-	}
-	token, err := client.Token(ctx)
-	if err != nil {
-		return err
-	}
 	dir, err := login.Dir()
 	if err != nil {
 		return err
 	}
 	nc.TokenFile = filepath.Join(dir, "token-"+nc.Name)
+	token, err := client.WriteToken(ctx, nc.TokenFile, account)
+	if err != nil {
+		return err
+	}
+	session, err := client.Session()
+	if err != nil {
+		return err
+	}
+	if session.Key != "" {
+		nc.KeyFile = login.KeyFile(nc.TokenFile)
+	}
 	nc.InboxPrefix = session.InboxPrefix()
 	nc.Description = fmt.Sprintf("%s at %s", session.Display, session.Issuer)
 	for _, p := range []*string{&nc.Sentinel, &nc.CA} {
@@ -338,9 +361,6 @@ func (c *cli) connect(ctx context.Context, client *login.Client, nc login.NATSCo
 		if *p, err = filepath.Abs(*p); err != nil {
 			return err
 		}
-	}
-	if err := login.WriteToken(nc.TokenFile, token, account); err != nil {
-		return err
 	}
 	path, err := nc.Write(replace)
 	if errors.Is(err, login.ErrContextExists) {
@@ -377,6 +397,9 @@ func (c *cli) foretell(ctx context.Context, cfg *config.Config, token, account s
 // watchLine is the command that keeps the token file fresh, whatever folder it is run in.
 func (c *cli) watchLine(s login.Session, tokenFile, account string) string {
 	line := fmt.Sprintf("gatehouse login --issuer %s --client-id %s --watch %s", s.Issuer, s.ClientID, tokenFile)
+	if s.Key != "" {
+		line += " --bind-key"
+	}
 	if account != "" {
 		line += " --account " + account
 	}

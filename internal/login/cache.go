@@ -15,15 +15,16 @@ import (
 	"github.com/gatehouse-nats/gatehouse/policy"
 )
 
-// Session is a login that is kept; it holds no token.
+// Session is a login that is kept; it holds neither token nor seed.
 type Session struct {
 	Issuer    string    `json:"issuer"` // exact URL
 	ClientID  string    `json:"client_id"`
 	Subject   string    `json:"subject"`
 	Display   string    `json:"display"` // preferred_username, email or name; else the subject
 	Obtained  time.Time `json:"obtained"`
-	Expires   time.Time `json:"expires"`   // of the ID token
-	Renewable bool      `json:"renewable"` // the issuer gave a refresh token
+	Expires   time.Time `json:"expires"`       // of the ID token
+	Renewable bool      `json:"renewable"`     // the issuer gave a refresh token
+	Key       string    `json:"key,omitempty"` // public key that the ID token is bound to, if any
 }
 
 // InboxPrefix returns the identity's private inbox prefix, see [policy.InboxPrefix].
@@ -35,6 +36,7 @@ type kept struct {
 	Session
 	IDToken      string `json:"id_token"`
 	RefreshToken string `json:"refresh_token,omitempty"`
+	KeySeed      string `json:"key_seed,omitempty"` // of Key
 }
 
 const keptVersion = 1

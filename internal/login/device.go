@@ -27,6 +27,9 @@ const (
 // ErrNoDevice says that the issuer offers no login by device code.
 var ErrNoDevice = errors.New("the issuer offers no login by device code (its discovery document has no device_authorization_endpoint)")
 
+// ErrDeviceKey says that a login by device code cannot bind the token to a key, since it sends no nonce.
+var ErrDeviceKey = errors.New("a login by device code cannot bind the token to a key: log in with a browser on this machine, or do without the key (bind_key)")
+
 // DeviceCode is what a person needs on the other device (RFC 8628, section 3.2). All of it is fit
 // for a terminal.
 type DeviceCode struct {
@@ -49,6 +52,9 @@ type device struct {
 // decided, at most until the code ends. The ID token carries no nonce: it is bound to this login
 // by the device code alone, and never to a key. Errors wrap [ErrNoDevice] where the issuer offers no such login.
 func (c *Client) LoginByDevice(ctx context.Context, show func(DeviceCode)) (Session, error) {
+	if c.config.BindKey {
+		return Session{}, ErrDeviceKey
+	}
 	issuer, err := c.discover(ctx)
 	if err != nil {
 		return Session{}, err

@@ -149,6 +149,9 @@ func (a attempt) accept(ctx context.Context, tokens *oauth2.Token) (kept, error)
 	if id.Nonce != a.nonce {
 		return kept{}, fmt.Errorf("%w: its ID token was made for another login (nonce): log in again", ErrIssuer)
 	}
+	if a.keySeed != "" {
+		k.Key, k.KeySeed = a.nonce, a.keySeed
+	}
 	return k, nil
 }
 
@@ -164,7 +167,7 @@ func (i *issuer) renew(ctx context.Context, old kept) (kept, error) {
 		return kept{}, issuerError(ctx, "renewal", err)
 	}
 	old.RefreshToken = tokens.RefreshToken // the former one where the issuer gave none
-	_, renewed, err := i.verify(ctx, tokens)
+	id, renewed, err := i.verify(ctx, tokens)
 	if err != nil {
 		return old, err
 	}
@@ -172,6 +175,11 @@ func (i *issuer) renew(ctx context.Context, old kept) (kept, error) {
 	if renewed.Subject != old.Subject {
 		return kept{}, fmt.Errorf("%w: its ID token speaks of somebody else after a renewal", ErrIssuer)
 	}
+	// The same section lets issuers leave the nonce out, and most do: the new token would be one that anybody can use.
+	if old.Key != "" && id.Nonce != old.Key {
+		return old, fmt.Errorf("%w: the issuer's renewed ID token is not bound to the key of the login of %s any more (it has another nonce or none)", ErrLoginNeeded, old.Display)
+	}
+	renewed.Key, renewed.KeySeed = old.Key, old.KeySeed
 	return renewed, nil
 }
 

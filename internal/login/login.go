@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/nats-io/nkeys"
 	"golang.org/x/oauth2"
 )
 
@@ -67,9 +68,11 @@ type Config struct {
 	// Scopes to ask for; openid is added. Without any: profile, email, groups and offline_access,
 	// as far as the issuer offers them.
 	Scopes []string
-	Dir    string       // where logins are kept; default [Dir]
-	Port   int          // of the redirect URI, for issuers that demand a fixed one; default any free one
-	HTTP   *http.Client // for requests to the issuer; default http.DefaultClient
+	// BindKey binds ID tokens to a key that each login makes: they are of no use without it, see [KeyFile].
+	BindKey bool
+	Dir     string       // where logins are kept; default [Dir]
+	Port    int          // of the redirect URI, for issuers that demand a fixed one; default any free one
+	HTTP    *http.Client // for requests to the issuer; default http.DefaultClient
 }
 
 // Client logs in as one client of one issuer. Several processes may use the same login.
@@ -122,7 +125,10 @@ func (c *Client) Login(ctx context.Context, p Prompt) (Session, error) {
 	if err != nil {
 		return Session{}, err
 	}
-	attempt := newAttempt(issuer)
+	attempt, err := newAttempt(issuer, c.config.BindKey)
+	if err != nil {
+		return Session{}, err
+	}
 	callback, err := listen(c.config.Port, attempt.state)
 	if err != nil {
 		return Session{}, err
@@ -191,11 +197,28 @@ type attempt struct {
 	state    string
 	nonce    string // empty in a login by device code
 	verifier string // of PKCE
+	keySeed  string // of the key whose public part is the nonce; empty when the token is to be bound to none
 }
 
-func newAttempt(i *issuer) attempt {
-	// 32 random bytes each.
-	return attempt{i, oauth2.GenerateVerifier(), oauth2.GenerateVerifier(), oauth2.GenerateVerifier()}
+// newAttempt returns an attempt with 32 random bytes in each of its texts. A nonce that is a public key
+// binds the ID token to that key; it is as random as any other.
+func newAttempt(i *issuer, bindKey bool) (attempt, error) {
+	a := attempt{issuer: i, state: oauth2.GenerateVerifier(), nonce: oauth2.GenerateVerifier(), verifier: oauth2.GenerateVerifier()}
+	if !bindKey {
+		return a, nil
+	}
+	key, err := nkeys.CreateUser()
+	if err != nil {
+		return attempt{}, fmt.Errorf("make the login's key: %w", err)
+	}
+	defer key.Wipe()
+	seed, err := key.Seed()
+	if err != nil {
+		return attempt{}, fmt.Errorf("make the login's key: %w", err)
+	}
+	a.keySeed = string(seed)
+	a.nonce, err = key.PublicKey()
+	return a, err
 }
 
 // plain makes what an issuer says fit for a terminal: no control characters, one line, 300 characters at most.

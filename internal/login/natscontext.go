@@ -11,6 +11,9 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nkeys"
 )
 
 // ErrContextExists says that a context of that name is there which Gatehouse did not write.
@@ -25,7 +28,8 @@ type NATSContext struct {
 	Name        string
 	Description string // who logs in where
 	URL         string // of the servers, separated by commas
-	TokenFile   string // absolute, see [WriteToken]
+	TokenFile   string // absolute, see [Client.WriteToken]
+	KeyFile     string // absolute, see [KeyFile]; empty when the token is bound to no key
 	InboxPrefix string // see [Session.InboxPrefix]
 	Sentinel    string // absolute path of creds or of a user JWT; empty for the default sentinel
 	CA          string // absolute path of the certificate authority's certificate; empty for the system's
@@ -37,7 +41,9 @@ type contextFile struct {
 	URL         string `json:"url"`
 	Token       string `json:"token"`
 	Creds       string `json:"creds,omitempty"`
+	NKey        string `json:"nkey,omitempty"`
 	UserJWT     string `json:"user_jwt,omitempty"`
+	UserSeed    string `json:"user_seed,omitempty"`
 	InboxPrefix string `json:"inbox_prefix,omitempty"`
 	CA          string `json:"ca,omitempty"`
 }
@@ -89,10 +95,14 @@ func (c NATSContext) encode() ([]byte, error) {
 		}
 		f.CA = c.CA
 	}
-	if c.Sentinel != "" {
-		if err := f.setSentinel(c.Sentinel); err != nil {
-			return nil, err
-		}
+	switch {
+	case c.KeyFile != "":
+		err = f.setKey(c.KeyFile, c.Sentinel)
+	case c.Sentinel != "":
+		err = f.setSentinel(c.Sentinel)
+	}
+	if err != nil {
+		return nil, err
 	}
 	data, err := json.MarshalIndent(f, "", "  ")
 	return append(data, '\n'), err
@@ -117,6 +127,33 @@ func (f *contextFile) setSentinel(path string) error {
 		return fmt.Errorf("sentinel: %s is a creds file without a seed, which the nats CLI does not read: give the bare JWT", path)
 	}
 	f.UserJWT = reference
+	return nil
+}
+
+// setKey refers to the key that signs, beside the sentinel's bare JWT if there is one: with its creds the CLI would
+// sign with the sentinel's own seed.
+func (f *contextFile) setKey(keyFile, sentinel string) error {
+	reference, err := fileReference(keyFile)
+	if err != nil {
+		return err
+	}
+	if sentinel == "" {
+		f.NKey = keyFile
+		return nil
+	}
+	data, err := os.ReadFile(sentinel)
+	if err != nil {
+		return fmt.Errorf("sentinel: %w", err)
+	}
+	token, err := nkeys.ParseDecoratedJWT(data)
+	if err != nil {
+		return fmt.Errorf("sentinel: %s holds no user JWT: %w", sentinel, err)
+	}
+	claims, err := jwt.DecodeUserClaims(strings.TrimSpace(token))
+	if err != nil || !claims.BearerToken {
+		return fmt.Errorf("sentinel: %s is not a bearer user JWT, and a connection signs with one key: give a bearer sentinel, as those of Gatehouse are", sentinel)
+	}
+	f.UserJWT, f.UserSeed = strings.TrimSpace(token), reference
 	return nil
 }
 

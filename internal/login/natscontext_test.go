@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nkeys"
 )
 
 func TestNATSContext(t *testing.T) {
@@ -18,6 +20,8 @@ func TestNATSContext(t *testing.T) {
 	creds, bearer := filepath.Join(root, "sentinel.creds"), filepath.Join(root, "sentinel.jwt")
 	must(t, os.WriteFile(creds, []byte("-----BEGIN NATS USER JWT-----\n…\n-----BEGIN USER NKEY SEED-----\nSU…\n"), 0o600))
 	must(t, os.WriteFile(bearer, []byte("a.b.c\n"), 0o600))
+	sentinel, signed := newSentinel(t, true), filepath.Join(root, "signed.creds")
+	must(t, os.WriteFile(signed, []byte("-----BEGIN NATS USER JWT-----\n"+sentinel+"\n------END NATS USER JWT------\n"), 0o600))
 	for name, tc := range map[string]struct {
 		context NATSContext
 		want    map[string]any
@@ -33,6 +37,14 @@ func TestNATSContext(t *testing.T) {
 		"with a bearer sentinel": {
 			NATSContext{URL: "nats://n", TokenFile: "/t", Sentinel: bearer},
 			map[string]any{"description": "Gatehouse: ", "url": "nats://n", "token": "file:///t", "user_jwt": "file://" + bearer},
+		},
+		"with a key": {
+			NATSContext{URL: "nats://n", TokenFile: "/t", KeyFile: "/t.nk"},
+			map[string]any{"description": "Gatehouse: ", "url": "nats://n", "token": "file:///t", "nkey": "/t.nk"},
+		},
+		"with a key and a sentinel": {
+			NATSContext{URL: "nats://n", TokenFile: "/t", KeyFile: "/t.nk", Sentinel: signed},
+			map[string]any{"description": "Gatehouse: ", "url": "nats://n", "token": "file:///t", "user_jwt": sentinel, "user_seed": "file:///t.nk"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -50,6 +62,36 @@ func TestNATSContext(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// newSentinel returns the user JWT of a sentinel.
+func newSentinel(t *testing.T, bearer bool) string {
+	t.Helper()
+	account, err := nkeys.CreateAccount()
+	must(t, err)
+	user, err := nkeys.CreateUser()
+	must(t, err)
+	public, err := user.PublicKey()
+	must(t, err)
+	claims := jwt.NewUserClaims(public)
+	claims.BearerToken = bearer
+	token, err := claims.Encode(account)
+	must(t, err)
+	return token
+}
+
+// A sentinel that has to sign itself leaves no signature for the token's key.
+func TestNATSContextWithKeyNeedsABearerSentinel(t *testing.T) {
+	root := t.TempDir()
+	t.Setenv("XDG_CONFIG_HOME", root)
+	for content, want := range map[string]string{newSentinel(t, false): "not a bearer user JWT", "a.b.c": "not a bearer user JWT", "": "not a bearer user JWT"} {
+		file := filepath.Join(root, "sentinel.jwt")
+		must(t, os.WriteFile(file, []byte(content), 0o600))
+		_, err := NATSContext{Name: "app", URL: "nats://n", TokenFile: "/t", KeyFile: "/t.nk", Sentinel: file}.Write(false)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.10q: %v, want %s", content, err, want)
+		}
 	}
 }
 

@@ -226,7 +226,7 @@ func TestLockEndsWithItsContext(t *testing.T) {
 func TestWriteToken(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "deep", "token")
 	for account, want := range map[string]string{"": "a.b.c", "APP": `{"token":"a.b.c","account":"APP"}`} {
-		must(t, WriteToken(path, "a.b.c", account))
+		must(t, kept{IDToken: "a.b.c"}.writeToken(path, account))
 		got, err := os.ReadFile(path)
 		must(t, err)
 		if string(got) != want {

@@ -243,10 +243,13 @@ func TestWarnings(t *testing.T) {
 		"gatehouse.yaml:8:3 roles.none: allows nothing: add subjects to publish.allow or subscribe.allow",
 		"gatehouse.yaml:9:32 roles.all.subscribe.allow[1]: allows every subject of the account, also JetStream's API and the inboxes of others: name the subjects that are needed",
 		"gatehouse.yaml:13:5 bindings[0]: every identity of issuer corp gets it: narrow it down with match unless that is meant",
+		"gatehouse.yaml:20:19 bindings[1].require_key: gatehouse login gets tokens of issuer corp that are not bound to a key, so it gives them nothing: set login.bind_key of the issuer",
 		"gatehouse.yaml:16:11 http.listen: tokens would cross the network in the clear: listen on loopback, with a proxy that speaks TLS in front",
 	}
 	got := warnings(connected + `
-issuers: [{ name: corp, url: "https://login.example.com", audiences: nats }]
+issuers:
+  - { name: corp, url: "https://login.example.com", audiences: nats, login: { client_id: cli } }
+  - { name: bound, url: "https://bound.example.com", audiences: nats, login: { client_id: cli, bind_key: true } }
 roles:
   none: { publish: { deny: [x] } }
   all: { subscribe: { allow: [a, ">"] } }
@@ -256,6 +259,8 @@ bindings:
   - name: everyone
     issuer: corp
     grant: { account: APP, role: all }
+  - { name: holders, issuer: corp, match: { azp: x }, require_key: true, grant: { account: APP, role: all } }
+  - { name: others, issuer: bound, match: { azp: x }, require_key: true, grant: { account: APP, role: all } }
 http: { listen: ":8420" }
 `)
 	for i := range want {

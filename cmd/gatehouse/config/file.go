@@ -169,6 +169,10 @@ type Login struct {
 	ClientID string `yaml:"client_id"`
 	// Scopes that gatehouse login asks for besides openid.
 	Scopes []string `yaml:"scopes"`
+	// Has gatehouse login bind its tokens to a key that stays on the person's machine, for bindings with
+	// require_key. Not with a login by device code; and most issuers' renewed tokens are not bound, so that
+	// people log in again when the first one ends.
+	BindKey bool `yaml:"bind_key" default:"false"`
 }
 
 // Account is a NATS account that a grant can lead to.

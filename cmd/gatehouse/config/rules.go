@@ -328,6 +328,9 @@ func (r *report) lint(f *File) {
 		if len(b.Match) == 0 && len(b.Source) == 0 {
 			r.warn(index("bindings", i), "every identity of issuer %s gets it: narrow it down with match unless that is meant", b.Issuer)
 		}
+		if b.RequireKey && slices.ContainsFunc(f.Issuers, func(is *Issuer) bool { return is.Name == b.Issuer && is.Login.ClientID != "" && !is.Login.BindKey }) {
+			r.warn(join(index("bindings", i), "require_key"), "gatehouse login gets tokens of issuer %s that are not bound to a key, so it gives them nothing: set login.bind_key of the issuer", b.Issuer)
+		}
 	}
 }
 
