@@ -42,8 +42,12 @@ type Decision struct {
 	Roles       []string     `json:"roles,omitempty"`
 	Bindings    []string     `json:"bindings,omitempty"`
 	Permissions *Permissions `json:"permissions,omitempty"`
-	Expires     time.Time    `json:"expires,omitzero"`
-	TTL         string       `json:"ttl,omitempty"`
+	// ScopedKey is set where a scoped signing key's template holds the permissions; Permissions are
+	// then those of the template, with its {{…}} functions, or missing where no server was asked.
+	ScopedKey string    `json:"scoped_key,omitempty"`
+	Tags      []string  `json:"tags,omitempty"` // of the user, for the template
+	Expires   time.Time `json:"expires,omitzero"`
+	TTL       string    `json:"ttl,omitempty"`
 }
 
 // Permissions are the subjects that a user may use; deny wins, an empty allow allows nothing.

@@ -266,7 +266,7 @@ func (s *Service) admit(l *login) *policy.Refusal {
 	if target := l.decision.Account.ID; target == s.Account || target == s.System {
 		return policy.Refuse(policy.AccountNotGranted, "account %s is the callout or the system account, where nobody is placed", l.decision.Account.Name)
 	}
-	public, r := s.Servers.SigningKey(l.claims.Server.ID, l.decision.Account, now)
+	public, r := s.Servers.SigningKey(l.claims.Server.ID, l.decision.Account, l.decision.ScopedKey, now)
 	if r != nil {
 		return r
 	}

@@ -49,8 +49,9 @@ type Servers interface {
 	Known(id string) (known bool, pending <-chan struct{})
 	// Offset returns the server's clock less ours.
 	Offset(id string) time.Duration
-	// SigningKey returns the signing key to use for the account on that server.
-	SigningKey(server string, account *policy.Account, now time.Time) (string, *policy.Refusal)
+	// SigningKey returns the signing key to use for the account on that server; with scoped not
+	// empty that one or none.
+	SigningKey(server string, account *policy.Account, scoped string, now time.Time) (string, *policy.Refusal)
 }
 
 // Tokens turns a token into an identity without blocking. An identity comes along with a

@@ -482,14 +482,14 @@ func (s *serverTable) Known(id string) (bool, <-chan struct{}) {
 func (s *serverTable) Offset(id string) time.Duration { return s.real.Offset(id) }
 
 // SigningKey implements Servers.
-func (s *serverTable) SigningKey(id string, account *policy.Account, now time.Time) (string, *policy.Refusal) {
+func (s *serverTable) SigningKey(id string, account *policy.Account, scoped string, now time.Time) (string, *policy.Refusal) {
 	if s.signingKey != nil {
 		return s.signingKey(account)
 	}
 	if id == s.extra {
 		id = s.id
 	}
-	return s.real.SigningKey(id, account, now)
+	return s.real.SigningKey(id, account, scoped, now)
 }
 
 // recorder is a spool in memory that tests break and mend.

@@ -61,6 +61,10 @@ type Decision struct {
 	// RestrictType says that a binding was limited to connection types, so that the
 	// credential must be too.
 	RestrictType bool
+	// ScopedKey is the public key of the scoped signing key whose template holds the permissions;
+	// when it is not empty, Permissions are and the credential must be signed with that key.
+	ScopedKey string
+	Tags      []string // of the user, for the template; sorted
 }
 
 // Allowed reports whether the login is admitted.
@@ -243,10 +247,12 @@ func clip(s string) string {
 // the longest time for them, the shortest ttl.
 func unite(rules *Rules, account *Account, grants []*Binding, id *Identity, now time.Time) Decision {
 	d := Decision{Account: account}
+	grants = slices.DeleteFunc(grants, func(b *Binding) bool { return b.Grant.Account != account })
+	scoped, r := chooseScope(account, grants)
+	if r != nil {
+		return refused(r)
+	}
 	for _, b := range grants {
-		if b.Grant.Account != account {
-			continue
-		}
 		d.Bindings = append(d.Bindings, b.Name)
 		d.Roles = append(d.Roles, b.Grant.Role.Name)
 		if d.TTL == 0 || b.TTL < d.TTL {
@@ -257,10 +263,16 @@ func unite(rules *Rules, account *Account, grants []*Binding, id *Identity, now 
 			return refused(r)
 		}
 	}
+	if scoped != nil {
+		d.ScopedKey = scoped.Key
+		if d.Tags, r = scoped.tags(id, account); r != nil {
+			return refused(r)
+		}
+	}
 	d.Permissions.Subscribe = d.Permissions.Subscribe.withClosedEnds()
 	d.Permissions.Subscribe.Allow = withAnyQueue(d.Permissions.Subscribe.Allow)
 	for _, set := range []*[]string{
-		&d.Bindings, &d.Roles,
+		&d.Bindings, &d.Roles, &d.Tags,
 		&d.Permissions.Publish.Allow, &d.Permissions.Publish.Deny,
 		&d.Permissions.Subscribe.Allow, &d.Permissions.Subscribe.Deny,
 	} {

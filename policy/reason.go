@@ -60,6 +60,7 @@ const (
 	SourceRefused         Reason = "source_refused"
 	ConnectionTypeRefused Reason = "connection_type_refused"
 	AccountAmbiguous      Reason = "account_ambiguous"
+	RoleAmbiguous         Reason = "role_ambiguous"
 	AccountNotGranted     Reason = "account_not_granted"
 	AccountExpired        Reason = "account_expired"
 	ClaimUnsafe           Reason = "claim_unsafe"

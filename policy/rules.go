@@ -50,6 +50,8 @@ type Role struct {
 	Publish   PermissionRules
 	Subscribe PermissionRules
 	Respond   Respond
+	// Scoped is set where a scoped signing key holds the permissions; the role has none of its own then.
+	Scoped *ScopedKey
 }
 
 // PermissionRules are the subjects that a role allows and denies; deny wins.

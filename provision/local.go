@@ -40,7 +40,9 @@ func (s *Service) ExplainLive(ctx context.Context, c Caller, req api.ExplainRequ
 	if state == nil {
 		return api.Explanation{}, errNoState
 	}
-	return Explain(state, id, conn, s.Now()), nil
+	out := Explain(state, id, conn, s.Now())
+	out.Decision = s.templated(out.Decision)
+	return out, nil
 }
 
 // Connection returns the facts of a connection as a caller describes it: an address or none,

@@ -36,7 +36,8 @@ type Tokens interface {
 }
 
 // Options configure a [Service]. Tokens may be nil where nobody brings one (the command
-// line with the store opened by itself); Refresh, Reload and Status too.
+// line with the store opened by itself); the fields from Refresh to
+// Template too.
 type Options struct {
 	Store   store.Store
 	Tokens  Tokens
@@ -46,8 +47,11 @@ type Options struct {
 	Refresh func(context.Context) error
 	Reload  func(context.Context) (api.Reloaded, error)
 	Status  func() api.Status
-	Logger  *slog.Logger
-	Now     func() time.Time
+	// Template returns the permissions in the template of an account's scoped signing key, false when
+	// no server has shown them.
+	Template func(account, key string) (policy.Permissions, bool)
+	Logger   *slog.Logger
+	Now      func() time.Time
 }
 
 // Service carries out operations. Its methods return errors of type *[api.Error].

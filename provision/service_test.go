@@ -29,7 +29,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const (
 	corp    = "https://login.example.com"
 	partner = "https://id.partner.example/" // with the slash
-	former  = "https://old.example.com"     // not configured any more
+	jobs    = "https://jobs.example.com"
+	former  = "https://old.example.com" // not configured any more
 )
 
 var (

@@ -38,7 +38,7 @@ func (s *Service) Whoami(ctx context.Context, c Caller, req api.WhoamiRequest) (
 			return api.Whoami{}, errNoState
 		}
 		conn := policy.Connection{Source: c.Source, Type: policy.Standard, Account: req.Account, ProofGiven: true}
-		out.Decision = Decision(policy.Decide(state, id, conn, s.Now(), nil))
+		out.Decision = s.templated(Decision(policy.Decide(state, id, conn, s.Now(), nil)))
 	}
 	last, err := s.lastRefusal(ctx, id)
 	if err != nil {
@@ -134,13 +134,28 @@ func Decision(d policy.Decision) api.Decision {
 	if !d.Allowed() {
 		return refusal(d.Refusal)
 	}
-	return api.Decision{
+	out := api.Decision{
 		Allowed: true, Reason: string(policy.Allowed),
 		Account: d.Account.Name, AccountID: d.Account.ID,
 		Roles: d.Roles, Bindings: d.Bindings,
-		Permissions: permissions(d.Permissions),
-		Expires:     d.Expires.UTC(), TTL: d.TTL.String(),
+		ScopedKey: d.ScopedKey, Tags: d.Tags,
+		Expires: d.Expires.UTC(), TTL: d.TTL.String(),
 	}
+	if d.ScopedKey == "" {
+		out.Permissions = permissions(d.Permissions)
+	}
+	return out
+}
+
+// templated adds the permissions of a scoped signing key's template, as far as a server has shown them.
+func (s *Service) templated(d api.Decision) api.Decision {
+	if d.ScopedKey == "" || s.Template == nil {
+		return d
+	}
+	if p, ok := s.Template(d.AccountID, d.ScopedKey); ok {
+		d.Permissions = permissions(p)
+	}
+	return d
 }
 
 func permissions(p policy.Permissions) *api.Permissions {

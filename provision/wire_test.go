@@ -52,11 +52,30 @@ func TestWireContract(t *testing.T) {
 				id.Claims["nonce"] = "UAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABET7"
 				return id, nil
 			}
-			return person(token), nil
+			id := person(token)
+			if token == "job" {
+				id.Issuer, id.IssuerURL = "jobs", jobs
+			}
+			return id, nil
 		})
+		o.Template = func(account, key string) (policy.Permissions, bool) {
+			set := policy.SubjectSet{Allow: []string{"jobs.{{tag(team)}}.>"}}
+			return policy.Permissions{Publish: set, Subscribe: set}, account == "AAPP" && key == "AWORKER"
+		}
 		blocked := policy.Revocation{ID: "1", Kind: policy.Block, Principal: policy.Principal{Issuer: corp, Subject: "mallory"}, At: now, Until: now.Add(time.Minute)}
 		o.State = func() *policy.Snapshot {
-			return &policy.Snapshot{Rules: rules(t), Revocations: policy.NewRevocations([]policy.Revocation{blocked})}
+			r := rules(t)
+			tag, err := policy.ParseTemplate("team:blue")
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Bindings["jobs"] = []*policy.Binding{{Name: "batch-jobs", Issuer: "jobs", TTL: time.Hour, Grant: policy.Grant{
+				Account: r.Accounts["APP"],
+				Role: &policy.Role{Name: "worker", Scoped: &policy.ScopedKey{
+					Key: "AWORKER", Account: r.Accounts["APP"], Tags: []policy.Template{tag},
+				}},
+			}}}
+			return &policy.Snapshot{Rules: r, Revocations: policy.NewRevocations([]policy.Revocation{blocked})}
 		}
 	})
 	b.record(t,
@@ -86,6 +105,8 @@ func TestWireContract(t *testing.T) {
 	}{
 		{"whoami_allowed", api.OpWhoami, "alice", `{"account":"APP"}`, 200, &api.Whoami{}},
 		{"whoami_bound", api.OpWhoami, "bound", "", 200, &api.Whoami{}},
+		{"whoami_scoped", api.OpWhoami, "job", "", 200, &api.Whoami{}},
+		{"explain_scoped", api.OpExplain, "", `{"token":"job"}`, 200, &api.Explanation{}},
 		{"whoami_refused", api.OpWhoami, "mallory", "", 200, &api.Whoami{}},
 		{"error_token", api.OpWhoami, "forged", "", 401, &api.Error{}},
 		{"error_again", api.OpWhoami, "pending", "", 503, &api.Error{}},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -31,13 +32,20 @@ type AccountState struct {
 	Problem string // why it is not applied
 }
 
-// signingKey returns the first signing key of the account that is in the applied claims.
-func (s AccountState) signingKey(account *policy.Account, server string, now time.Time) (string, *policy.Refusal) {
+// signingKey returns the scoped key when there is one, otherwise the first signing key of the
+// account, if it is in the applied claims.
+func (s AccountState) signingKey(account *policy.Account, scoped, server string, now time.Time) (string, *policy.Refusal) {
 	if !s.Applied {
 		return "", policy.Refuse(policy.AccountUnready, "account %s is not applied on server %s: %s", account.Name, server, s.Problem)
 	}
 	if s.expired(now) {
 		return "", policy.Refuse(policy.AccountExpired, "the claims of account %s have expired on server %s", account.Name, server)
+	}
+	if scoped != "" {
+		if err := s.lacksScope(scoped); err != nil {
+			return "", policy.Refuse(policy.AccountUnready, "account %s on server %s: %v", account.Name, server, err)
+		}
+		return scoped, nil
 	}
 	for _, key := range account.SigningKeys {
 		if s.signs(key) {
@@ -57,6 +65,71 @@ func (s AccountState) signs(key string) bool {
 	return ok && scope == nil
 }
 
+// lacksScope says what keeps the key from being a scoped signing key of the account. Users of a
+// scoped key carry no permissions: if the key had no template, they could do anything.
+func (s AccountState) lacksScope(key string) error {
+	scope, ok := s.Claims.SigningKeys[key]
+	switch {
+	case !ok:
+		return fmt.Errorf("its claims do not list the scoped signing key %s: add it with its template and push, or take the role out", key)
+	case scope == nil:
+		return fmt.Errorf("its claims list the signing key %s without a template, by which its users could do anything: give it one and push", key)
+	default:
+		return nil
+	}
+}
+
+// Template returns the permissions in the template of the account's scoped signing key, as one of
+// the servers has applied it; false when none has. Subjects may hold nats-server's {{…}} functions.
+func (r *Resolver) Template(account, key string) (policy.Permissions, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, s := range r.servers {
+		state := s.accounts[account]
+		if !state.Applied {
+			continue
+		}
+		if scope, ok := state.Claims.SigningKeys[key].(*jwt.UserScope); ok {
+			return templatePermissions(scope.Template.Permissions), true
+		}
+	}
+	return policy.Permissions{}, false
+}
+
+// templatePermissions returns permissions as policy has them, where an empty allow allows nothing:
+// in claims it allows everything.
+func templatePermissions(p jwt.Permissions) policy.Permissions {
+	set := func(p jwt.Permission) policy.SubjectSet {
+		if len(p.Allow) == 0 {
+			p.Allow = jwt.StringList{">"}
+		}
+		return policy.SubjectSet{Allow: p.Allow, Deny: p.Deny}
+	}
+	return policy.Permissions{Publish: set(p.Pub), Subscribe: set(p.Sub), Respond: templateRespond(p.Resp)}
+}
+
+// templateRespond returns response permissions with nats-server's defaults (server/const.go) in the
+// place of zeros, and the most there is in the place of no limit.
+func templateRespond(p *jwt.ResponsePermission) policy.Respond {
+	if p == nil {
+		return policy.Respond{}
+	}
+	out := policy.Respond{Max: p.MaxMsgs, TTL: p.Expires}
+	switch {
+	case out.Max == 0:
+		out.Max = 1
+	case out.Max < 0:
+		out.Max = math.MaxInt
+	}
+	switch {
+	case out.TTL == 0:
+		out.TTL = 2 * time.Minute
+	case out.TTL < 0:
+		out.TTL = math.MaxInt64
+	}
+	return out
+}
+
 func (s AccountState) expired(now time.Time) bool {
 	return s.Claims.Expires != 0 && now.Unix() >= s.Claims.Expires
 }
@@ -72,6 +145,11 @@ func (s AccountState) lacks(need Requirement, now time.Time) error {
 	if len(need.SigningKeys) > 0 && !slices.ContainsFunc(need.SigningKeys, s.signs) {
 		return fmt.Errorf("its claims list none of the configured signing keys (%s) without a scope: add one and push, or configure another",
 			strings.Join(need.SigningKeys, ", "))
+	}
+	for _, key := range need.Scoped {
+		if err := s.lacksScope(key); err != nil {
+			return err
+		}
 	}
 	if need.Callout == nil {
 		return nil

@@ -55,6 +55,9 @@ func TestAccountLacks(t *testing.T) {
 		{"identity key", applied(nil), Requirement{SigningKeys: []string{accountID}}, ""},
 		{"signing key missing", applied(nil), Requirement{SigningKeys: []string{otherKey}}, "none of the configured signing keys (AOTHER)"},
 		{"signing key scoped", applied(nil), Requirement{SigningKeys: []string{scopedKey}}, "without a scope"},
+		{"scoped key", applied(nil), Requirement{Scoped: []string{scopedKey}}, ""},
+		{"scoped key missing", applied(nil), Requirement{Scoped: []string{scopedKey, otherKey}}, "do not list the scoped signing key AOTHER"},
+		{"scoped key without a template", applied(nil), Requirement{Scoped: []string{plainKey}}, "APLAIN without a template"},
 		{"callout", applied(calloutClaims(nil)), callout, ""},
 		{"callout of a plain account", applied(nil), callout, "auth_users"},
 		{"callout without auth_users", applied(calloutClaims(func(a *jwt.ExternalAuthorization) { a.AuthUsers = nil })), callout, "auth_users"},
@@ -81,19 +84,26 @@ func TestAccountSigningKey(t *testing.T) {
 		name  string
 		state AccountState
 		keys  []string
+		scope string
 		want  string
 		why   policy.Reason
 	}{
-		{"newest that is applied", applied(nil), []string{otherKey, plainKey, accountID}, plainKey, ""},
-		{"identity", applied(nil), []string{accountID}, accountID, ""},
-		{"scoped keys do not sign plain roles", applied(nil), []string{scopedKey}, "", policy.AccountUnready},
-		{"none applied", applied(nil), []string{otherKey}, "", policy.AccountUnready},
-		{"none configured", applied(nil), nil, "", policy.AccountUnready},
-		{"not loaded", AccountState{Problem: "why"}, []string{plainKey}, "", policy.AccountUnready},
-		{"expired", applied(func(c *jwt.AccountClaims) { c.Expires = now.Unix() }), []string{plainKey}, "", policy.AccountExpired},
-		{"ends in a second", applied(func(c *jwt.AccountClaims) { c.Expires = now.Unix() + 1 }), []string{plainKey}, plainKey, ""},
+		{"newest that is applied", applied(nil), []string{otherKey, plainKey, accountID}, "", plainKey, ""},
+		{"identity", applied(nil), []string{accountID}, "", accountID, ""},
+		{"scoped keys do not sign plain roles", applied(nil), []string{scopedKey}, "", "", policy.AccountUnready},
+		{"none applied", applied(nil), []string{otherKey}, "", "", policy.AccountUnready},
+		{"none configured", applied(nil), nil, "", "", policy.AccountUnready},
+		{"not loaded", AccountState{Problem: "why"}, []string{plainKey}, "", "", policy.AccountUnready},
+		{"expired", applied(func(c *jwt.AccountClaims) { c.Expires = now.Unix() }), []string{plainKey}, "", "", policy.AccountExpired},
+		{"ends in a second", applied(func(c *jwt.AccountClaims) { c.Expires = now.Unix() + 1 }), []string{plainKey}, "", plainKey, ""},
+		{"scoped", applied(nil), []string{plainKey}, scopedKey, scopedKey, ""},
+		{"scoped, no plain key configured", applied(nil), nil, scopedKey, scopedKey, ""},
+		{"scoped, not in the claims", applied(nil), []string{plainKey}, otherKey, "", policy.AccountUnready},
+		{"scoped, without a template", applied(nil), []string{plainKey}, plainKey, "", policy.AccountUnready},
+		{"scoped, the identity key", applied(nil), []string{plainKey}, accountID, "", policy.AccountUnready},
+		{"scoped, expired", applied(func(c *jwt.AccountClaims) { c.Expires = now.Unix() }), nil, scopedKey, "", policy.AccountExpired},
 	} {
-		key, r := c.state.signingKey(&policy.Account{Name: "APP", ID: accountID, SigningKeys: c.keys}, "s1", now)
+		key, r := c.state.signingKey(&policy.Account{Name: "APP", ID: accountID, SigningKeys: c.keys}, c.scope, "s1", now)
 		switch {
 		case key != c.want:
 			t.Errorf("%s: key %q, want %q", c.name, key, c.want)

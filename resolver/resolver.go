@@ -101,6 +101,8 @@ type Requirement struct {
 	Name string
 	// SigningKeys are those that Gatehouse signs with; one of them must be in the claims.
 	SigningKeys []string
+	// Scoped are the scoped signing keys that roles are signed with; all must be in the claims.
+	Scoped []string
 	// Callout is set for the callout account.
 	Callout *CalloutRequirement
 }
@@ -426,10 +428,11 @@ func (r *Resolver) skew() time.Duration {
 	return below
 }
 
-// SigningKey returns the first of the candidates that the server has applied in the claims
-// of the account, or why a login must wait or be refused: [policy.AccountUnready] or
+// SigningKey returns the first of the account's signing keys that the server has applied in its
+// claims, or the scoped one when scoped is not empty, if the server has applied that with a
+// template. Otherwise it says why a login must wait or be refused: [policy.AccountUnready] or
 // [policy.AccountExpired].
-func (r *Resolver) SigningKey(server string, account *policy.Account, now time.Time) (string, *policy.Refusal) {
+func (r *Resolver) SigningKey(server string, account *policy.Account, scoped string, now time.Time) (string, *policy.Refusal) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	s, ok := r.servers[server]
@@ -444,7 +447,7 @@ func (r *Resolver) SigningKey(server string, account *policy.Account, now time.T
 	if !ok {
 		return "", policy.Refuse(policy.AccountUnready, "account %s has not been read back from server %s yet", account.Name, s.Name)
 	}
-	return state.signingKey(account, s.Name, now.Add(s.Offset))
+	return state.signingKey(account, scoped, s.Name, now.Add(s.Offset))
 }
 
 // Ready returns nil when every known server has applied what Gatehouse needs, or an error

@@ -44,7 +44,7 @@ func TestKnowsItsServer(t *testing.T) {
 	if r.Offset(server).Abs() > time.Second || r.Skew() != r.Offset(server) {
 		t.Errorf("offset %s, skew %s", r.Offset(server), r.Skew())
 	}
-	if key, refusal := r.SigningKey(server, s.app, time.Now()); key != s.app.SigningKeys[0] || refusal != nil {
+	if key, refusal := r.SigningKey(server, s.app, "", time.Now()); key != s.app.SigningKeys[0] || refusal != nil {
 		t.Errorf("signing key %q, %v", key, refusal)
 	}
 	for name, ask := range map[string]struct {
@@ -54,7 +54,7 @@ func TestKnowsItsServer(t *testing.T) {
 		"a server that is not known":        {newServerKey(t), s.app},
 		"an account that is not configured": {server, &policy.Account{Name: "LOBBY", ID: s.Lobby.ID, SigningKeys: []string{public(t, s.Lobby.SigningKey)}}},
 	} {
-		if key, refusal := r.SigningKey(ask.server, ask.account, time.Now()); key != "" || refusal == nil || refusal.Reason != policy.AccountUnready {
+		if key, refusal := r.SigningKey(ask.server, ask.account, "", time.Now()); key != "" || refusal == nil || refusal.Reason != policy.AccountUnready {
 			t.Errorf("%s: signing key %q, %v", name, key, refusal)
 		}
 	}
@@ -207,7 +207,7 @@ func TestRestartedServerIsFound(t *testing.T) {
 	if !known(t, r, after) {
 		t.Fatal("the server is not found by its new id")
 	}
-	if key, refusal := r.SigningKey(after, s.app, time.Now()); key == "" {
+	if key, refusal := r.SigningKey(after, s.app, "", time.Now()); key == "" {
 		t.Errorf("known before its accounts were read back: %v", refusal)
 	}
 }
@@ -289,17 +289,17 @@ func TestMissingAccountIsNamed(t *testing.T) {
 	if strings.Contains(r.Ready().Error(), s.App.Name) {
 		t.Errorf("accounts that are there are named too: %v", r.Ready())
 	}
-	if key, refusal := r.SigningKey(server, s.app, time.Now()); key == "" {
+	if key, refusal := r.SigningKey(server, s.app, "", time.Now()); key == "" {
 		t.Errorf("logins into other accounts suffer: %v", refusal)
 	}
-	if _, refusal := r.SigningKey(server, &policy.Account{Name: "ABSENT", ID: absent.ID, SigningKeys: []string{absent.ID}}, time.Now()); refusal == nil || refusal.Reason != policy.AccountUnready {
+	if _, refusal := r.SigningKey(server, &policy.Account{Name: "ABSENT", ID: absent.ID, SigningKeys: []string{absent.ID}}, "", time.Now()); refusal == nil || refusal.Reason != policy.AccountUnready {
 		t.Errorf("login into the absent account: %v", refusal)
 	}
 	s.push(t, absent, nil)
 	ready(t, r)
 	// What is not needed any more is forgotten.
 	r.SetAccounts(s.need(t))
-	if _, refusal := r.SigningKey(server, &policy.Account{Name: "ABSENT", ID: absent.ID, SigningKeys: []string{absent.ID}}, time.Now()); refusal == nil {
+	if _, refusal := r.SigningKey(server, &policy.Account{Name: "ABSENT", ID: absent.ID, SigningKeys: []string{absent.ID}}, "", time.Now()); refusal == nil {
 		t.Error("the state of an account that is not configured any more was kept")
 	}
 }
@@ -320,7 +320,7 @@ func TestMissingAccountsDelayNobody(t *testing.T) {
 	if !known(t, r, server) {
 		t.Fatal("the server is not known")
 	}
-	if key, refusal := r.SigningKey(server, s.app, time.Now()); key == "" {
+	if key, refusal := r.SigningKey(server, s.app, "", time.Now()); key == "" {
 		t.Errorf("known before its accounts were read back: %v", refusal)
 	}
 	if d := time.Since(started); d > readTimeout {
@@ -363,7 +363,7 @@ func TestPushedClaimsAreSeen(t *testing.T) {
 			ok := err != nil && strings.Contains(err.Error(), c.want) && strings.Contains(err.Error(), "account "+name)
 			return check(ok, "%s: ready: %v", c.name, err)
 		})
-		if _, refusal := r.SigningKey(server, s.app, time.Now()); c.login != "" && (refusal == nil || refusal.Reason != c.login) {
+		if _, refusal := r.SigningKey(server, s.app, "", time.Now()); c.login != "" && (refusal == nil || refusal.Reason != c.login) {
 			t.Errorf("%s: %v, want %s", c.name, refusal, c.login)
 		}
 		s.push(t, account, nil)
@@ -402,7 +402,7 @@ func TestSystemConnectionDown(t *testing.T) {
 	if ok, pending := r.Known(server); !ok || pending != nil {
 		t.Errorf("the known server: known %t, pending %v", ok, pending)
 	}
-	if key, refusal := r.SigningKey(server, s.app, time.Now()); key == "" {
+	if key, refusal := r.SigningKey(server, s.app, "", time.Now()); key == "" {
 		t.Errorf("the account that was read back: %v", refusal)
 	}
 	if ok, pending := r.Known(newServerKey(t)); ok || pending != nil {
@@ -437,10 +437,10 @@ func TestSkew(t *testing.T) {
 	// Claims end by the server's clock, not by the one here.
 	s.push(t, s.App, func(c *jwt.AccountClaims) { c.Expires = time.Now().Add(time.Minute).Unix() })
 	eventually(t, func() error {
-		_, refusal := r.SigningKey(server, s.app, clock.now().Add(time.Minute))
+		_, refusal := r.SigningKey(server, s.app, "", clock.now().Add(time.Minute))
 		return check(refusal != nil && refusal.Reason == policy.AccountExpired, "claims that end in a minute: %v", refusal)
 	})
-	if key, refusal := r.SigningKey(server, s.app, clock.now()); key == "" {
+	if key, refusal := r.SigningKey(server, s.app, "", clock.now()); key == "" {
 		t.Errorf("claims that have not ended: %v", refusal)
 	}
 	// Our clock is set right.
@@ -527,7 +527,7 @@ func TestCluster(t *testing.T) {
 		if ok, _ := r.Known(key); !ok {
 			t.Errorf("server %s is not known", key)
 		}
-		if signing, refusal := r.SigningKey(key, s.app, time.Now()); signing == "" {
+		if signing, refusal := r.SigningKey(key, s.app, "", time.Now()); signing == "" {
 			t.Errorf("server %s: %v", key, refusal)
 		}
 	}
@@ -581,7 +581,7 @@ func TestCluster(t *testing.T) {
 		key := id(t, s.servers[2], s.EmergencySystemCreds)
 		// Until routes are up nobody can find it.
 		eventually(t, func() error { return check(known(t, r, key), "the server that joined is not found") })
-		if signing, refusal := r.SigningKey(key, s.app, time.Now()); signing == "" {
+		if signing, refusal := r.SigningKey(key, s.app, "", time.Now()); signing == "" {
 			t.Errorf("known before its accounts were read back: %v", refusal)
 		}
 		ready(t, r)
@@ -618,7 +618,7 @@ func TestDeletedAccount(t *testing.T) {
 	r := s.run(t, Options{Interval: time.Hour}, s.need(t))
 	eventually(t, r.Ready)
 	server := r.Servers()[0].ID
-	if _, refusal := r.SigningKey(server, s.app, time.Now()); refusal != nil {
+	if _, refusal := r.SigningKey(server, s.app, "", time.Now()); refusal != nil {
 		t.Fatal(refusal)
 	}
 	operator, err := nkeys.FromSeed([]byte(s.OperatorSigningKey.Reveal()))
@@ -637,7 +637,7 @@ func TestDeletedAccount(t *testing.T) {
 	}
 	s.ask(t, "$SYS.REQ.CLAIMS.DELETE", token) // which also wakes a round
 	eventually(t, func() error {
-		if _, refusal := r.SigningKey(server, s.app, time.Now()); refusal == nil || refusal.Reason != policy.AccountUnready {
+		if _, refusal := r.SigningKey(server, s.app, "", time.Now()); refusal == nil || refusal.Reason != policy.AccountUnready {
 			return fmt.Errorf("the deleted account is %v", refusal)
 		}
 		if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "it was deleted there") {
@@ -680,10 +680,10 @@ func TestServerWithAWrongClock(t *testing.T) {
 		claims := jwt.NewAccountClaims("A")
 		r.servers[id] = &server{Server: Server{ID: id, Name: id, Offset: offset}, accounts: map[string]AccountState{"A": {Applied: true, Claims: claims}}}
 	}
-	if _, refusal := r.SigningKey("right", account, time.Now()); refusal != nil {
+	if _, refusal := r.SigningKey("right", account, "", time.Now()); refusal != nil {
 		t.Error(refusal)
 	}
-	if _, refusal := r.SigningKey("wrong", account, time.Now()); refusal == nil || refusal.Reason != policy.AccountUnready {
+	if _, refusal := r.SigningKey("wrong", account, "", time.Now()); refusal == nil || refusal.Reason != policy.AccountUnready {
 		t.Errorf("for the server with the wrong clock: %v", refusal)
 	}
 	if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "server wrong: its clock is 59m59s off the others'") {

@@ -268,7 +268,7 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 	})
 	d.provision = provision.New(provision.Options{
 		Store: d.store, Tokens: d.tokens, State: d.mirror.Snapshot, Issuers: d.issuers,
-		Refresh: d.mirror.Refresh, Reload: d.reload, Status: d.status, Logger: d.log,
+		Refresh: d.mirror.Refresh, Reload: d.reload, Status: d.status, Template: d.resolver.Template, Logger: d.log,
 	})
 	watchDaemon(d.registry, d)
 	return nil
@@ -281,8 +281,9 @@ func requirements(cfg *config.Config) map[string]resolver.Requirement {
 		Name: "the callout account", SigningKeys: []string{cfg.NATS.Callout.SigningKey.Public()},
 		Callout: &resolver.CalloutRequirement{XKey: cfg.NATS.Callout.XKey.Public()},
 	}
+	scoped := cfg.ScopedKeys()
 	for name, a := range cfg.Rules().Accounts {
-		need[a.ID] = resolver.Requirement{Name: name, SigningKeys: a.SigningKeys}
+		need[a.ID] = resolver.Requirement{Name: name, SigningKeys: a.SigningKeys, Scoped: scoped[a.ID]}
 		own.Callout.AllowedAccounts = append(own.Callout.AllowedAccounts, a.ID)
 	}
 	need[cfg.CalloutAccount()] = own

@@ -305,10 +305,23 @@ func (c *cli) printDecision(d api.Decision, inbox string) {
 		return
 	}
 	fmt.Fprintf(c.out, "ALLOWED into account %s (%s) by %s, until %s\n", d.Account, d.AccountID, strings.Join(d.Bindings, ", "), when(d.Expires))
+	if d.ScopedKey != "" {
+		fmt.Fprintf(c.out, "  %-10s %s %s\n", "scoped key", d.ScopedKey, printable(strings.Join(d.Tags, "  ")))
+	}
+	c.printPermissions(d.Permissions)
+	fmt.Fprintf(c.out, "  %-10s %s\n", "inbox", inbox)
+}
+
+// printPermissions shows permissions; nil means those of a template that only the servers know.
+func (c *cli) printPermissions(p *api.Permissions) {
+	if p == nil {
+		fmt.Fprintln(c.out, "  its template in the account's claims has the permissions: explain --live shows them")
+		return
+	}
 	for _, p := range []struct {
 		what string
 		set  api.SubjectSet
-	}{{"publish", d.Permissions.Publish}, {"subscribe", d.Permissions.Subscribe}} {
+	}{{"publish", p.Publish}, {"subscribe", p.Subscribe}} {
 		allowed := "nothing"
 		if len(p.set.Allow) > 0 {
 			allowed = strings.Join(p.set.Allow, "  ")
@@ -318,8 +331,7 @@ func (c *cli) printDecision(d api.Decision, inbox string) {
 			fmt.Fprintf(c.out, "  %-10s %s\n", "  but not", printable(strings.Join(p.set.Deny, "  ")))
 		}
 	}
-	if r := d.Permissions.Respond; r != nil {
+	if r := p.Respond; r != nil {
 		fmt.Fprintf(c.out, "  %-10s up to %d to each message, within %s\n", "replies", r.Max, r.TTL)
 	}
-	fmt.Fprintf(c.out, "  %-10s %s\n", "inbox", inbox)
 }

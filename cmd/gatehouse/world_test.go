@@ -54,6 +54,7 @@ type world struct {
 	servers  []*devtest.Server
 	system   *nats.Conn // the emergency system user, as an eye that does not depend on the service
 	replicas int
+	pushes   int // of claims
 }
 
 func newWorld(t testing.TB, o worldOptions) *world {

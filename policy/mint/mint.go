@@ -18,6 +18,10 @@ const Jitter = 0.1
 // ErrRefused says that a decision that admits nobody was given to mint.
 var ErrRefused = errors.New("decision is a refusal")
 
+// ErrNotScoped says that a decision whose permissions are in a scoped signing key's template was
+// to be signed with another key.
+var ErrNotScoped = errors.New("key is not the scoped signing key of the decision")
+
 // User is whom a credential is for and where it is valid.
 type User struct {
 	Name    string // principal name
@@ -45,11 +49,16 @@ func Expiry(d policy.Decision, now time.Time, random float64) time.Time {
 }
 
 // Mint returns a credential for the decision, signed with the key, which must be a signing
-// key of the decision's account. The credential carries only what nats-server enforces for
-// callout users: name, permissions, end and connection types.
+// key of the decision's account, and the scoped one where the decision names one. The
+// credential carries only what nats-server enforces for callout users: name, permissions,
+// end and connection types; with a scoped key the template has the permissions.
 func Mint(d policy.Decision, u User, key *Key, now time.Time) (Credential, error) {
 	if !d.Allowed() {
 		return Credential{}, ErrRefused
+	}
+	// Signed by another key, a credential without permissions may do anything.
+	if d.ScopedKey != "" && d.ScopedKey != key.public {
+		return Credential{}, ErrNotScoped
 	}
 	uc := jwt.NewUserClaims(u.UserKey)
 	if uc == nil {
@@ -60,9 +69,16 @@ func Mint(d policy.Decision, u User, key *Key, now time.Time) (Credential, error
 	if key.public != d.Account.ID {
 		uc.IssuerAccount = d.Account.ID
 	}
-	uc.Permissions = permissions(d.Permissions)
-	if d.RestrictType {
-		uc.AllowedConnectionTypes.Add(connectionTypes(u.Type)...)
+	if d.ScopedKey != "" {
+		// nats-server refuses permissions and limits of a scoped key's users, connection types
+		// among them; the decision was made for this one connection anyway.
+		uc.SetScoped(true)
+		uc.Tags = d.Tags
+	} else {
+		uc.Permissions = permissions(d.Permissions)
+		if d.RestrictType {
+			uc.AllowedConnectionTypes.Add(connectionTypes(u.Type)...)
+		}
 	}
 	expires := Expiry(d, now, rand.Float64())
 	uc.Expires = expires.Unix()

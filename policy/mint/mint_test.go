@@ -218,6 +218,36 @@ func TestMintRestrictsConnectionTypes(t *testing.T) {
 	}
 }
 
+func TestMintScoped(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	identity, _ := newKey(t)
+	scoped, _ := newKey(t)
+	plain, _ := newKey(t)
+	d := policy.Decision{
+		Account: &policy.Account{Name: "APP", ID: identity.Public()}, TTL: time.Hour, Expires: now.Add(time.Hour),
+		ScopedKey: scoped.Public(), Tags: []string{"team:blue"}, RestrictType: true,
+	}
+	user := User{Name: "corp-alice", UserKey: userKey(t), Type: policy.Standard}
+	c, err := Mint(d, user, scoped, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uc, err := jwt.DecodeUserClaims(c.JWT)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !uc.HasEmptyPermissions() || uc.Name != "corp-alice" || uc.IssuerAccount != identity.Public() || !slices.Equal(uc.Tags, []string{"team:blue"}) {
+		t.Errorf("claims %+v", uc)
+	}
+	if uc.Expires != c.Expires.Unix() {
+		t.Errorf("exp %d, want %d", uc.Expires, c.Expires.Unix())
+	}
+	// A credential without permissions, signed by a key without a template, may do anything.
+	if c, err := Mint(d, user, plain, now); !errors.Is(err, ErrNotScoped) || c.JWT != "" {
+		t.Errorf("signed with a plain key: %v", err)
+	}
+}
+
 func TestMintNeverSignsARefusal(t *testing.T) {
 	key, _ := newKey(t)
 	d := decision(&policy.Account{Name: "APP", ID: key.Public()})

@@ -163,6 +163,21 @@ func (c *Config) Rules() *policy.Rules { return c.rules }
 // Keyring returns the account signing keys.
 func (c *Config) Keyring() *mint.Keyring { return c.keyring }
 
+// ScopedKeys returns the scoped signing keys of the roles by the ids of their accounts, each list sorted.
+func (c *Config) ScopedKeys() map[string][]string {
+	keys := map[string][]string{}
+	for _, name := range sorted(c.Roles) {
+		role := c.Roles[name]
+		if a := c.rules.Accounts[role.Account]; a != nil && role.ScopedKey.Given() {
+			keys[a.ID] = append(keys[a.ID], role.ScopedKey.Public())
+		}
+	}
+	for _, list := range keys {
+		slices.Sort(list)
+	}
+	return keys
+}
+
 // CalloutAccount returns the public key of the callout account.
 func (c *Config) CalloutAccount() string { return c.NATS.Callout.Creds.Account() }
 

@@ -180,8 +180,9 @@ type Account struct {
 	// The account's public key (A…).
 	ID string `yaml:"id" required:"the account's public key (A…)"`
 	// Key file (SA…) of one of its signing keys, or several, the newest first: Gatehouse
-	// signs with the first that the asking server knows.
-	SigningKey []KeyFile `yaml:"signing_key" key:"account" required:"the key file (SA…) of one of its signing keys"`
+	// signs with the first that the asking server knows. It can be left out where every role
+	// granted in the account has a scoped_key.
+	SigningKey []KeyFile `yaml:"signing_key" key:"account"`
 }
 
 // Role is a named set of permissions.
@@ -204,9 +205,15 @@ type Role struct {
 	KV []*KVUse `yaml:"kv"`
 	// Object stores that the role may use.
 	Objects []*ObjectUse `yaml:"objects"`
-
-	_ unbuilt `yaml:"scoped_key"`
-	_ unbuilt `yaml:"account"`
+	// Key file (SA…) of a scoped signing key, in place of publish and subscribe: the permissions are
+	// those of the key's template in the account's claims. Nothing can be united with them, so that
+	// nobody may be granted another role in the account beside it.
+	ScopedKey KeyFile `yaml:"scoped_key" key:"account"`
+	// Name of the account that the scoped signing key belongs to, the only one that the role can be granted in.
+	Account string `yaml:"account"`
+	// What {{tag(NAME)}} in the scoped signing key's template stands for, each as NAME:VALUE with placeholders
+	// in the value. A value with a capital letter refuses the login, because nats-server folds tags.
+	Tags []string `yaml:"tags"`
 }
 
 // Permission lists subjects.

@@ -95,6 +95,10 @@ func newFixture(t testing.TB) *fixture {
 	f.write("keys/callout.nk", calloutSeed)
 	f.write("keys/callout.xk", curveSeed)
 	f.write("keys/user.nk", userSeed)
+	for _, role := range []string{"worker", "homeless", "lost", "tags"} {
+		seed, _ := testKey(t, nkeys.PrefixByteAccount, "scoped "+role)
+		f.write("keys/"+role+".nk", seed)
+	}
 	f.write("keys/operator.nk", operatorSeed)
 	f.write("keys/damaged.nk", appSeed[:57]+"A")
 	f.write("keys/empty.nk", "")

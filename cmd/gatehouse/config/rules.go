@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -45,9 +46,13 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 	}
 	r.distinctAccounts(f.Accounts)
 	r.distinctKeys(f)
+	r.distinctScopes(f)
 	roles := map[string]*policy.Role{}
 	for _, name := range sorted(f.Roles) {
-		roles[name] = r.role(name, f.Roles[name])
+		roles[name] = r.role(name, f.Roles[name], rules.Accounts)
+		if k := f.Roles[name].ScopedKey.Key(); k != nil {
+			keys = append(keys, k)
+		}
 	}
 	names := map[string]int{}
 	for i, b := range f.Bindings {
@@ -152,6 +157,30 @@ func (r *report) distinctKeys(f *File) {
 	}
 }
 
+// distinctScopes reports a scoped signing key that stands in the place of another key: what one
+// template allows would be granted by another name.
+func (r *report) distinctScopes(f *File) {
+	owner := map[string]string{}
+	for _, name := range sorted(f.Accounts) {
+		owner[f.Accounts[name].ID] = "the identity key of account " + name
+		for _, k := range f.Accounts[name].SigningKey {
+			owner[k.Public()] = "a plain signing key of account " + name
+		}
+	}
+	owner[f.NATS.Callout.SigningKey.Public()] = "the callout's signing key"
+	for _, name := range sorted(f.Roles) {
+		k := f.Roles[name].ScopedKey
+		if !k.Given() {
+			continue
+		}
+		if other, twice := owner[k.Public()]; twice {
+			r.problem(join(join("roles", name), "scoped_key"), "is %s: give each its own key, and this role the one with its template", other)
+			continue
+		}
+		owner[k.Public()] = "that of role " + name
+	}
+}
+
 // distinctAccounts reports names for one account, which would make a grant of both ambiguous.
 func (r *report) distinctAccounts(accounts map[string]*Account) {
 	names := map[string]string{}
@@ -167,7 +196,7 @@ func (r *report) distinctAccounts(accounts map[string]*Account) {
 	}
 }
 
-func (r *report) role(name string, role *Role) *policy.Role {
+func (r *report) role(name string, role *Role, accounts map[string]*policy.Account) *policy.Role {
 	at := join("roles", name)
 	r.check(at, name, checkName)
 	out := &policy.Role{
@@ -175,9 +204,10 @@ func (r *report) role(name string, role *Role) *policy.Role {
 		Respond:   r.respond(join(at, "respond"), role.Respond),
 		Publish:   r.permission(join(at, "publish"), role.Publish, policy.ParseTemplate),
 		Subscribe: r.permission(join(at, "subscribe"), role.Subscribe, policy.ParseSubscription),
+		Scoped:    r.scoped(at, role, accounts),
 	}
 	r.macros(at, role, out)
-	if len(out.Publish.Allow) == 0 && len(out.Subscribe.Allow) == 0 {
+	if len(out.Publish.Allow) == 0 && len(out.Subscribe.Allow) == 0 && out.Scoped == nil {
 		r.warn(at, "allows nothing: add subjects to publish.allow or subscribe.allow")
 	}
 	r.lintRespond(at, out)
@@ -210,6 +240,49 @@ func (r *report) respond(at string, p Respond) policy.Respond {
 	}
 	return policy.Respond{Max: p.Max, TTL: time.Duration(p.TTL)}
 }
+
+// scoped returns the scoped signing key of a role, nil when it has none.
+func (r *report) scoped(at string, role *Role, accounts map[string]*policy.Account) *policy.ScopedKey {
+	if !r.given(join(at, "scoped_key")) {
+		for _, key := range []string{"account", "tags"} {
+			if r.given(join(at, key)) {
+				r.problem(join(at, key), "goes with a scoped_key only: take it out, a binding's grant names the account")
+			}
+		}
+		return nil
+	}
+	for _, key := range []string{"publish", "subscribe", "respond", "inbox", "jetstream", "streams", "consumers", "kv", "objects"} {
+		if r.given(join(at, key)) {
+			r.problem(join(at, key), "cannot stand beside scoped_key: the permissions are those of the key's template in the account's claims")
+		}
+	}
+	if role.Account == "" && !r.given(join(at, "account")) {
+		r.problem(at, "has a scoped_key and no account: name the account that the key belongs to")
+	}
+	r.refer(join(at, "account"), "account", role.Account, sorted(accounts))
+	return &policy.ScopedKey{Key: role.ScopedKey.Public(), Account: accounts[role.Account], Tags: r.tags(join(at, "tags"), role.Tags)}
+}
+
+// tags returns the tags of a scoped role: NAME:VALUE, whose fixed text nats-server would not fold.
+func (r *report) tags(at string, list []string) []policy.Template {
+	for i, tag := range list {
+		fixed := placeholders.ReplaceAllString(tag, "")
+		name, value, found := strings.Cut(tag, ":")
+		switch {
+		case tag == "": // reported when it was decoded
+		case !found || name == "" || value == "" || strings.Contains(name, "{{"):
+			r.problem(index(at, i), "%s is not a tag: write NAME:VALUE, such as team:{{claim.team}}", quoted(tag))
+		case strings.ToLower(fixed) != fixed:
+			r.problem(index(at, i), "%s has a capital letter, which nats-server folds: write it small", quoted(tag))
+		case strings.ContainsAny(fixed, ".*>"):
+			r.problem(index(at, i), "%s would bring a dot or wildcard into a subject: leave it out", quoted(tag))
+		}
+	}
+	return r.subjects(at, list, policy.ParseTemplate)
+}
+
+// placeholders matches those of a subject.
+var placeholders = regexp.MustCompile(`\{\{[^}]*\}\}`)
 
 func (r *report) permission(at string, p Permission, parse func(string) (policy.Template, error)) policy.PermissionRules {
 	return policy.PermissionRules{
@@ -256,6 +329,12 @@ func (r *report) binding(at string, f *File, b *Binding, accounts map[string]*po
 	}
 	if binding.Grant.Account == nil || binding.Grant.Role == nil {
 		return nil
+	}
+	switch s := binding.Grant.Role.Scoped; {
+	case s != nil && s.Account != nil && s.Account != binding.Grant.Account:
+		r.problem(join(grant, "role"), "%s has a scoped signing key of account %s: grant it there, or another role here", b.Grant.Role, s.Account.Name)
+	case s == nil && !r.given(join(join("accounts", b.Grant.Account), "signing_key")):
+		r.problem(join(grant, "account"), "%s has no signing_key, which users of role %s are signed with: give it one under accounts", b.Grant.Account, b.Grant.Role)
 	}
 	switch binding.Grant.Account.ID {
 	case "":
