@@ -35,6 +35,7 @@ func TestParseKeysSkips(t *testing.T) {
 		},
 		"a short RSA key":    {keys: []any{jwk("r", short)}, skipped: []string{"1024 bits"}},
 		"a huge RSA key":     {keys: []any{jwk("r", long)}, skipped: []string{`kid "r"`}},
+		"RSA of exponent 1":  {keys: []any{jwk("r", &rsa.PublicKey{N: rsa2048.Public().(*rsa.PublicKey).N, E: 1})}, skipped: []string{`kid "r"`}},
 		"a private key":      {keys: []any{jwk("r", rsa2048)}, skipped: []string{"secret"}},
 		"a symmetric key":    {keys: []any{jwk("s", []byte("0123456789abcdef0123456789abcdef"))}, skipped: []string{"secret"}},
 		"for encryption":     {keys: []any{jose.JSONWebKey{KeyID: "r", Key: rsa2048.Public(), Use: "enc"}}},

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"log/slog"
 	"maps"
 	"math/big"
 	"net"
@@ -74,18 +75,22 @@ const issuerKeyID = "f8a2c9d04e"
 // IssuerToken is what an issuer whose documents are not public wants as a bearer token.
 const IssuerToken = "e30.the-token-of-the-service-account.e30"
 
-// StartIssuer serves an issuer with that URL, an https one, until the test ends. Only those who
-// dial with [Issuer.Dial] reach it.
+// StartIssuer serves an issuer with that URL, an https one, until the test ends; those who dial
+// with [Issuer.Dial] reach it. An empty URL stands for the issuer's address on this host.
 func StartIssuer(t testing.TB, style Style, issuerURL string) *Issuer {
 	t.Helper()
 	i := &Issuer{url: issuerURL, style: style, key: newRSAKey(t)}
+	i.server = httptest.NewUnstartedServer(i)
+	i.server.Config.ErrorLog = slog.NewLogLogger(Log(t).Handler(), slog.LevelInfo)
+	if issuerURL == "" {
+		i.url = "https://" + i.server.Listener.Addr().String()
+	}
 	i.public = []jose.JSONWebKey{i.published(t, i.key, "sig", "RS256")}
 	if style.encryption {
 		other := i.published(t, newRSAKey(t), "enc", "RSA-OAEP")
 		other.KeyID = "e" + issuerKeyID
 		i.public = append(i.public, other)
 	}
-	i.server = httptest.NewUnstartedServer(i)
 	i.server.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{i.certificate(t, i.key)}, PrivateKey: i.key}}}
 	i.server.StartTLS()
 	t.Cleanup(i.server.Close)
@@ -107,8 +112,8 @@ func (i *Issuer) certificate(t testing.TB, key *rsa.PrivateKey) []byte {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true,
-		// The API server's certificate names it in every form.
-		DNSNames: []string{i.location("").Hostname(), "kubernetes.default.svc"},
+		DNSNames:    []string{i.location("").Hostname(), "kubernetes.default.svc"}, // the API server's names it in every form
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -163,6 +168,9 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 	}
 }
+
+// URL returns the issuer's URL, the iss of its tokens.
+func (i *Issuer) URL() string { return i.url }
 
 // JWKS returns the keys as they are published.
 func (i *Issuer) JWKS() []byte {
