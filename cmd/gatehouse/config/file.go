@@ -137,7 +137,8 @@ type Issuer struct {
 	// principal name, so do not change it later.
 	Name string `yaml:"name" required:"a short name, such as corp"`
 	// Exactly the iss claim of its tokens, to the last slash. Discovery is at
-	// URL/.well-known/openid-configuration. https, or http on loopback.
+	// URL/.well-known/openid-configuration. https, or http on loopback, or either where jwks
+	// says where the keys are.
 	URL string `yaml:"url" required:"exactly the iss claim of its tokens"`
 	// Where its keys are, in place of discovery: file:PATH of a JWKS, which is read again when
 	// it changes, or the https URL of one. Without algorithms, those that the keys name are
