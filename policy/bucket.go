@@ -26,8 +26,10 @@ func (m KVMacro) Expand() (PermissionRules, []MacroProblem) {
 	if asks(Manage) {
 		e.problem("allow", manageIsAll, "bucket")
 	}
+	if asks(Read) || asks(Write) {
+		e.call("STREAM.INFO", stream) // without which clients do not bind to a bucket
+	}
 	if asks(Read) {
-		e.call("STREAM.INFO", stream)
 		e.get(stream, keys)
 		if !limited {
 			e.call("CONSUMER.CREATE", stream, "*") // for filters of several keys, which stand in the body

@@ -81,6 +81,27 @@ func TestKVRead(t *testing.T) {
 	}
 }
 
+func TestKVWrite(t *testing.T) {
+	t.Parallel()
+	l := newLake(t, lakeOptions{}, KVMacro{Bucket: "settings", Allow: []Access{Write}})
+	ctx := l.Context()
+	kv, err := l.js.KeyValue(ctx, "settings")
+	l.check(err)
+	rev, err := kv.Create(ctx, "blue.new", nil)
+	l.check(err)
+	_, err = kv.Update(ctx, "blue.new", []byte("2"), rev)
+	l.check(err)
+	l.check(kv.Delete(ctx, "blue.new"))
+	l.check(kv.Purge(ctx, "blue.new"))
+	l.quiet()
+	for _, s := range append(beyond,
+		"$JS.API.DIRECT.GET.KV_settings", "$JS.API.DIRECT.GET.KV_settings.$KV.settings.blue.a", "$JS.API.STREAM.MSG.GET.KV_settings",
+		"$JS.API.CONSUMER.CREATE.KV_settings.x", "$JS.API.CONSUMER.CREATE.KV_settings.x.$KV.settings.>", "$JS.API.CONSUMER.DELETE.KV_settings.x",
+	) {
+		l.violates(s)
+	}
+}
+
 // Who may use some keys of a bucket reaches no value of another key, by whatever request.
 func TestKVKeys(t *testing.T) {
 	t.Parallel()
@@ -159,8 +180,8 @@ func (l *lake) useObjects(js jetstream.JetStream) {
 	ctx := l.Context()
 	store, err := js.ObjectStore(ctx, "settings")
 	l.check(err)
-	content := bytes.Repeat([]byte("x"), 300_000)
-	for range 2 { // the second replaces the first
+	content := bytes.Repeat([]byte("x"), 3<<20) // enough for flow control to set in, without whose answers the rest would not come
+	for range 2 {                               // the second replaces the first
 		_, err = store.Put(ctx, jetstream.ObjectMeta{Name: "b"}, bytes.NewReader(content))
 		l.check(err)
 	}

@@ -5,7 +5,17 @@ import "strings"
 // Overlaps reports whether some subject may match both templates, whatever their placeholders
 // stand for.
 func (t Template) Overlaps(other Template) bool {
-	return overlap(t.tokens(), other.tokens())
+	return !t.inboxApartFrom(other) && !other.inboxApartFrom(t) && overlap(t.tokens(), other.tokens())
+}
+
+// inboxApartFrom reports whether t is below a private inbox and other surely elsewhere: an inbox
+// begins with _, and no placeholder for something else that stands first may.
+func (t Template) inboxApartFrom(other Template) bool {
+	if t.segments[0].kind != placeInbox {
+		return false
+	}
+	first := other.segments[0]
+	return first.kind != placeInbox && (first.kind != literal || !strings.ContainsAny(first.text[:1], "_*>"))
 }
 
 // overlap reports whether some subject may match both patterns.

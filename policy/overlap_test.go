@@ -19,7 +19,15 @@ func TestOverlaps(t *testing.T) {
 		{"app.{{claim.team}}", "app.x", true},
 		{"app.t-{{claim.team}}.>", "app.x.y", true},
 		{"app.{{claim.team}}", "svc.x", false},
-		{"{{inbox}}.>", "app.>", true},
+		{"{{inbox}}.>", "app.>", false},
+		{"{{inbox}}.>", "{{claim.team}}.>", false}, // which may not begin with _
+		{"{{inbox}}.>", "{{name}}.>", false},
+		{"{{inbox}}.>", "_INBOX_abc.x", true},
+		{"{{inbox}}.>", "_{{claim.team}}.x", true},
+		{"{{inbox}}.>", "{{inbox}}.x", true},
+		{"{{inbox}}.>", "*.x", true},
+		{"x{{inbox}}.>", "x{{name}}.y", true},
+		{"{{inbox}}.>", ">", true},
 	} {
 		a, b := templates(t, c.a)[0], templates(t, c.b)[0]
 		if a.Overlaps(b) != c.want || b.Overlaps(a) != c.want {
