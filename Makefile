@@ -5,7 +5,7 @@ RACE ?= $(if $(shell command -v $(firstword $(shell go env CC))),1)
 PKG ?= ./...
 FUZZTIME ?= 20s
 
-.PHONY: help dev build test interop check generate prove bench fuzz clean
+.PHONY: help dev build test interop browser check generate prove bench fuzz clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -21,6 +21,9 @@ test: ## run all tests, or those of PKG, on SQLite and PostgreSQL
 
 interop: ## run with other makers' programs: Dex, oidc-provider, nats.js, nats.py
 	scripts/interop.sh
+
+browser: ## run the browser example in a headless Chromium
+	scripts/browser.sh
 
 check: ## formatting, vet, staticcheck, go.mod, import rules, generated files
 	scripts/check.sh
@@ -39,4 +42,4 @@ fuzz: ## run each fuzz target for FUZZTIME
 	scripts/fuzz.sh $(FUZZTIME)
 
 clean: ## remove what was built
-	rm -rf bin bench/bin interop/node_modules
+	rm -rf bin bench/bin interop/node_modules examples/browser/node_modules examples/browser/page/nats.js

@@ -116,7 +116,7 @@ func newProvider(issuer string, opts ProviderOptions) (*Provider, error) {
 	for _, path := range []string{loginPath, devicePath, stylePath, "/{$}"} {
 		mux.Handle(path, login)
 	}
-	mux.Handle("/", protocol)
+	mux.Handle("/", pagesMayRead(protocol))
 
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Provider{
@@ -168,13 +168,35 @@ func newProtocol(issuer string, storage *storage) (http.Handler, error) {
 func onlyLoopbackHosts(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := (&url.URL{Host: r.Host}).Hostname()
-		if host != "localhost" && !net.ParseIP(host).IsLoopback() {
+		if !loopbackHost(host) {
 			http.Error(w, "unknown host", http.StatusMisdirectedRequest)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
+
+// pagesMayRead lets web pages that are served on this machine read discovery, keys and tokens, as an application that
+// runs in the browser has to. They send no cookies along; pages of other origins may read nothing.
+func pagesMayRead(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Add("Vary", "Origin")
+		origin := r.Header.Get("Origin")
+		if u, err := url.Parse(origin); err != nil || !loopbackHost(u.Hostname()) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Access-Control-Allow-Origin", origin)
+		if r.Method == http.MethodOptions {
+			w.Header().Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func loopbackHost(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
 
 // Issuer returns the issuer URL, without a slash at its end.
 func (p *Provider) Issuer() string { return p.issuer }

@@ -1,0 +1,3 @@
+// Hands the issuer's answer to the page that waits for it, which is of the same origin.
+new BroadcastChannel("login").postMessage(Object.fromEntries(new URLSearchParams(location.search)));
+window.close();
