@@ -178,14 +178,23 @@ func choices(depth int, lists [sides]progress) []string {
 	return append(tokens, other)
 }
 
+// endsInStar reports whether the last token of a subject, which a queue group may follow, is a *.
+func endsInStar(subject string) bool {
+	subject, _, _ = strings.Cut(subject, " ")
+	return strings.HasSuffix(subject, "*")
+}
+
 // withClosedEnds denies what lies below allowed subjects that end in *. To nats-server a subscription
 // that ends in > passes where a * stands last, so that app.* would let a client read all of app.>;
 // with app.*.> denied it still subscribes, and is delivered what is allowed. Where something below is
 // allowed by another entry nothing is denied, since a deny would win over that too.
 func (s SubjectSet) withClosedEnds() SubjectSet {
+	if !slices.ContainsFunc(s.Allow, endsInStar) {
+		return s
+	}
 	allowed := entries(s.Allow)
-	for _, e := range allowed {
-		if e.tokens[len(e.tokens)-1] != "*" {
+	for i, e := range allowed {
+		if !endsInStar(s.Allow[i]) {
 			continue
 		}
 		below := append(slices.Clone(e.tokens), ">")

@@ -197,6 +197,17 @@ func TestWithClosedEnds(t *testing.T) {
 	}
 }
 
+// TestDecisionsCloseEnds: every decision denies what nats-server would let through by mistake.
+func TestDecisionsCloseEnds(t *testing.T) {
+	t.Parallel()
+	rules := world(t)
+	rules.Bindings["corp"][1].Grant.Role = &Role{Name: "level", Subscribe: PermissionRules{Allow: templates(t, "level.*")}}
+	d := Decide(&Snapshot{Rules: rules}, person(t, `{"groups": ["dev"]}`), Connection{Type: Standard}, now, nil)
+	if !d.Allowed() || !slices.Equal(d.Permissions.Subscribe.Deny, []string{"level.*.>"}) {
+		t.Errorf("got %+v", d)
+	}
+}
+
 // TestOverlapAsTheServerHasIt compares with nats-server.
 func TestOverlapAsTheServerHasIt(t *testing.T) {
 	t.Parallel()

@@ -83,7 +83,7 @@ func (c *cli) policyDiff(ctx context.Context, in diffInput) error {
 		return err
 	}
 	var logins []labelled
-	out := diffed{Old: before.Rules().Version, New: after.Rules().Version, Changes: []changed{}}
+	out := diffed{Old: before.Path(), New: after.Path(), Changes: []changed{}}
 	if in.recorded {
 		since, err := parsePast(in.since, time.Now())
 		if err != nil {
@@ -114,7 +114,7 @@ func (c *cli) policyDiff(ctx context.Context, in diffInput) error {
 
 // diffed is what gatehouse policy diff prints for programs.
 type diffed struct {
-	Old     string    `json:"old"` // version of the rules
+	Old     string    `json:"old"` // path of the file
 	New     string    `json:"new"`
 	Logins  int       `json:"logins"` // that were decided on
 	Changes []changed `json:"changes"`

@@ -232,6 +232,11 @@ func (r *report) compileCase(at string, c *Case, dir string, against named) case
 		r.problem(claimsAt, "has no sub, or one that is no text: give the subject, as in sub: alice")
 	}
 	out.IssuerURL = r.caseIssuer(at, c.Issuer, out.Claims, against)
+	if iss, given := out.Claims["iss"]; given && out.IssuerURL != "" && iss != out.IssuerURL {
+		r.problem(claimsAt, "has another iss than its issuer %s: correct one of them", out.IssuerURL)
+	} else if out.Claims != nil {
+		out.Claims["iss"] = out.IssuerURL // as in every token
+	}
 	r.refer(join(join(at, "from"), "account"), "account", c.From.Account, against.accounts)
 	return out
 }

@@ -95,7 +95,7 @@ cases:
 			Name: "all of it", At: path + ":3:5",
 			Login: cases.Login{
 				IssuerURL: url, Subject: "bob",
-				Claims: map[string]any{"sub": "bob", "realm": map[string]any{"roles": []any{"a", json.Number("1.50"), true, nil, ""}, "text": "lines\n"}},
+				Claims: map[string]any{"sub": "bob", "iss": url, "realm": map[string]any{"roles": []any{"a", json.Number("1.50"), true, nil, ""}, "text": "lines\n"}},
 				Conn:   policy.Connection{Source: netip.MustParseAddr("10.1.2.3"), Type: policy.MQTT, Account: "APP", ProofGiven: true},
 			},
 			Expect: cases.Expect{
@@ -105,7 +105,7 @@ cases:
 		},
 		{
 			Name: "little of it", At: path + ":14:5",
-			Login: cases.Login{IssuerURL: url, Subject: "alice", Claims: map[string]any{"sub": "alice", "level": json.Number("1.50")}, Conn: policy.Connection{Type: policy.Standard, ProofGiven: true}},
+			Login: cases.Login{IssuerURL: url, Subject: "alice", Claims: map[string]any{"sub": "alice", "iss": url, "level": json.Number("1.50")}, Conn: policy.Connection{Type: policy.Standard, ProofGiven: true}},
 		},
 		{
 			Name: "refused", At: path + ":17:5",
