@@ -19,12 +19,16 @@ type claimNode struct {
 	inner map[string]*claimNode
 }
 
+// alwaysRead are the claims that decisions read whatever the bindings say: those that bind a token to a
+// key, and those that stand in the place of others, see [ClaimPath.leftOut].
+var alwaysRead = append([]string{"_claim_names", "hasgroups"}, boundKeyClaims...)
+
 // NewClaimSet returns the set of the claims that the bindings read: in match, in when, and in the
-// subjects of their roles; and those that say to which key a token is bound.
+// subjects of their roles. What every decision reads is among them.
 func NewClaimSet(bindings []*Binding) *ClaimSet {
 	s := &ClaimSet{}
-	for _, name := range boundKeyClaims {
-		s.root.child(name).whole = true
+	for _, name := range alwaysRead {
+		s.add(ClaimPath{raw: name, parts: []string{name}, exact: true})
 	}
 	for _, b := range bindings {
 		for _, c := range b.Match {

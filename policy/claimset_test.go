@@ -103,6 +103,11 @@ func TestDecidingAnew(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		id, conn := randomIdentity(rt), randomConnection(rt)
 		id.Claims["phone"] = "555-not-read"
+		if rapid.Bool().Draw(rt, "overage") {
+			delete(id.Claims, "groups")
+			id.Claims[rapid.SampledFrom([]string{"_claim_names", "hasgroups"}).Draw(rt, "stand-in")] =
+				rapid.SampledFrom([]any{true, map[string]any{"groups": "src1"}}).Draw(rt, "value")
+		}
 		again := *id
 		again.Claims = kept(rt, set.Pick(id.Claims))
 		if text, _ := json.Marshal(again.Claims); strings.Contains(string(text), "not-read") {
