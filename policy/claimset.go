@@ -71,11 +71,14 @@ func (n *claimNode) child(name string) *claimNode {
 	return c
 }
 
-// Beyond returns the paths of the set that are not in the other, sorted: what was picked by the
-// other may lack them. A nil set has none.
+// Beyond returns, for people, the paths of the set that are not in the other, sorted: what was picked
+// by the other may lack them. A nil set has none.
 func (s *ClaimSet) Beyond(other *ClaimSet) []string {
 	if s == nil || other != nil && other.whole {
 		return nil
+	}
+	if s.whole {
+		return []string{"every claim"}
 	}
 	var missing []string
 	for _, path := range s.paths {

@@ -145,6 +145,8 @@ func TestBeyond(t *testing.T) {
 		"less":           {small, large, ""},
 		"than nothing":   {small, nil, "groups team"},
 		"nothing":        {nil, small, ""},
+		"both whole":     {&ClaimSet{whole: true}, &ClaimSet{whole: true}, ""},
+		"the whole":      {&ClaimSet{whole: true}, large, "every claim"},
 		"than the whole": {large, &ClaimSet{whole: true}, ""},
 	} {
 		if got := strings.Join(c.s.Beyond(c.other), " "); got != c.want {
