@@ -66,6 +66,61 @@ func TestGlobIsItsRegexp(t *testing.T) {
 	})
 }
 
+// FuzzGlob expects that a pattern means the regular expression that it stands for, whatever bytes
+// it holds.
+func FuzzGlob(f *testing.F) {
+	for _, c := range [][2]string{{"team-*", "team-a"}, {"*", ""}, {"a**b", "ab"}, {`\*`, "*"}, {`a\`, "a"}, {"ä*\xff", "ä\xff"}, {"*a*b*c*", "xaxbxc"}} {
+		f.Add(c[0], c[1])
+	}
+	f.Fuzz(func(t *testing.T, pattern, text string) {
+		g, err := ParseGlob(pattern)
+		if err != nil {
+			if !strings.HasSuffix(pattern, `\`) {
+				t.Fatalf("%q: %v", pattern, err)
+			}
+			return
+		}
+		if g.Match(text) != reference(pattern, text) {
+			t.Fatalf("%q matches %q = %v, the definition says otherwise", pattern, text, g.Match(text))
+		}
+	})
+}
+
+// reference matches by the definition of a pattern: slowly, with a table.
+func reference(pattern, text string) bool {
+	type token struct {
+		star bool
+		c    byte
+	}
+	var tokens []token
+	for i := 0; i < len(pattern); i++ {
+		if pattern[i] == '*' {
+			tokens = append(tokens, token{star: true})
+			continue
+		}
+		if pattern[i] == '\\' {
+			i++
+		}
+		tokens = append(tokens, token{c: pattern[i]})
+	}
+	// at[j] says that the tokens so far match the first j bytes.
+	at := make([]bool, len(text)+1)
+	at[0] = true
+	for _, tok := range tokens {
+		next := make([]bool, len(text)+1)
+		for j := range next {
+			switch {
+			case tok.star:
+				next[j] = at[j] || j > 0 && next[j-1]
+			default:
+				next[j] = j > 0 && at[j-1] && text[j-1] == tok.c
+			}
+		}
+		at = next
+	}
+	return at[len(text)]
+}
+
 // claimsOf decodes claims as the verifier does.
 func claimsOf(t testing.TB, text string) map[string]any {
 	t.Helper()
