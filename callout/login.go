@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -261,9 +262,9 @@ func (s *Service) admit(l *login) *policy.Refusal {
 	if r := l.decision.Refusal; r != nil {
 		return r
 	}
-	// With allowed_accounts * nats-server would let users into these two, where they could read
-	// and answer everybody's logins, or command the servers.
-	if target := l.decision.Account.ID; target == s.Account || target == s.System {
+	// With allowed_accounts *, and always without an operator, nats-server would let users into
+	// these, where they could read and answer everybody's logins, or command the servers.
+	if slices.Contains(s.Closed, l.decision.Account.ID) {
 		return policy.Refuse(policy.AccountNotGranted, "account %s is the callout or the system account, where nobody is placed", l.decision.Account.Name)
 	}
 	public, r := s.Servers.SigningKey(l.claims.Server.ID, l.decision.Account, l.decision.ScopedKey, now)

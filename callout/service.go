@@ -70,8 +70,8 @@ type Recorder interface {
 // are needed.
 type Options struct {
 	Conns   []*nats.Conn // to the callout account; owned by the caller
-	Account string       // the callout account's id
-	System  string       // the system account's id
+	Account string       // whom requests are for: the callout account's id, or its issuer on servers without operator
+	Closed  []string     // ids of the accounts where nobody is placed: the callout account, the system account
 	Signer  *mint.Key    // signs responses: a signing key of the callout account
 	Sealer  *Sealer      // nil: requests come unsealed; otherwise unsealed ones are not answered
 	Servers Servers

@@ -127,7 +127,8 @@ func (s *system) wire(t *testing.T, o *Options) {
 	t.Helper()
 	app, lobby := key(t, s.App.SigningKey), key(t, s.Lobby.SigningKey)
 	keyring := mint.NewKeyring(app, lobby)
-	o.Account, o.System, o.Signer = s.Callout.ID, s.Set.System.ID, key(t, s.Callout.SigningKey)
+	o.Account, o.Signer = s.Callout.ID, key(t, s.Callout.SigningKey)
+	o.Closed = []string{s.Callout.ID, s.Set.System.ID}
 	if s.XKey != nil {
 		sealer, err := NewSealer([]byte(s.XKey.Reveal()))
 		if err != nil {

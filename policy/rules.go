@@ -28,7 +28,9 @@ type Rules struct {
 // Account is a NATS account that a grant can name.
 type Account struct {
 	Name string
-	ID   string // the account's public key
+	ID   string // what the servers know it by: its public key, or its name when ByName
+	// ByName says that the servers have no operator: users are addressed to the account by name.
+	ByName bool
 	// SigningKeys are the public keys that Gatehouse may sign its users with, newest first.
 	SigningKeys []string
 }

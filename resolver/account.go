@@ -27,9 +27,9 @@ const notLoaded = "the server has not loaded it"
 
 // AccountState is what one server has applied of one account's claims.
 type AccountState struct {
-	Applied bool // false: the server does not have the account
-	Claims  *jwt.AccountClaims
-	Problem string // why it is not applied
+	Applied bool               // false: the server does not have the account
+	Claims  *jwt.AccountClaims // nil on servers without operator
+	Problem string             // why it is not applied
 }
 
 // signingKey returns the scoped key when there is one, otherwise the first signing key of the
@@ -37,6 +37,9 @@ type AccountState struct {
 func (s AccountState) signingKey(account *policy.Account, scoped, server string, now time.Time) (string, *policy.Refusal) {
 	if !s.Applied {
 		return "", policy.Refuse(policy.AccountUnready, "account %s is not applied on server %s: %s", account.Name, server, s.Problem)
+	}
+	if account.ByName {
+		return account.SigningKeys[0], nil
 	}
 	if s.expired(now) {
 		return "", policy.Refuse(policy.AccountExpired, "the claims of account %s have expired on server %s", account.Name, server)
@@ -86,7 +89,7 @@ func (r *Resolver) Template(account, key string) (policy.Permissions, bool) {
 	defer r.mu.RUnlock()
 	for _, s := range r.servers {
 		state := s.accounts[account]
-		if !state.Applied {
+		if state.Claims == nil {
 			continue
 		}
 		if scope, ok := state.Claims.SigningKeys[key].(*jwt.UserScope); ok {
@@ -138,6 +141,9 @@ func (s AccountState) expired(now time.Time) bool {
 func (s AccountState) lacks(need Requirement, now time.Time) error {
 	if !s.Applied {
 		return errors.New(s.Problem)
+	}
+	if need.ByName {
+		return nil
 	}
 	if s.expired(now) {
 		return errors.New("its claims have expired: push claims with a later end")
@@ -205,7 +211,13 @@ func (r *Resolver) readServer(ctx context.Context, server string) {
 // readAccount reads one account back from one server. A server that does not answer keeps
 // the state that it showed before.
 func (r *Resolver) readAccount(ctx context.Context, server, account string) {
-	state, err := r.read(ctx, server, account)
+	r.mu.RLock()
+	read := r.read
+	if r.accounts[account].ByName {
+		read = r.defined
+	}
+	r.mu.RUnlock()
+	state, err := read(ctx, server, account)
 	if err != nil {
 		r.log.Debug("an account could not be read back", "server_id", server, "account", account, "error", err)
 		return
@@ -243,23 +255,51 @@ func (r *Resolver) read(ctx context.Context, server, account string) (AccountSta
 	return r.applied(ctx, server, account)
 }
 
-// applied asks one server for the claims that it has applied (ACCOUNTZ).
-func (r *Resolver) applied(ctx context.Context, server, account string) (AccountState, error) {
+// accountz is a server's answer to ACCOUNTZ. Data is empty when the server does not have the account.
+type accountz struct {
+	Data struct {
+		System string `json:"system_account"`
+		Detail struct {
+			Name    string `json:"account_name"`
+			JWT     string `json:"jwt"`
+			Expired bool   `json:"expired"`
+		} `json:"account_detail"`
+	} `json:"data"`
+}
+
+func (r *Resolver) accountz(ctx context.Context, server, account string) (accountz, error) {
+	var answer accountz
 	body, _ := json.Marshal(map[string]string{"account": account})
 	data, err := r.request(ctx, "$SYS.REQ.SERVER."+server+".ACCOUNTZ", body)
 	if err != nil {
-		return AccountState{}, err
-	}
-	var answer struct {
-		Data struct {
-			Detail struct {
-				JWT     string `json:"jwt"`
-				Expired bool   `json:"expired"`
-			} `json:"account_detail"`
-		} `json:"data"`
+		return answer, err
 	}
 	if err := json.Unmarshal(data, &answer); err != nil {
-		return AccountState{}, fmt.Errorf("answer to ACCOUNTZ: %w", err)
+		return answer, fmt.Errorf("answer to ACCOUNTZ: %w", err)
+	}
+	return answer, nil
+}
+
+// defined asks one server without operator whether its file defines the account.
+func (r *Resolver) defined(ctx context.Context, server, account string) (AccountState, error) {
+	answer, err := r.accountz(ctx, server, account)
+	switch {
+	case err != nil:
+		return AccountState{}, err
+	case answer.Data.Detail.Name != account:
+		return AccountState{Problem: "the server's file does not define it: add it to accounts there and reload"}, nil
+	case answer.Data.System == account:
+		return AccountState{Problem: "it is the system account of the server, where nobody is placed: take it out of the configuration"}, nil
+	default:
+		return AccountState{Applied: true}, nil
+	}
+}
+
+// applied asks one server for the claims that it has applied (ACCOUNTZ).
+func (r *Resolver) applied(ctx context.Context, server, account string) (AccountState, error) {
+	answer, err := r.accountz(ctx, server, account)
+	if err != nil {
+		return AccountState{}, err
 	}
 	if answer.Data.Detail.JWT == "" {
 		return AccountState{Problem: notLoaded}, nil

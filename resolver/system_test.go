@@ -81,7 +81,14 @@ func (s *system) connect(t *testing.T, creds setup.Secret, opts ...nats.Option) 
 // run returns a resolver that runs until the test ends, with the system user of the set-up.
 func (s *system) run(t *testing.T, o Options, need map[string]Requirement, opts ...nats.Option) *Resolver {
 	t.Helper()
-	o.Conn, o.Logger = s.connect(t, s.SystemCreds, opts...), devtest.Log(t)
+	o.Conn = s.connect(t, s.SystemCreds, opts...)
+	return run(t, o, need)
+}
+
+// run returns a resolver that runs until the test ends.
+func run(t *testing.T, o Options, need map[string]Requirement) *Resolver {
+	t.Helper()
+	o.Logger = devtest.Log(t)
 	r := New(o)
 	r.SetAccounts(need)
 	ctx, cancel := context.WithCancel(context.Background())

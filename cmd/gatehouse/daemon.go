@@ -183,21 +183,26 @@ func (d *daemon) openTokens(_ context.Context, cfg *config.Config) error {
 // connect starts the connections to the servers; they go on trying by themselves.
 func (d *daemon) connect(_ context.Context, cfg *config.Config) error {
 	for i := range cfg.NATS.Callout.Connections {
-		nc, err := d.dial(cfg, cfg.NATS.Callout.Creds, fmt.Sprintf("gatehouse callout %d", i+1))
+		nc, err := d.dial(cfg, cfg.CalloutUser(), fmt.Sprintf("gatehouse callout %d", i+1))
 		if err != nil {
 			return err
 		}
 		d.conns = append(d.conns, nc)
 	}
+	user := cfg.SystemUser()
+	if user == nil {
+		d.log.Warn("there is no system user: servers, clocks and accounts are taken as they come", "configure", "nats.system.nkey")
+		return nil
+	}
 	var err error
-	d.system, err = d.dial(cfg, cfg.NATS.System.Creds, "gatehouse system")
+	d.system, err = d.dial(cfg, user, "gatehouse system")
 	return err
 }
 
-func (d *daemon) dial(cfg *config.Config, creds config.Creds, name string) (*nats.Conn, error) {
+func (d *daemon) dial(cfg *config.Config, user nats.Option, name string) (*nats.Conn, error) {
 	log := d.log.With("connection", name)
 	options := []nats.Option{
-		nats.Name(name), creds.Option(),
+		nats.Name(name), user,
 		nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.IgnoreAuthErrorAbort(),
 		nats.ReconnectWait(250 * time.Millisecond), nats.ReconnectJitter(500*time.Millisecond, 500*time.Millisecond),
 		nats.PingInterval(10 * time.Second), nats.MaxPingsOutstanding(2),
@@ -258,10 +263,10 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 		Replica: d.replica, MaxStaleness: time.Duration(cfg.MaxStaleness), Logger: d.log, OnError: d.storeErrors.observe("read"),
 	})
 	d.mirror.SetRules(d.rules(cfg))
-	d.resolver = resolver.New(resolver.Options{Conn: d.system, Logger: d.log})
+	d.resolver = resolver.New(resolver.Options{Conn: d.system, Blind: d.system == nil, Logger: d.log})
 	d.resolver.SetAccounts(requirements(cfg))
 	d.callout = callout.New(callout.Options{
-		Conns: d.conns, Account: cfg.CalloutAccount(), System: cfg.SystemAccount(), Signer: cfg.NATS.Callout.SigningKey.Key(), Sealer: sealer,
+		Conns: d.conns, Account: cfg.Addressee(), Closed: cfg.ClosedAccounts(), Signer: cfg.NATS.Callout.SigningKey.Key(), Sealer: sealer,
 		Servers: d.resolver, Tokens: d.tokens, Records: d.spool, Metrics: callout.NewMetrics(d.registry),
 		State: d.mirror.Snapshot, Keys: d.keyring.Load, OnRejected: d.resolver.Wake,
 		MaxToken: int(cfg.MaxTokenSize), Version: semantic(version), Replica: d.replica, Logger: d.log,
@@ -277,6 +282,13 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 // requirements lists what the servers must have applied for this configuration to work.
 func requirements(cfg *config.Config) map[string]resolver.Requirement {
 	need := map[string]resolver.Requirement{}
+	if cfg.NATS.Callout.Mode == config.ConfigMode {
+		need[cfg.CalloutAccount()] = resolver.Requirement{Name: "the callout account", ByName: true}
+		for name, a := range cfg.Rules().Accounts {
+			need[a.ID] = resolver.Requirement{Name: name, ByName: true}
+		}
+		return need
+	}
 	own := resolver.Requirement{
 		Name: "the callout account", SigningKeys: []string{cfg.NATS.Callout.SigningKey.Public()},
 		Callout: &resolver.CalloutRequirement{XKey: cfg.NATS.Callout.XKey.Public()},
@@ -535,6 +547,9 @@ func (d *daemon) reload(context.Context) (api.Reloaded, error) {
 	u := d.watcher.Reload()
 	if u.Err != nil {
 		return api.Reloaded{}, u.Err
+	}
+	if was, is := d.cfg.Load().NATS.Callout.Mode, u.Config.NATS.Callout.Mode; was != is {
+		return api.Reloaded{}, fmt.Errorf("nats.callout.mode was %s and is %s now, which leads to other accounts: restart the service", was, is)
 	}
 	if err := d.tokens.SetIssuers(u.Config.TokenIssuers()); err != nil {
 		return api.Reloaded{}, err

@@ -23,9 +23,11 @@ func (c *cli) initCommand() *cobra.Command {
 		Long: `Makes a new set-up in DIR: an operator, its accounts, a sentinel, creds, the configuration
 of the nats-servers, and gatehouse.yaml. With --into it enters an existing operator set-up
 instead: it makes the callout and lobby accounts and the sentinel, and tells what to add to
-the servers and how to go back. Nothing is ever overwritten.`,
+the servers and how to go back. With --config-mode the new servers have no operator: accounts
+and users are in their own files. Nothing is ever overwritten.`,
 		Example: `  gatehouse init prod --issuer-name corp --issuer-url https://login.example.com --audience nats
   gatehouse init prod --servers 3 --tls-cert server.pem --tls-key server.key
+  gatehouse init prod --config-mode
   gatehouse init --into gatehouse --store ~/.local/share/nats/nsc --system-creds sys.creds`,
 		Args: exactArgs(1, "the folder to make"),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -35,6 +37,9 @@ the servers and how to go back. Nothing is ever overwritten.`,
 			}
 			if issuer.Name != "" || issuer.URL != "" {
 				o.Issuer = &issuer
+			}
+			if into && o.ConfigMode {
+				return fmt.Errorf("%w: --config-mode makes a new set-up, and --into enters one that has an operator: give one of them", errUsage)
 			}
 			var next string
 			if into {
@@ -64,6 +69,7 @@ the servers and how to go back. Nothing is ever overwritten.`,
 	f.StringVar(&o.TLSKey, "tls-key", "", "key of the certificate")
 	f.StringVar(&o.TLSCA, "tls-ca", "", "authority that the certificate is verified with (default: what this host trusts)")
 	f.StringSliceVar(&o.Origins, "origin", nil, "web page that may open WebSocket connections, such as https://portal.example.com")
+	f.BoolVar(&o.ConfigMode, "config-mode", false, "make servers without operator: accounts and users in their own files")
 	f.BoolVar(&o.NoXKey, "no-xkey", false, "leave requests and answers of the callout unsealed")
 	f.BoolVar(&o.NoJetStream, "no-jetstream", false, "leave JetStream off")
 	f.StringVar(&o.Service.Store, "gatehouse-store", "", "store of Gatehouse (default sqlite:gatehouse.db)")

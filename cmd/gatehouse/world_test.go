@@ -39,6 +39,7 @@ type worldOptions struct {
 	servers   int
 	mode      devtest.Mode
 	noXKey    bool
+	config    bool   // servers without operator
 	noServers bool   // make the files only
 	jetStream bool   // for the servers and the account APP
 	policy    string // default worldPolicy
@@ -70,7 +71,7 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	}
 	var err error
 	w.set, err = setup.New(setup.Options{
-		Servers: o.servers, Ports: ports, NoXKey: o.noXKey, NoJetStream: !o.jetStream,
+		Servers: o.servers, Ports: ports, NoXKey: o.noXKey, ConfigMode: o.config, NoJetStream: !o.jetStream,
 		Service: setup.Service{
 			Issuer: &setup.Issuer{Name: "demo", URL: w.provider.Issuer(), Audiences: []string{devstack.Audience}, ClientID: devstack.ClientID, Display: []string{"email"}},
 			Policy: o.policy,
@@ -90,13 +91,26 @@ func newWorld(t testing.TB, o worldOptions) *world {
 		confs = append(confs, filepath.Join(w.dir, w.set.ServerFile(i)))
 	}
 	w.servers = devtest.StartServers(t, confs, o.mode)
-	w.system, err = nats.Connect(w.set.ClientURL(), nats.UserCredentials(filepath.Join(w.dir, "offline", "emergency-system.creds")),
+	w.system, err = nats.Connect(w.set.ClientURL(), w.emergencySystem(),
 		nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.system.Close)
 	return w
+}
+
+// emergencySystem is the option to connect to the system account without the service.
+func (w *world) emergencySystem() nats.Option {
+	w.Helper()
+	if w.set.Users == nil {
+		return nats.UserCredentials(filepath.Join(w.dir, "offline", "emergency-system.creds"))
+	}
+	option, err := nats.NkeyOptionFromSeed(filepath.Join(w.dir, "offline", "emergency-system.nk"))
+	if err != nil {
+		w.Fatal(err)
+	}
+	return option
 }
 
 // shortDir returns a folder of the test's own whose path leaves room for sockets in it.
@@ -432,6 +446,15 @@ func (r *replica) auditOf(nc *nats.Conn) api.AuditEntry {
 		return fmt.Errorf("no audit entry for cid %d of server %s", at.cid, at.server)
 	})
 	return found
+}
+
+// ended returns nil when the audit trail says that the only login of that name ended for the reason.
+func (r *replica) ended(name, reason string) error {
+	r.Helper()
+	if entries := r.audit("--name", name); len(entries) != 1 || entries[0].Reason != reason {
+		return fmt.Errorf("audit entries of %s: %+v, want one for %s", name, entries, reason)
+	}
+	return nil
 }
 
 // someone returns a subject that no other login of the run has.

@@ -180,6 +180,22 @@ func TestConfigModeHasNoSentinel(t *testing.T) {
 	}
 }
 
+// Fact: a user in auth_users cannot publish a request, whatever its permissions are. So without
+// an operator only servers can ask, as long as nobody else is in the callout account.
+func TestConfigModeNobodyForgesRequests(t *testing.T) {
+	t.Parallel()
+	m := newConfigMode(t, "")
+	denied := make(chan error, 1)
+	m.service.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { denied <- err })
+	check(t, m.service.Publish(requestSubject, []byte("forged")))
+	if err := await(t, denied); !errors.Is(err, nats.ErrPermissionViolation) {
+		t.Errorf("a request by the service itself: %v, want %v", err, nats.ErrPermissionViolation)
+	}
+	if got := len(m.seen()); got != 0 {
+		t.Errorf("requests = %d, want 0", got)
+	}
+}
+
 // Fact: a server with nkey users in its file sends a nonce to everybody, and the client's
 // signature reaches the service. Key-bound tokens need it; init makes the service an nkey user.
 func TestConfigModeSendsNonce(t *testing.T) {

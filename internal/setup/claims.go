@@ -91,18 +91,26 @@ func serviceUser(claims *jwt.UserClaims) {
 }
 
 // systemUser shapes the user by which Gatehouse sees servers, accounts and connections,
-// closes connections and keeps account claims. Requests are listed one by one, because
-// their neighbours stop servers and return memory dumps (PROFILEZ).
+// closes connections and keeps account claims.
 func systemUser(claims *jwt.UserClaims) {
+	watchingUser(claims)
+	claims.Pub.Allow.Add(
+		"$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP", "$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE",
+		"$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.CLAIMS.DELETE", "$SYS.REQ.CLAIMS.LIST", "$SYS.REQ.CLAIMS.PACK",
+	)
+	claims.Sub.Allow.Add("$SYS.REQ.CLAIMS.PACK")
+}
+
+// watchingUser shapes a system user that keeps no account claims. Requests are listed one by
+// one, because their neighbours stop servers and return memory dumps (PROFILEZ).
+func watchingUser(claims *jwt.UserClaims) {
 	claims.Pub.Allow.Add(
 		"$SYS.REQ.SERVER.PING",
 		"$SYS.REQ.SERVER.*.IDZ", "$SYS.REQ.SERVER.*.STATSZ", "$SYS.REQ.SERVER.*.CONNZ",
 		"$SYS.REQ.SERVER.*.ACCOUNTZ", "$SYS.REQ.SERVER.*.KICK",
 		"$SYS.REQ.ACCOUNT.*.INFO", "$SYS.REQ.ACCOUNT.*.CONNZ",
-		"$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP", "$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE",
-		"$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.CLAIMS.DELETE", "$SYS.REQ.CLAIMS.LIST", "$SYS.REQ.CLAIMS.PACK",
 	)
-	claims.Sub.Allow.Add("$SYS.SERVER.>", "$SYS.ACCOUNT.>", "$SYS.REQ.CLAIMS.PACK", "_INBOX.>",
+	claims.Sub.Allow.Add("$SYS.SERVER.>", "$SYS.ACCOUNT.>", "_INBOX.>",
 		// To see that somebody pushed or deleted claims.
 		"$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE", "$SYS.REQ.CLAIMS.DELETE")
 }

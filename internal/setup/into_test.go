@@ -223,7 +223,7 @@ func TestInto(t *testing.T) {
 			}
 			o.install(t, dir, a)
 
-			shop := keys{o.url, a.CalloutCreds, a.Callout.SigningKey, a.XKey, o.shop.Subject, o.shopKey}
+			shop := keys{o.url, creds(a.CalloutCreds), a.Callout.SigningKey, a.XKey, o.shop.Subject, o.shopKey, false}
 			answerLogins(t, shop)
 			if got := accountOf(t, connect(t, o.url, nats.Token("good"))); got != o.shop.Subject {
 				t.Errorf("user is in %s, want SHOP %s", got, o.shop.Subject)
@@ -279,7 +279,7 @@ func TestIntoWithIdentityKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.install(t, dir, a)
-	answerLogins(t, keys{o.url, a.CalloutCreds, a.Callout.SigningKey, a.XKey, o.plain.Subject, o.plainKey})
+	answerLogins(t, keys{o.url, creds(a.CalloutCreds), a.Callout.SigningKey, a.XKey, o.plain.Subject, o.plainKey, false})
 	if got := accountOf(t, connect(t, o.url, nats.Token("good"))); got != o.plain.Subject {
 		t.Errorf("user is in %s, want PLAIN %s", got, o.plain.Subject)
 	}
@@ -303,7 +303,7 @@ func TestIntoMemoryResolver(t *testing.T) {
 	conf = strings.Replace(conf, "resolver_preload {\n", "resolver_preload {\n"+a.PreloadLines(), 1)
 	o.put(t, "nats-server.conf", conf+a.ServerLines())
 	o.start(t)
-	answerLogins(t, keys{o.url, a.CalloutCreds, a.Callout.SigningKey, a.XKey, o.shop.Subject, o.shopKey})
+	answerLogins(t, keys{o.url, creds(a.CalloutCreds), a.Callout.SigningKey, a.XKey, o.shop.Subject, o.shopKey, false})
 	if got := accountOf(t, connect(t, o.url, nats.Token("good"))); got != o.shop.Subject {
 		t.Errorf("user is in %s, want SHOP %s", got, o.shop.Subject)
 	}

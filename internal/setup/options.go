@@ -43,6 +43,7 @@ type Options struct {
 	TLSCA           string   // file that verifies TLSCert; default: what this machine trusts
 	Origins         []string // web pages that may open WebSocket connections; default: same origin only
 
+	ConfigMode  bool // no operator: accounts and users are in the servers' files
 	NoXKey      bool // leave requests and answers of the callout unsealed
 	NoJetStream bool
 

@@ -13,7 +13,7 @@ import (
 //go:embed templates/nats-server.conf.tmpl
 var serverTemplate string
 
-var confFuncs = template.FuncMap{"q": confQuote}
+var confFuncs = template.FuncMap{"q": confQuote, "list": confList}
 
 var serverConf = template.Must(template.New("nats-server.conf").Funcs(confFuncs).Parse(serverTemplate))
 
@@ -21,6 +21,15 @@ var serverConf = template.Must(template.New("nats-server.conf").Funcs(confFuncs)
 // are \\ and \" here (control characters never get this far).
 func confQuote(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
+
+// confList returns items as a list of nats-server's configuration language.
+func confList(items []string) string {
+	quoted := make([]string, len(items))
+	for i, item := range items {
+		quoted[i] = confQuote(item)
+	}
+	return "[" + strings.Join(quoted, ", ") + "]"
 }
 
 // ServerFile returns the name of server i's configuration file, counted from 0.
@@ -42,13 +51,19 @@ func (s *Set) dataFolder(kind string, i int) string {
 func (s *Set) dataFolders() []string {
 	var folders []string
 	for i := range s.options.Servers {
-		folders = append(folders, s.dataFolder("jwt", i))
+		if s.Users == nil {
+			folders = append(folders, s.dataFolder("jwt", i))
+		}
 		if !s.options.NoJetStream {
 			folders = append(folders, s.dataFolder("jetstream", i))
 		}
 	}
 	return folders
 }
+
+// TokenCookie is the name of the cookie from which the servers take a token that a WebSocket
+// client does not send itself.
+const TokenCookie = "gatehouse_token"
 
 // ServerConfig returns the configuration of server i, counted from 0, for a set that lies
 // in the folder dir. Give an absolute path: nats-server resolves relative ones from its
@@ -71,6 +86,10 @@ func (s *Set) ServerConfig(i int, dir string) string {
 		Operator, Sentinel         string
 		System                     Account
 		Accounts                   []Account
+		TokenCookie                string
+		Users                      *FileUsers // nil with an operator
+		Issuer, XKey               string     // without an operator
+		App, Callout               string
 	}{
 		Name:      fmt.Sprintf("%s-%d", o.Name, i+1),
 		File:      inDir(s.ServerFile(i)),
@@ -85,6 +104,8 @@ func (s *Set) ServerConfig(i int, dir string) string {
 		ResolverDir: inDir(s.dataFolder("jwt", i)),
 		Operator:    s.OperatorJWT, Sentinel: s.SentinelJWT,
 		System: s.System, Accounts: s.accounts(),
+		TokenCookie: TokenCookie,
+		Users:       s.Users, Issuer: s.issuer, XKey: s.xkeyPublic, App: s.App.Name, Callout: s.Callout.Name,
 	}
 	if o.Servers > 1 {
 		data.Cluster, data.RoutePassword = o.Name, s.routePassword

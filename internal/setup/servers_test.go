@@ -139,7 +139,7 @@ func start(t *testing.T, set *setup.Set, dir string, servers int, process bool) 
 		}
 	}
 	eventually(t, func() error {
-		nc, err := nats.Connect(set.ClientURL(), creds(set.EmergencySystemCreds), nats.NoReconnect())
+		nc, err := nats.Connect(set.ClientURL(), emergencySystem(set), nats.NoReconnect())
 		if err != nil {
 			return err
 		}
@@ -205,6 +205,25 @@ func answer(t *testing.T, nc *nats.Conn, subject, body string) string {
 // creds is the option to connect with a creds file.
 func creds(file setup.Secret) nats.Option { return nats.UserCredentialBytes([]byte(file.Reveal())) }
 
+// nkey is the option to connect as a user of the servers' files.
+func nkey(u setup.FileUser) nats.Option {
+	return nats.Nkey(u.Nkey, func(nonce []byte) ([]byte, error) {
+		kp, err := nkeys.FromSeed([]byte(u.Seed.Reveal()))
+		if err != nil {
+			return nil, err
+		}
+		return kp.Sign(nonce)
+	})
+}
+
+// emergencySystem is the option to connect to the system account without Gatehouse.
+func emergencySystem(set *setup.Set) nats.Option {
+	if set.Users != nil {
+		return nkey(set.Users.EmergencySystem)
+	}
+	return creds(set.EmergencySystemCreds)
+}
+
 // connect connects or ends the test.
 func connect(t *testing.T, url string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
@@ -219,12 +238,20 @@ func connect(t *testing.T, url string, opts ...nats.Option) *nats.Conn {
 // keys are what a responder needs of a set-up.
 type keys struct {
 	url                         string
-	creds, signing, xkey        setup.Secret
+	service                     nats.Option
+	signing, xkey               setup.Secret
 	account, accountSigningSeed string
+	byName                      bool // no operator
 }
 
 func keysOf(set *setup.Set) keys {
-	return keys{set.ClientURL(), set.CalloutCreds, set.Callout.SigningKey, set.XKey, set.App.ID, set.App.SigningKey.Reveal()}
+	k := keys{url: set.ClientURL(), signing: set.Callout.SigningKey, xkey: set.XKey, account: set.App.ID}
+	if set.Users != nil {
+		k.service, k.accountSigningSeed, k.byName = nkey(set.Users.Service), set.Callout.SigningKey.Reveal(), true
+	} else {
+		k.service, k.accountSigningSeed = creds(set.CalloutCreds), set.App.SigningKey.Reveal()
+	}
+	return k
 }
 
 // answerLogins answers callout requests through the micro framework: a token that begins
@@ -233,7 +260,7 @@ func keysOf(set *setup.Set) keys {
 func answerLogins(t *testing.T, k keys, opts ...nats.Option) <-chan *nats.Msg {
 	t.Helper()
 	problems := make(chan error, 16)
-	nc := connect(t, k.url, append(opts, creds(k.creds), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+	nc := connect(t, k.url, append(opts, k.service, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 		select {
 		case problems <- err:
 		default:
@@ -298,7 +325,11 @@ func (k keys) answer(r micro.Request) ([]byte, error) {
 	if strings.HasPrefix(request.ConnectOptions.Token, "good") {
 		claims := jwt.NewUserClaims(request.UserNkey)
 		claims.Name = "corp-alice"
-		claims.IssuerAccount = k.account
+		if k.byName {
+			claims.Audience = k.account
+		} else {
+			claims.IssuerAccount = k.account
+		}
 		signer, err := nkeys.FromSeed([]byte(k.accountSigningSeed))
 		if err != nil {
 			return nil, err

@@ -50,7 +50,10 @@ type serviceFile struct {
 	URL, CA                        string
 	CalloutCreds, CalloutKey, XKey string
 	SystemCreds                    string
-	Accounts                       []serviceAccount
+	// Users says that there is no operator, and then these count too.
+	Users                                    *FileUsers
+	Callout, System, ServiceNkey, SystemNkey string
+	Accounts                                 []serviceAccount
 	Service
 }
 
@@ -75,6 +78,8 @@ func (s *Set) ServiceConfig() string {
 		SystemCreds: "creds/system.creds",
 		Accounts:    []serviceAccount{{Name: s.App.Name, ID: s.App.ID, Key: s.appKeyFile()}},
 		Service:     s.options.Service,
+		Users:       s.Users, Callout: s.Callout.Name, System: s.System.Name,
+		ServiceNkey: "keys/service.nk", SystemNkey: "keys/system.nk",
 	}
 	if s.XKey != nil {
 		f.XKey = "keys/callout.xk"
@@ -84,7 +89,11 @@ func (s *Set) ServiceConfig() string {
 
 // offlineReadme returns the text that explains the folder offline.
 func (s *Set) offlineReadme(dir string) string {
-	return render(offlineReadme, struct {
+	text := offlineReadme
+	if s.Users != nil {
+		text = offlineConfigReadme
+	}
+	return render(text, struct {
 		*Set
 		URL, Operator, AppFile, Dir, SystemUser, AppUser string
 	}{s, s.ClientURL(), s.options.Name, strings.ToLower(s.App.Name) + ".nk", dir, s.emergencySystemUser, s.emergencyAppUser})

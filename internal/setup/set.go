@@ -26,7 +26,8 @@ func (a accountKeys) signed(token string) Account {
 	return Account{Name: a.name, ID: a.identity.public, JWT: token, SigningKey: a.signing.seed, Identity: a.identity.seed}
 }
 
-// Set is a complete set-up in memory: all that [Set.Write] puts on disk.
+// Set is a complete set-up in memory: all that [Set.Write] puts on disk. In config mode there is no
+// operator, lobby, sentinel or JWT; accounts go by their names, and users are in Users.
 type Set struct {
 	OperatorJWT        string
 	OperatorSigningKey Secret // seed that signs account claims
@@ -40,9 +41,13 @@ type Set struct {
 	CalloutCreds, SystemCreds, SentinelCreds Secret // creds files of Gatehouse and its clients
 	EmergencySystemCreds, EmergencyAppCreds  Secret // creds files that work while Gatehouse is down
 
+	Users *FileUsers // in config mode; otherwise nil
+
 	emergencySystemUser, emergencyAppUser string // public keys, for whoever must revoke them
 
 	options       Options
+	issuer        string // in config mode: public key that signs answers and users
+	xkeyPublic    string // in config mode
 	routePassword string // shared by the servers of a cluster
 }
 
@@ -53,6 +58,9 @@ func New(o Options) (*Set, error) {
 	o, err := o.complete()
 	if err != nil {
 		return nil, err
+	}
+	if o.ConfigMode {
+		return newConfigMode(o)
 	}
 	var f forge
 	identity, signing := f.key(nkeys.PrefixByteOperator), f.key(nkeys.PrefixByteOperator)
@@ -80,9 +88,8 @@ func New(o Options) (*Set, error) {
 		EmergencySystemCreds: emergencySystem.creds, emergencySystemUser: emergencySystem.public,
 		EmergencyAppCreds: emergencyApp.creds, emergencyAppUser: emergencyApp.public,
 
-		options: o,
-		// A public key is as good a random text as any, and free of characters that would need escaping.
-		routePassword: f.key(nkeys.PrefixByteUser).public,
+		options:       o,
+		routePassword: f.password(),
 	}
 	if f.err != nil {
 		return nil, f.err
@@ -101,6 +108,10 @@ func operatorClaims(name string, identity, signing key, system accountKeys) *jwt
 	return claims
 }
 
+// password returns a random text without characters that would need escaping: a public key is
+// as good as any.
+func (f *forge) password() string { return f.key(nkeys.PrefixByteUser).public }
+
 // accounts returns all accounts of the set, in the order in which they are written.
 func (s *Set) accounts() []Account { return []Account{s.System, s.Callout, s.Lobby, s.App} }
 
@@ -112,6 +123,9 @@ func (s *Set) appKeyFile() string { return "keys/" + strings.ToLower(s.App.Name)
 
 // tree returns all files of the set for the folder dir, which must be absolute.
 func (s *Set) tree(dir string) tree {
+	if s.Users != nil {
+		return s.configModeTree(dir)
+	}
 	app := strings.ToLower(s.App.Name)
 	t := tree{
 		"gatehouse.yaml":                 s.ServiceConfig(),
@@ -136,10 +150,15 @@ func (s *Set) tree(dir string) tree {
 	if s.XKey != nil {
 		t["keys/callout.xk"] = s.XKey.line()
 	}
+	s.addServers(t, dir)
+	return t
+}
+
+// addServers adds the configuration files of the servers.
+func (s *Set) addServers(t tree, dir string) {
 	for i := range s.options.Servers {
 		t[s.ServerFile(i)] = s.ServerConfig(i, dir)
 	}
-	return t
 }
 
 // Write puts the set into the folder dir, which is made when it is missing: folders 0700,
@@ -166,5 +185,8 @@ func (s *Set) NextSteps(dir string) string {
 	fmt.Fprintf(&b, "gatehouse check -c %s\n", path("gatehouse.yaml"))
 	fmt.Fprintf(&b, "gatehouse serve -c %s\n", path("gatehouse.yaml"))
 	fmt.Fprintf(&b, "# move %s to a safe place: its README.md says what it is for\n", path("offline"))
+	if s.Users != nil {
+		b.WriteString(s.affected())
+	}
 	return b.String()
 }

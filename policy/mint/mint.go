@@ -65,8 +65,13 @@ func Mint(d policy.Decision, u User, key *Key, now time.Time) (Credential, error
 		return Credential{}, errors.New("mint: the user key is empty")
 	}
 	uc.Name = u.Name
-	// An account's identity key must not name itself as issuer_account.
-	if key.public != d.Account.ID {
+	switch {
+	case d.Account.ByName:
+		// Without an operator aud names the account, and issuer_account must be empty
+		// (nats-server server/auth_callout.go, assignAccountAndPermissions).
+		uc.Audience = d.Account.ID
+	case key.public != d.Account.ID:
+		// An account's identity key must not name itself as issuer_account.
 		uc.IssuerAccount = d.Account.ID
 	}
 	if d.ScopedKey != "" {

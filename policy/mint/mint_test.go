@@ -147,6 +147,19 @@ func TestMint(t *testing.T) {
 }
 
 // To nats-server an empty list means that everything is allowed.
+func TestMintAddressesByName(t *testing.T) {
+	issuer, _ := newKey(t)
+	account := &policy.Account{Name: "APP", ID: "APP", ByName: true, SigningKeys: []string{issuer.Public()}}
+	c, err := Mint(decision(account), User{Name: "n", UserKey: userKey(t)}, issuer, time.Unix(1_800_000_000, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	uc, err := jwt.DecodeUserClaims(c.JWT)
+	if err != nil || uc.Audience != "APP" || uc.IssuerAccount != "" || uc.Issuer != issuer.Public() {
+		t.Errorf("aud %q, issuer_account %q, iss %s, %v: want APP, none and the issuer", uc.Audience, uc.IssuerAccount, uc.Issuer, err)
+	}
+}
+
 func TestMintDeniesWhatIsNotAllowed(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	key, _ := newKey(t)

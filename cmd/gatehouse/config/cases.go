@@ -196,7 +196,7 @@ func ReadCases(path string, configurations ...*Config) ([]cases.Case, error) {
 		r.decodeBlock("", root, reflect.ValueOf(f).Elem())
 	}
 	if len(r.problems) == 0 || root != nil {
-		r.missing(f)
+		r.missing(f, "")
 	}
 	all := make([]cases.Case, 0, len(f.Cases))
 	names := map[string]int{}

@@ -74,7 +74,7 @@ func load(path string, env []string, sealed bool) (*Config, []string, error) {
 		return nil, nil, r.err() // there is no text whose keys could be looked at
 	}
 	r.environment(&c.File, env)
-	r.missing(&c.File)
+	r.missing(&c.File, c.NATS.Callout.Mode)
 	c.files = r.load(&c.File, &loader{dir: filepath.Dir(absolute), sealed: sealed})
 	c.rules, c.keyring = r.compile(&c.File)
 	if err := r.err(); err != nil {
@@ -177,12 +177,6 @@ func (c *Config) ScopedKeys() map[string][]string {
 	}
 	return keys
 }
-
-// CalloutAccount returns the public key of the callout account.
-func (c *Config) CalloutAccount() string { return c.NATS.Callout.Creds.Account() }
-
-// SystemAccount returns the public key of the system account.
-func (c *Config) SystemAccount() string { return c.NATS.System.Creds.Account() }
 
 // TokenIssuers returns the issuers whose tokens are accepted.
 func (c *Config) TokenIssuers() []oidc.Issuer {

@@ -21,6 +21,7 @@ type tags struct {
 	refused  []string // texts that are refused later, with a reason
 	min, max string
 	keyKind  string // of a key file
+	mode     string // nats.callout.mode that has the key; empty for both
 	restart  bool
 }
 
@@ -36,6 +37,7 @@ func tagsOf(f reflect.StructField) tags {
 		min:      f.Tag.Get("min"),
 		max:      f.Tag.Get("max"),
 		keyKind:  f.Tag.Get("key"),
+		mode:     f.Tag.Get("mode"),
 		restart:  f.Tag.Get("restart") == "true",
 	}
 }
@@ -400,10 +402,17 @@ func (l leaf) isLeaf() bool {
 	return isScalar(t) || t.Kind() == reflect.Slice && isScalar(t.Elem())
 }
 
-// missing reports the required fields that were not given.
-func (r *report) missing(f any) {
+// missing reports the required fields that were not given, and those that were and are of
+// another mode.
+func (r *report) missing(f any, mode string) {
 	walk(reflect.ValueOf(f), leaf{}, func(l leaf) {
 		around := strings.TrimSuffix(l.path, "."+l.tags.key)
+		if l.tags.mode != "" && l.tags.mode != mode {
+			if r.given(l.path) {
+				r.problem(l.path, "is for nats.callout.mode: %s, and the mode is %s: leave it out", l.tags.mode, mode)
+			}
+			return
+		}
 		if l.tags.required == "" || !l.value.IsZero() || r.given(l.path) || r.wrong[around] {
 			return
 		}

@@ -14,7 +14,8 @@ type Field struct {
 	List     bool
 	Map      bool
 	Default  string
-	Required bool
+	Required bool   // in every mode
+	Mode     string // nats.callout.mode that has it; empty for both
 	Enum     []string
 	Min, Max string
 	Restart  bool
@@ -58,7 +59,7 @@ func describeBlock(t reflect.Type, path string, restart bool) []Field {
 func describeField(block reflect.Type, f reflect.StructField, tag tags, path string, restart bool) Field {
 	d := Field{
 		Path: join(path, tag.key), Key: tag.key,
-		Default: tag.initial, Required: tag.required != "", Enum: tag.enum, Min: tag.min, Max: tag.max,
+		Default: tag.initial, Required: tag.required != "" && tag.mode == "", Mode: tag.mode, Enum: tag.enum, Min: tag.min, Max: tag.max,
 		Restart: restart, Block: block.Name(), Name: f.Name,
 	}
 	t, inner := f.Type, d.Path

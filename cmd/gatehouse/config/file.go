@@ -4,9 +4,10 @@ package config
 //
 // Tags: yaml names the key; default is its value when it is left out; required says what
 // to give, since there is none; enum, min and max bound it; restart marks what a running
-// service does not take over when the file changes. A field of type unbuilt is a key of
-// the design that this release refuses; the tag unbuilt lists such values of an enum,
-// and refused those that are refused with a reason of their own.
+// service does not take over when the file changes; mode says which nats.callout.mode has
+// the key, when it is not both. A field of type unbuilt is a key of the design that this
+// release refuses; the tag unbuilt lists such values of an enum, and refused those that
+// are refused with a reason of their own.
 type File struct {
 	// How Gatehouse reaches the NATS servers.
 	NATS NATS `yaml:"nats" restart:"true"`
@@ -70,24 +71,33 @@ type TLS struct {
 
 // Callout is the account that auth callout runs in.
 type Callout struct {
-	// How the servers are set up: operator.
-	Mode string `yaml:"mode" default:"operator" enum:"operator" unbuilt:"config"`
+	// How the servers are set up: operator, with account claims that an operator signs; or config,
+	// with accounts and users in the servers' own files.
+	Mode string `yaml:"mode" default:"operator" enum:"operator config"`
+	// Name of the callout account, as auth_callout.account says in the servers' files.
+	Account string `yaml:"account" mode:"config" required:"the name that auth_callout.account has in the servers' files"`
 	// Creds file of a user that the callout account's claims name in auth_users.
-	Creds Creds `yaml:"creds" required:"the creds file of a user named in the callout account's auth_users"`
-	// Key file (SA…) that signs the answers: the callout account's own, or one of its signing keys.
+	Creds Creds `yaml:"creds" mode:"operator" required:"the creds file of a user named in the callout account's auth_users"`
+	// Key file (SU…) of the user that auth_callout.auth_users names in the servers' files.
+	Nkey KeyFile `yaml:"nkey" key:"user" mode:"config" required:"the key file (SU…) of a user of the callout account that auth_users names"`
+	// Key file (SA…) that signs the answers: the callout account's own, or one of its signing keys;
+	// with mode config the key whose public part is auth_callout.issuer, which signs the users too.
 	SigningKey KeyFile `yaml:"signing_key" key:"account" required:"the key file (SA…) that signs the answers"`
 	// Key file (SX…) that opens the requests, which the servers then seal. Once set, plain requests are not answered.
 	XKey KeyFile `yaml:"xkey" key:"curve"`
 	// Connections that requests are spread over: a server handles all the answers of one connection in turn.
 	Connections int `yaml:"connections" default:"4" min:"1" max:"64"`
-
-	_ unbuilt `yaml:"account"`
 }
 
 // System is the connection to the system account.
 type System struct {
 	// Creds file of a user of the system account: through it Gatehouse knows the servers and what they hold of each account.
-	Creds Creds `yaml:"creds" required:"the creds file of a user of the system account"`
+	Creds Creds `yaml:"creds" mode:"operator" required:"the creds file of a user of the system account"`
+	// Key file (SU…) of a user of the system account that auth_users names. Without it Gatehouse cannot tell
+	// which servers and accounts there are, and needs nats.callout.xkey.
+	Nkey KeyFile `yaml:"nkey" key:"user" mode:"config"`
+	// Name of the system account in the servers' files. Nobody is placed there.
+	Account string `yaml:"account" mode:"config" default:"SYS"`
 }
 
 // HTTP is where operations are served over HTTP.
@@ -176,14 +186,14 @@ type Login struct {
 	BindKey bool `yaml:"bind_key" default:"false"`
 }
 
-// Account is a NATS account that a grant can lead to.
+// Account is a NATS account that a grant can lead to. With mode config its name is all: {}.
 type Account struct {
 	// The account's public key (A…).
-	ID string `yaml:"id" required:"the account's public key (A…)"`
+	ID string `yaml:"id" mode:"operator" required:"the account's public key (A…)"`
 	// Key file (SA…) of one of its signing keys, or several, the newest first: Gatehouse
 	// signs with the first that the asking server knows. It can be left out where every role
 	// granted in the account has a scoped_key.
-	SigningKey []KeyFile `yaml:"signing_key" key:"account"`
+	SigningKey []KeyFile `yaml:"signing_key" key:"account" mode:"operator"`
 }
 
 // Role is a named set of permissions.
@@ -209,12 +219,12 @@ type Role struct {
 	// Key file (SA…) of a scoped signing key, in place of publish and subscribe: the permissions are
 	// those of the key's template in the account's claims. Nothing can be united with them, so that
 	// nobody may be granted another role in the account beside it.
-	ScopedKey KeyFile `yaml:"scoped_key" key:"account"`
+	ScopedKey KeyFile `yaml:"scoped_key" key:"account" mode:"operator"`
 	// Name of the account that the scoped signing key belongs to, the only one that the role can be granted in.
-	Account string `yaml:"account"`
+	Account string `yaml:"account" mode:"operator"`
 	// What {{tag(NAME)}} in the scoped signing key's template stands for, each as NAME:VALUE with placeholders
 	// in the value. A value with a capital letter refuses the login, because nats-server folds tags.
-	Tags []string `yaml:"tags"`
+	Tags []string `yaml:"tags" mode:"operator"`
 }
 
 // Permission lists subjects.

@@ -26,6 +26,7 @@ const maxName = 64
 // whole only when nothing was reported.
 func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 	r.check("nats.url", f.NATS.URL, checkServers)
+	r.modeRules(&f.NATS)
 	rules := &policy.Rules{
 		Leeway:   time.Duration(f.Leeway),
 		Display:  r.issuers(f.Issuers),
@@ -40,7 +41,7 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 	}
 	var keys []*mint.Key
 	for _, name := range sorted(f.Accounts) {
-		account, own := r.account(name, f.Accounts[name])
+		account, own := r.account(name, f)
 		rules.Accounts[name] = account
 		keys = append(keys, own...)
 	}
@@ -106,15 +107,18 @@ func checkServers(list string) error {
 			// What was written may hold a password.
 			return fmt.Errorf("not the URL of a server: write one such as nats://127.0.0.1:4222, several joined by commas")
 		case u.User != nil:
-			return fmt.Errorf("%s has credentials: remove them, Gatehouse connects with nats.callout.creds and nats.system.creds", quoted("nats://"+u.Host))
+			return fmt.Errorf("%s has credentials: remove them, Gatehouse connects with those of nats.callout and nats.system", quoted("nats://"+u.Host))
 		}
 	}
 	return nil
 }
 
-func (r *report) account(name string, a *Account) (*policy.Account, []*mint.Key) {
-	at := join("accounts", name)
+func (r *report) account(name string, f *File) (*policy.Account, []*mint.Key) {
+	at, a := join("accounts", name), f.Accounts[name]
 	r.check(at, name, checkName)
+	if f.NATS.without() {
+		return namedAccount(name, f.NATS.Callout.SigningKey)
+	}
 	account := &policy.Account{Name: name, ID: a.ID}
 	r.check(join(at, "id"), a.ID, checkAccountID)
 	var keys []*mint.Key
@@ -333,15 +337,11 @@ func (r *report) binding(at string, f *File, b *Binding, accounts map[string]*po
 	switch s := binding.Grant.Role.Scoped; {
 	case s != nil && s.Account != nil && s.Account != binding.Grant.Account:
 		r.problem(join(grant, "role"), "%s has a scoped signing key of account %s: grant it there, or another role here", b.Grant.Role, s.Account.Name)
-	case s == nil && !r.given(join(join("accounts", b.Grant.Account), "signing_key")):
+	case s == nil && !f.NATS.without() && !r.given(join(join("accounts", b.Grant.Account), "signing_key")):
 		r.problem(join(grant, "account"), "%s has no signing_key, which users of role %s are signed with: give it one under accounts", b.Grant.Account, b.Grant.Role)
 	}
-	switch binding.Grant.Account.ID {
-	case "":
-	case f.NATS.Callout.Creds.Account():
-		r.problem(join(grant, "account"), "%s is the callout account, where users could read and answer the logins of others: grant an application's account", b.Grant.Account)
-	case f.NATS.System.Creds.Account():
-		r.problem(join(grant, "account"), "%s is the system account, where users command the servers: grant an application's account", b.Grant.Account)
+	if what, closed := f.NATS.closed()[binding.Grant.Account.ID]; closed {
+		r.problem(join(grant, "account"), "%s is %s: grant an application's account", b.Grant.Account, what)
 	}
 	return binding
 }

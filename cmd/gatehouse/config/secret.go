@@ -100,6 +100,7 @@ var keyKinds = map[string]struct {
 	hint   string
 }{
 	"account": {nkeys.PrefixByteAccount, "an account seed (SA…)", "nk -gen account makes one"},
+	"user":    {nkeys.PrefixByteUser, "a user seed (SU…)", "nk -gen user makes one"},
 	"curve":   {nkeys.PrefixByteCurve, "a curve seed (SX…)", "nk -gen curve makes one"},
 }
 
@@ -170,6 +171,18 @@ func (k KeyFile) Public() string { return k.public }
 
 // Key returns the key of an account seed; nil when none or one of another kind is configured.
 func (k KeyFile) Key() *mint.Key { return k.key }
+
+// Option returns how to connect as the user whose key it is.
+func (k KeyFile) Option() nats.Option {
+	return nats.Nkey(k.public, func(nonce []byte) ([]byte, error) {
+		kp, err := nkeys.FromSeed(k.seed)
+		if err != nil {
+			return nil, err
+		}
+		defer kp.Wipe()
+		return kp.Sign(nonce)
+	})
+}
 
 // Seed returns the seed; nil when none is configured.
 func (k KeyFile) Seed() []byte { return k.seed }

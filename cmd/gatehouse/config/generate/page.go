@@ -92,6 +92,9 @@ func rows(b *strings.Builder, fields []config.Field, c comments) {
 		if limits := bounds(f); limits != nil {
 			meaning = append(meaning, "("+strings.Join(limits, ", ")+")")
 		}
+		if f.Mode != "" {
+			meaning = append(meaning, "(mode `"+f.Mode+"` only)")
+		}
 		if f.Restart && f.Fields == nil {
 			meaning = append(meaning, "↻")
 		}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// TestConfigMode logs in on servers without operator, sealed or with a system user or both, and
+// asks for accounts where nobody is placed.
+func TestConfigMode(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		noXKey, noSystem bool
+	}{
+		"sealed, with a system user": {}, "plain": {noXKey: true}, "sealed, without system user": {noSystem: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, worldOptions{config: true, noXKey: c.noXKey})
+			if c.noSystem {
+				w.edit(func(yaml string) string { return strings.Replace(yaml, "    nkey: file:keys/system.nk\n", "", 1) })
+			}
+			r := w.serve(serveOptions{})
+			w.testLogin(r)
+			for _, account := range []string{"SYS", "AUTH", "$G", "$SYS"} {
+				subject := someone()
+				token := w.token("alice", developer(subject))
+				nc, err := w.dial("", nats.UserInfo("account:"+account, token))
+				if err == nil {
+					nc.Close()
+					t.Fatalf("somebody was placed in %s", account)
+				}
+				eventually(t, func() error { return r.ended("demo-"+subject, "account_not_granted") })
+			}
+		})
+	}
+}
+
+// TestConfigModeMissingAccount: a grant into an account that the servers do not define is noticed
+// before anybody is refused for it, and logins into the others go on.
+func TestConfigModeMissingAccount(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{config: true})
+	r := w.serve(serveOptions{})
+	w.edit(func(yaml string) string {
+		yaml = strings.Replace(yaml, "  APP: {} # defined in the servers' files\n", "  APP: {}\n  LATER: {}\n", 1)
+		return strings.Replace(yaml, "bindings:\n", `bindings:
+  - { name: later, issuer: demo, match: { groups: later }, grant: { account: LATER, role: developer } }
+`, 1)
+	})
+	eventually(t, func() error {
+		err := r.ready()
+		if err == nil || !strings.Contains(err.Error(), "account LATER: the server's file does not define it") {
+			return fmt.Errorf("/readyz says %v", err)
+		}
+		return nil
+	})
+	began := time.Now()
+	subject := someone()
+	token := w.token("alice", map[string]any{"sub": subject, "groups": []string{"later"}})
+	if nc, err := w.dial(token); err == nil {
+		nc.Close()
+		t.Fatal("a login into an account that is not there was admitted")
+	}
+	eventually(t, func() error { return r.ended("demo-"+subject, "account_unready") })
+	if took := time.Since(began); took < time.Second {
+		t.Errorf("the login was refused after %s, want no answer: the account may come", took)
+	}
+	w.login(w.token("alice", developer(someone())))
+}
+
+// TestModeChangeNeedsRestart: a reload does not lead a running service to other servers' accounts.
+func TestModeChangeNeedsRestart(t *testing.T) {
+	t.Parallel()
+	w, other := newWorld(t, worldOptions{config: true}), newWorld(t, worldOptions{noServers: true})
+	r := w.serve(serveOptions{})
+	yaml, err := os.ReadFile(other.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.edit(func(string) string {
+		return strings.NewReplacer(
+			"creds/", other.dir+"/creds/", "file:keys/", "file:"+other.dir+"/keys/", other.set.ClientURL(), w.set.ClientURL(),
+		).Replace(string(yaml))
+	})
+	if got := r.command("reload"); got.code == exitDone || !strings.Contains(got.err, "restart the service") {
+		t.Errorf("reload ended with %d: %s%s", got.code, got.out, got.err)
+	}
+	w.login(w.token("alice", developer(someone())))
+}
