@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -516,10 +517,9 @@ func TestCluster(t *testing.T) {
 	t.Parallel()
 	s := startSystem(t, 3)
 	r := s.run(t, Options{Interval: never}, s.need(t))
+	// Right after a start a server may not have heard of the others yet.
+	eventually(t, func() error { return check(len(r.Servers()) == 3, "%d servers are known", len(r.Servers())) })
 	ready(t, r)
-	if n := len(r.Servers()); n != 3 {
-		t.Fatalf("ready with %d servers", n)
-	}
 	var ids []string
 	for _, server := range s.servers {
 		key := id(t, server, s.EmergencySystemCreds)
@@ -565,10 +565,13 @@ func TestCluster(t *testing.T) {
 		s.push(t, s.App, nil)
 		ready(t, r)
 	})
+	// Since v2.15.3 a server closes its clients before it says that it goes: the resolver would not
+	// hear that from the server that it is connected to, and learn it in a later round.
+	leaving := slices.IndexFunc(ids, func(id string) bool { return id != r.nc.ConnectedServerId() })
 	t.Run("shutdown", func(t *testing.T) {
-		s.servers[2].Stop()
-		eventually(t, func() error { return check(!listed(r, ids[2]), "the server that was shut down is known still") })
-		if known(t, r, ids[2]) {
+		s.servers[leaving].Stop()
+		eventually(t, func() error { return check(!listed(r, ids[leaving]), "the server that was shut down is known still") })
+		if known(t, r, ids[leaving]) {
 			t.Error("the server that was shut down is known still")
 		}
 		ready(t, r) // the ones that are left are all there are
@@ -577,8 +580,8 @@ func TestCluster(t *testing.T) {
 		}
 	})
 	t.Run("join", func(t *testing.T) {
-		s.servers[2].Start()
-		key := id(t, s.servers[2], s.EmergencySystemCreds)
+		s.servers[leaving].Start()
+		key := id(t, s.servers[leaving], s.EmergencySystemCreds)
 		// Until routes are up nobody can find it.
 		eventually(t, func() error { return check(known(t, r, key), "the server that joined is not found") })
 		if signing, refusal := r.SigningKey(key, s.app, "", time.Now()); signing == "" {
