@@ -29,7 +29,7 @@ staticcheck() {
 # Each module's go.mod and go.sum list what its code needs and nothing else.
 tidy() {
 	local module
-	for module in . bench tools interop/dex; do
+	for module in . bench tools tools/oldest interop/dex; do
 		(cd "$module" && go mod tidy -diff) || return
 	done
 }

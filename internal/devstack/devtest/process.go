@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -32,23 +33,46 @@ const (
 // monitoring asks servers for their state, over fresh connections so that none outlives its test.
 var monitoring = &http.Client{Timeout: monitorTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
 
-var buildServer = sync.OnceValues(func() (string, error) {
+// buildServer and buildOldest return the path of a binary, built once in a test process.
+var (
+	buildServer = sync.OnceValues(func() (string, error) { return build(".", "nats-server-"+server.VERSION) })
+	buildOldest = sync.OnceValues(func() (string, error) {
+		module, err := oldestModule()
+		if err != nil {
+			return "", err
+		}
+		return build(module, "nats-server-oldest")
+	})
+)
+
+// oldestModule returns the folder of the module that pins the oldest supported nats-server.
+func oldestModule() (string, error) {
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/gatehouse-nats/gatehouse").Output()
+	if err != nil {
+		return "", fmt.Errorf("finding the module of the oldest nats-server: %w", err)
+	}
+	return filepath.Join(strings.TrimSpace(string(root)), "tools", "oldest"), nil
+}
+
+// build builds the nats-server that the go.mod of a folder names.
+func build(folder, name string) (string, error) {
 	dir, err := buildDir()
 	if err != nil {
 		return "", err
 	}
 	// go build is up to date at once when nothing changed; its -o replaces the file of a concurrent build safely only
 	// under another name.
-	binary := filepath.Join(dir, "nats-server-"+server.VERSION)
+	binary := filepath.Join(dir, name)
 	temp := binary + "." + strconv.Itoa(os.Getpid())
 	defer os.Remove(temp) // fails after the rename, as it should
 	build := exec.Command("go", "build", "-o", temp, "github.com/nats-io/nats-server/v2")
+	build.Dir = folder
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building nats-server: %w\n%s", err, output)
 	}
 	return binary, os.Rename(temp, binary)
-})
+}
 
 // buildDir is private to the user, so that nobody else can place a binary there.
 func buildDir() (string, error) {
@@ -64,6 +88,17 @@ func buildDir() (string, error) {
 func BuildServer(t testing.TB) string {
 	t.Helper()
 	binary, err := buildServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
+}
+
+// BuildOldest returns the path of a binary of the oldest nats-server that Gatehouse supports, built once in a test
+// process. Its module is fetched when the machine does not have it yet.
+func BuildOldest(t testing.TB) string {
+	t.Helper()
+	binary, err := buildOldest()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,18 +19,17 @@ const readyTimeout = 60 * time.Second
 // Mode says where servers run.
 type Mode int
 
-// The two modes. Only processes can be killed and frozen.
+// The modes. Only processes can be killed and frozen. OldestProcess is a process of the oldest nats-server that
+// Gatehouse supports, the others are of the one in go.mod.
 const (
 	InProcess Mode = iota
 	AsProcess
+	OldestProcess
 )
 
 // String names the mode, for subtests.
 func (m Mode) String() string {
-	if m == AsProcess {
-		return "process"
-	}
-	return "embedded"
+	return [...]string{"embedded", "process", "oldest"}[m]
 }
 
 // errInProcess answers signals to an embedded server.
@@ -71,8 +70,12 @@ func StartServers(t testing.TB, confs []string, mode Mode) []*Server {
 
 func newRunner(t testing.TB, conf string, mode Mode) runner {
 	t.Helper()
-	if mode == AsProcess {
-		p := &process{binary: BuildServer(t), conf: conf, dir: t.TempDir()}
+	if mode != InProcess {
+		binary := BuildServer
+		if mode == OldestProcess {
+			binary = BuildOldest
+		}
+		p := &process{binary: binary(t), conf: conf, dir: t.TempDir()}
 		t.Cleanup(func() {
 			if t.Failed() {
 				t.Logf("log of the nats-server of %s ends with:\n%s", conf, p.logTail())
