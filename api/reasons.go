@@ -64,7 +64,7 @@ var reasons = []Reason{
 
 	{Code: "token_missing",
 		Meaning: "The client sent no token.",
-		Remedy:  "Send the token as auth_token, or as the password where a client has no token field."},
+		Remedy:  "Send the token as auth_token, or as the password where a client has no token field; nats-server drops one in the jwt field."},
 	{Code: "token_too_large",
 		Meaning: "The token is longer than max_token_size.",
 		Remedy:  "Ask the issuer for fewer claims, or raise max_token_size and the servers' max_control_line."},

@@ -215,7 +215,7 @@ func (s *Service) token(l *login) (string, *policy.Refusal) {
 func ParseEnvelope(raw string, maxToken int) (token, account string, r *policy.Refusal) {
 	switch {
 	case raw == "":
-		return "", "", policy.Refuse(policy.TokenMissing, "the client sent neither a token nor a password")
+		return "", "", policy.Refuse(policy.TokenMissing, "the client sent neither a token nor a password; a token in the jwt field is lost")
 	case len(raw) > maxToken+maxAccountName+64, raw[0] != '{' && len(raw) > maxToken:
 		return "", "", policy.Refuse(policy.TokenTooLarge, "the client sent %d bytes, at most %d are accepted", len(raw), maxToken)
 	case raw[0] != '{':

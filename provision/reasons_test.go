@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -122,5 +123,20 @@ func TestReasonsCannotBeChangedByCallers(t *testing.T) {
 	list[0] = api.Reason{}
 	if got := api.Reasons()[0]; got != want {
 		t.Errorf("a caller changed the first reason to %v", got)
+	}
+}
+
+// TestOperationsByMode: the documentation says of every operation whether it is there on servers
+// with and without an operator.
+func TestOperationsByMode(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/protocols.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, op := range operations(t) {
+		if !strings.Contains(string(page), "\n| `"+op+"` | ") {
+			t.Errorf("docs/protocols.md does not say in which mode %s is there", op)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +73,19 @@ func TestConfigModeMissingAccount(t *testing.T) {
 		t.Errorf("the login was refused after %s, want no answer: the account may come", took)
 	}
 	w.login(w.token("alice", developer(someone())))
+}
+
+// TestDocumentedConfigMode: the configuration in docs/protocols.md is valid beside what init writes.
+func TestDocumentedConfigMode(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{config: true, noServers: true})
+	path := filepath.Join(w.dir, "documented.yaml")
+	if err := os.WriteFile(path, []byte(snippet(t, "Servers without an operator", "yaml")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := command(t, nil, "", "check", "-c", path); got.code != exitDone {
+		t.Errorf("check ended with %d: %s%s", got.code, got.out, got.err)
+	}
 }
 
 // TestModeChangeNeedsRestart: a reload does not lead a running service to other servers' accounts.

@@ -42,20 +42,26 @@ type worldOptions struct {
 	config    bool   // servers without operator
 	noServers bool   // make the files only
 	jetStream bool   // for the servers and the account APP
+	ways      bool   // listen for MQTT and leaf nodes too, with JetStream
 	policy    string // default worldPolicy
+	// noDefaultSentinel leaves the first server's out until restoreDefaultSentinel.
+	noDefaultSentinel bool
 }
 
 // world is a set-up as gatehouse init writes it, with running nats-servers and an issuer.
 // Services are started in it by [world.serve].
 type world struct {
 	testing.TB
-	dir      string
-	set      *setup.Set
-	provider *devstack.Provider
-	servers  []*devtest.Server
-	system   *nats.Conn // the emergency system user, as an eye that does not depend on the service
-	replicas int
-	pushes   int // of claims
+	dir       string
+	set       *setup.Set
+	provider  *devstack.Provider
+	servers   []*devtest.Server
+	listeners []listeners // of each server
+	system    *nats.Conn  // the emergency system user, as an eye that does not depend on the service
+	replicas  int
+	pushes    int // of claims
+
+	sentinelLine []byte // of the configuration of a server that has none
 }
 
 func newWorld(t testing.TB, o worldOptions) *world {
@@ -71,7 +77,7 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	}
 	var err error
 	w.set, err = setup.New(setup.Options{
-		Servers: o.servers, Ports: ports, NoXKey: o.noXKey, ConfigMode: o.config, NoJetStream: !o.jetStream,
+		Servers: o.servers, Ports: ports, NoXKey: o.noXKey, ConfigMode: o.config, NoJetStream: !o.jetStream && !o.ways,
 		Service: setup.Service{
 			Issuer: &setup.Issuer{Name: "demo", URL: w.provider.Issuer(), Audiences: []string{devstack.Audience}, ClientID: devstack.ClientID, Display: []string{"email"}},
 			Policy: o.policy,
@@ -90,8 +96,14 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	for i := range o.servers {
 		confs = append(confs, filepath.Join(w.dir, w.set.ServerFile(i)))
 	}
+	if o.ways {
+		w.listen(confs)
+	}
+	if o.noDefaultSentinel {
+		w.removeDefaultSentinel(confs[0])
+	}
 	w.servers = devtest.StartServers(t, confs, o.mode)
-	w.system, err = nats.Connect(w.set.ClientURL(), w.emergencySystem(),
+	w.system, err = nats.Connect(w.set.ClientURL(), w.emergency("system"),
 		nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
@@ -100,13 +112,14 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	return w
 }
 
-// emergencySystem is the option to connect to the system account without the service.
-func (w *world) emergencySystem() nats.Option {
+// emergency is the option to connect without the service, to the account "system" or "app".
+func (w *world) emergency(account string) nats.Option {
 	w.Helper()
+	file := filepath.Join(w.dir, "offline", "emergency-"+account)
 	if w.set.Users == nil {
-		return nats.UserCredentials(filepath.Join(w.dir, "offline", "emergency-system.creds"))
+		return nats.UserCredentials(file + ".creds")
 	}
-	option, err := nats.NkeyOptionFromSeed(filepath.Join(w.dir, "offline", "emergency-system.nk"))
+	option, err := nats.NkeyOptionFromSeed(file + ".nk")
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -453,6 +466,26 @@ func (r *replica) ended(name, reason string) error {
 	r.Helper()
 	if entries := r.audit("--name", name); len(entries) != 1 || entries[0].Reason != reason {
 		return fmt.Errorf("audit entries of %s: %+v, want one for %s", name, entries, reason)
+	}
+	return nil
+}
+
+// refused returns nil when the audit trail says that the logins of that name, one at least, were
+// refused for the reason: some clients try again.
+func (r *replica) refused(name, reason string) error {
+	r.Helper()
+	entries := r.audit("--name", name)
+	if len(entries) == 0 || slices.ContainsFunc(entries, func(e api.AuditEntry) bool { return e.Outcome != "refused" || e.Reason != reason }) {
+		return fmt.Errorf("audit entries of %s: %+v, want refusals for %s", name, entries, reason)
+	}
+	return nil
+}
+
+// counted returns nil when the audit trail has a refusal for the reason, of whomever.
+func (r *replica) counted(reason string) error {
+	r.Helper()
+	if !slices.ContainsFunc(r.audit("--outcome", "refused"), func(e api.AuditEntry) bool { return e.Reason == reason }) {
+		return fmt.Errorf("no audit entry for %s", reason)
 	}
 	return nil
 }
