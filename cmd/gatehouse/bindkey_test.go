@@ -56,18 +56,25 @@ func TestBoundLogin(t *testing.T) {
 		t.Error("connect shows the token or the key's seed")
 	}
 
-	pub := func(context string) (string, error) {
-		out, err := exec.CommandContext(t.Context(), filepath.Join(bin, "nats"), "--context", context, "pub", "app.hello", "world").CombinedOutput()
+	if shown := connect.err.String(); strings.Contains(shown, "--device") {
+		t.Errorf("connect offers a login by device code, which cannot bind a key:\n%s", shown)
+	}
+
+	pub := func(flags ...string) (string, error) {
+		out, err := exec.CommandContext(t.Context(), filepath.Join(bin, "nats"), append(flags, "pub", "app.hello", "world")...).CombinedOutput()
 		return string(out), err
 	}
-	if out, err := pub("bound"); err != nil {
+	if out, err := pub("--context", "bound"); err != nil {
 		t.Errorf("nats pub: %v\n%s", err, out)
+	}
+	if out, err := pub("--server", w.set.ClientURL(), "--nkey", tokenFile+".nk", "--token", string(token)); err != nil {
+		t.Errorf("nats pub without a context: %v\n%s", err, out)
 	}
 	sentinel := filepath.Join(w.dir, "creds", "sentinel.creds")
 	if code := run(t.Context(), []string{"connect", "--name", "sentinel", "--sentinel", sentinel}, stdio{in: strings.NewReader(""), out: connect.out, err: connect.err, env: connectEnv(r)}); code != exitDone {
 		t.Fatalf("connect with a sentinel ended with %d:\n%s", code, connect.err)
 	}
-	if out, err := pub("sentinel"); err != nil {
+	if out, err := pub("--context", "sentinel"); err != nil {
 		t.Errorf("nats pub with a sentinel: %v\n%s", err, out)
 	}
 	nc, err := gatehouse.Connect(t.Context(), w.set.ClientURL(), gatehouse.TokenFile(tokenFile), gatehouse.WithKeyFile(tokenFile+".nk"))
@@ -108,6 +115,10 @@ func TestBoundLogin(t *testing.T) {
 			}
 			return nil
 		})
+	}
+
+	if out, err := pub("--server", w.set.ClientURL(), "--token", string(token)); err == nil || !strings.Contains(out, "Authorization Violation") {
+		t.Errorf("nats pub without the key: %v\n%s", err, out)
 	}
 
 	// Explain shows the difference that the key makes.

@@ -110,7 +110,7 @@ func New(c Config) (*Client, error) {
 type Prompt struct {
 	Show    func(address string)       // is always called first
 	Browser func(address string) error // opens the address; nil where there is no desktop. A failure is harmless
-	Device  func()                     // may be nil; called where no browser opens but the issuer offers [Client.LoginByDevice]
+	Device  func()                     // may be nil; called where no browser opens but [Client.LoginByDevice] would do as well
 	Wait    time.Duration              // how long the person has; default 5 minutes
 }
 
@@ -140,7 +140,7 @@ func (c *Client) Login(ctx context.Context, p Prompt) (Session, error) {
 	switch {
 	case p.Browser != nil:
 		_ = p.Browser(address) // the address has been shown
-	case p.Device != nil && issuer.oauth2.Endpoint.DeviceAuthURL != "":
+	case p.Device != nil && !c.config.BindKey && issuer.oauth2.Endpoint.DeviceAuthURL != "":
 		p.Device()
 	}
 	answer, err := callback.wait(ctx)
