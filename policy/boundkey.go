@@ -20,9 +20,6 @@ type BoundKey struct {
 // boundKeyClaims are the claims that [Identity.BoundKey] reads.
 var boundKeyClaims = []string{"nonce", "cnf"}
 
-// thumbprintLength is that of a SHA-256 in base64 without padding.
-const thumbprintLength = 43
-
 // BoundKey returns the key that the token is bound to; nil when it is bound to none. OpenID
 // providers repeat whatever nonce a client has sent, so only a valid user public key counts as
 // one; any other is an ordinary nonce.
@@ -36,7 +33,7 @@ func (id *Identity) BoundKey() *BoundKey {
 	if cnf, ok := id.Claims["cnf"]; ok {
 		members, _ := cnf.(map[string]any)
 		k.Thumbprint, _ = members["jkt"].(string)
-		k.Uncheckable = len(k.Thumbprint) != thumbprintLength
+		k.Uncheckable = !isThumbprint(k.Thumbprint)
 	}
 	if k == (BoundKey{}) {
 		return nil
@@ -52,23 +49,14 @@ func (k *BoundKey) String() string {
 	case k.User != "":
 		return "key " + k.User
 	default:
-		return "key with thumbprint " + quoteBase64(k.Thumbprint)
+		return "key with thumbprint " + k.Thumbprint
 	}
 }
 
-// quoteBase64 returns s without what is no base64: a claim can hold any text.
-func quoteBase64(s string) string {
-	out := []byte(s)
-	for i, c := range out {
-		if !base64Alphabet(c) {
-			out[i] = '?'
-		}
-	}
-	return string(out)
-}
-
-func base64Alphabet(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
+// isThumbprint reports whether s is a SHA-256 in base64 for URLs, without padding.
+func isThumbprint(s string) bool {
+	sum, err := base64.RawURLEncoding.DecodeString(s) // skips line breaks
+	return err == nil && len(sum) == sha256.Size && len(s) == base64.RawURLEncoding.EncodedLen(sha256.Size)
 }
 
 // public returns the key that a proof has to be made with. The claimed key, which is the client's
