@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 
 	"github.com/gatehouse-nats/gatehouse/internal/devstack/devtest"
@@ -19,6 +20,7 @@ import (
 // The values of the dimensions of the deployment matrix that have no type of their own.
 const (
 	operatorMode = "operator"
+	scopedKeys   = "operator, scoped keys"
 	configMode   = "config"
 
 	ownSentinel     = "sentinel in the client's hand"
@@ -47,7 +49,7 @@ type cell struct {
 // deployments returns every deployment.
 func deployments() []deployment {
 	var all []deployment
-	for _, mode := range []string{operatorMode, configMode} {
+	for _, mode := range []string{operatorMode, scopedKeys, configMode} {
 		for _, sealed := range []bool{true, false} {
 			for _, servers := range []int{1, 3} {
 				all = append(all, deployment{mode, sealed, servers})
@@ -69,7 +71,7 @@ func (d deployment) cells() []cell {
 }
 
 // impossible are the cells that cannot exist, with the reason; an empty field stands for every
-// value. docs/protocols.md has the same table.
+// value, and operator for scoped keys too. docs/protocols.md has the same table.
 var impossible = []struct {
 	mode     string
 	way      policy.ConnectionType
@@ -85,7 +87,7 @@ var impossible = []struct {
 // impossible returns why the cell cannot exist; empty when it can.
 func (c cell) impossible() string {
 	for _, row := range impossible {
-		if (row.mode == "" || row.mode == c.mode) && (row.way == "" || row.way == c.way) && (row.sentinel == "" || row.sentinel == c.sentinel) {
+		if strings.HasPrefix(c.mode, row.mode) && (row.way == "" || row.way == c.way) && (row.sentinel == "" || row.sentinel == c.sentinel) {
 			return row.why
 		}
 	}
@@ -109,8 +111,8 @@ func TestMatrixIsWhole(t *testing.T) {
 		}
 	}
 	// Without operator each way in is open in one manner; with one, all but MQTT in two.
-	if total != 2*2*2*4*3 || possible != 4*4+4*(4+3) {
-		t.Errorf("%d of %d cells can exist, want 44 of 96", possible, total)
+	if total != 3*2*2*4*3 || possible != 4*4+2*4*(4+3) {
+		t.Errorf("%d of %d cells can exist, want 72 of 144", possible, total)
 	}
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "protocols.md"))
 	if err != nil {
@@ -140,7 +142,7 @@ func TestDeploymentMatrixProve(t *testing.T) {
 	runs := map[devtest.Mode][]deployment{devtest.InProcess: deployments(), devtest.OldestProcess: deployments()}
 	if !long() {
 		runs = map[devtest.Mode][]deployment{
-			devtest.InProcess:     {{operatorMode, true, 3}, {configMode, false, 3}, {configMode, true, 1}},
+			devtest.InProcess:     {{operatorMode, true, 3}, {scopedKeys, true, 1}, {configMode, false, 3}, {configMode, true, 1}},
 			devtest.OldestProcess: {{operatorMode, false, 1}, {configMode, true, 1}},
 		}
 	}
@@ -167,10 +169,44 @@ bindings:
     grant: { account: APP, role: developer }
 `
 
+// scopedMatrixPolicy gives the same by a scoped signing key.
+const scopedMatrixPolicy = `roles:
+  developer: { scoped_key: keys/developer.nk, account: APP }
+bindings:
+  - name: developers
+    issuer: demo
+    match: { groups: dev }
+    connection_types: [standard, websocket, mqtt, leafnode]
+    grant: { account: APP, role: developer }
+`
+
+// scopeDevelopers makes the scoped signing key of developers, and returns how to push the claims of
+// the application account that have it.
+func (w *world) scopeDevelopers() (push func()) {
+	w.Helper()
+	scope := jwt.NewUserScope()
+	scope.Role, scope.Key = "developer", w.writeKey("keys/developer.nk")
+	scope.Template.Pub.Allow.Add("app.>")
+	scope.Template.Sub.Allow.Add("app.>")
+	return func() { w.pushApp(func(c *jwt.AccountClaims) { c.SigningKeys.AddScopedSigner(scope) }) }
+}
+
 // test runs every cell of the deployment. With an operator the first server has no default
 // sentinel while the cells are run that do without it.
 func (d deployment) test(t *testing.T, mode devtest.Mode) {
-	w := newWorld(t, worldOptions{servers: d.servers, mode: mode, noXKey: !d.sealed, config: d.mode == configMode, ways: true, policy: matrixPolicy, noDefaultSentinel: d.mode == operatorMode})
+	o := worldOptions{
+		servers: d.servers, mode: mode, noXKey: !d.sealed, config: d.mode == configMode,
+		ways: true, policy: matrixPolicy, noDefaultSentinel: d.mode != configMode,
+	}
+	if d.mode == scopedKeys {
+		o.policy = scopedMatrixPolicy
+	}
+	w := newWorld(t, o)
+	push := func() {}
+	if d.mode == scopedKeys {
+		push = w.scopeDevelopers()
+	}
+	push()
 	r := w.serve(serveOptions{})
 	ran := 0
 	restored := false
@@ -185,6 +221,7 @@ func (d deployment) test(t *testing.T, mode devtest.Mode) {
 		case c.sentinel == defaultSentinel && !restored:
 			w.mustNotAsk(r)
 			w.restoreDefaultSentinel()
+			push() // a server that starts again prefers its preload to claims of the same second
 			eventually(t, r.ready)
 			restored = true
 		}
