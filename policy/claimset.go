@@ -34,6 +34,13 @@ func NewClaimSet(bindings []*Binding) *ClaimSet {
 		for _, c := range b.Match {
 			s.add(c.Claim)
 		}
+		if b.When != nil {
+			paths, whole := b.When.Reads()
+			s.whole = s.whole || whole
+			for _, path := range paths {
+				s.add(path)
+			}
+		}
 		for _, path := range b.Grant.Role.claims() {
 			s.add(path)
 		}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -154,45 +155,71 @@ func revoked(s *Snapshot, id *Identity, now time.Time) *Refusal {
 	return nil
 }
 
-// applicable returns the bindings that give the identity something on this connection. bound says
-// that the token is bound to a key, which the client has proved to hold.
+// applicable returns the bindings that give the identity something on this connection, or the
+// refusal of the one that came closest. bound says that the token is bound to a key, which the client
+// has proved to hold.
 func applicable(bindings []*Binding, id *Identity, bound bool, conn Connection, trace *Trace) ([]*Binding, *Refusal) {
 	var grants []*Binding
-	reason, detail := NoBinding, "no binding matches the claims"
+	closest := miss{reason: NoBinding, detail: "no binding matches the claims"}
 	for _, b := range bindings {
-		if c := b.mismatch(id); c != nil {
-			if trace != nil {
-				trace.add(b, false, c.why(id.Claims))
-			}
-			continue
-		}
-		switch {
-		case !b.Admits(conn.Source):
-			trace.add(b, false, "the claims match, but the client's address is not in source")
-			reason, detail = SourceRefused, "a binding matches, but not for the client's address"
-		case !b.Accepts(conn.Type):
-			trace.add(b, false, "the claims match, but "+string(conn.Type)+" is not in connection_types")
-			if reason == NoBinding {
-				reason, detail = ConnectionTypeRefused, "a binding matches, but not for this type of connection"
-			}
-		case b.RequireKey && !bound:
-			trace.add(b, false, "the claims match, but require_key is set and the token is not bound to a key")
-			if reason != SourceRefused {
-				reason, detail = KeyRequired, "a binding matches, but only for tokens that are bound to a key"
-			}
-		default:
+		m := b.miss(id, bound, conn, trace != nil)
+		if m.reason == "" {
 			trace.add(b, true, "gives role "+b.Grant.Role.Name+" in account "+b.Grant.Account.Name)
 			grants = append(grants, b)
+			continue
+		}
+		trace.add(b, false, m.why)
+		if slices.Index(misses, m.reason) > slices.Index(misses, closest.reason) {
+			closest = m
 		}
 	}
 	if len(grants) > 0 {
 		return grants, nil
 	}
-	if b := overage(bindings, id.Claims); reason == NoBinding && b != nil {
+	if b := overage(bindings, id.Claims); closest.reason == NoBinding && b != nil {
 		return nil, Refuse(GroupsOverage, "binding %s asks for a claim that the issuer left out of the token because it is too long (_claim_names or hasgroups stand in its place): "+
 			"at Entra ID use app roles, or emit only the groups assigned to the application", b.Name)
 	}
-	return nil, Refuse(reason, "%s", detail)
+	return nil, Refuse(closest.reason, "%s", closest.detail)
+}
+
+// misses are the reasons for which a binding does not apply: the later, the closer it came.
+var misses = []Reason{NoBinding, ExpressionFailed, ConnectionTypeRefused, KeyRequired, SourceRefused}
+
+// miss is why a binding does not apply.
+type miss struct {
+	reason Reason // empty when it does
+	detail string // for a refusal
+	why    string // for the trace: it may show claims
+}
+
+// miss returns why the binding does not apply; what it says for the trace is complete only when
+// explain is set.
+func (b *Binding) miss(id *Identity, bound bool, conn Connection, explain bool) miss {
+	if c := b.mismatch(id); c != nil {
+		m := miss{reason: NoBinding}
+		if explain {
+			m.why = c.why(id.Claims)
+		}
+		return m
+	}
+	if b.When != nil {
+		switch holds, err := b.When.Holds(id.Claims); {
+		case err != nil:
+			return miss{ExpressionFailed, fmt.Sprintf("when of binding %s has no answer: %s", b.Name, err), "when has no answer: " + err.Error()}
+		case !holds:
+			return miss{reason: NoBinding, why: "when is false: " + b.When.String()}
+		}
+	}
+	switch {
+	case !b.Admits(conn.Source):
+		return miss{SourceRefused, "a binding matches, but not for the client's address", "the claims match, but the client's address is not in source"}
+	case !b.Accepts(conn.Type):
+		return miss{ConnectionTypeRefused, "a binding matches, but not for this type of connection", "the claims match, but " + string(conn.Type) + " is not in connection_types"}
+	case b.RequireKey && !bound:
+		return miss{KeyRequired, "a binding matches, but only for tokens that are bound to a key", "the claims match, but require_key is set and the token is not bound to a key"}
+	}
+	return miss{}
 }
 
 // mismatch returns the first condition that the identity does not meet; nil when all are met.

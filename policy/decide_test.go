@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -29,6 +30,24 @@ func templates(t testing.TB, subjects ...string) []Template {
 	return list
 }
 
+// expression is an [Expression] made of a function.
+type expression func(claims map[string]any) (bool, error)
+
+func (e expression) Holds(claims map[string]any) (bool, error) { return e(claims) }
+func (e expression) Reads() ([]ClaimPath, bool) {
+	return []ClaimPath{{raw: "acr", parts: []string{"acr"}}}, false
+}
+func (e expression) String() string { return `claims.acr == "gold"` }
+
+// gold holds for one value of a claim, and has no answer without it.
+var gold = expression(func(claims map[string]any) (bool, error) {
+	acr, ok := claims["acr"]
+	if !ok {
+		return true, errors.New("not in the token: claim acr")
+	}
+	return acr == "gold", nil
+})
+
 // world is a small set of rules that the cases share.
 func world(t testing.TB) *Rules {
 	app, ops := &Account{Name: "APP", ID: "AAPP"}, &Account{Name: "OPS", ID: "AOPS"}
@@ -45,6 +64,8 @@ func world(t testing.TB) *Rules {
 		{Name: "holders", Match: []Condition{condition(t, "groups", "other")}, Grant: Grant{ops, reader}, TTL: time.Hour, RequireKey: true},
 		{Name: "browsers", Match: []Condition{condition(t, "groups", "web")}, Grant: Grant{app, reader}, TTL: time.Hour,
 			ConnectionTypes: []ConnectionType{WebSocket, LeafNode}},
+		{Name: "on call", Match: []Condition{condition(t, "groups", "call")}, When: gold, Grant: Grant{ops, reader}, TTL: time.Hour,
+			Source: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
 	}
 	for _, b := range bindings {
 		b.Issuer = "corp"
@@ -91,6 +112,15 @@ func TestDecide(t *testing.T) {
 		{name: "connection type not named", claims: `{"groups": ["web"]}`, conn: Connection{Type: Standard}, want: ConnectionTypeRefused},
 		{name: "leaf nodes must be named", claims: developer, conn: Connection{Type: LeafNode}, want: ConnectionTypeRefused},
 		{name: "leaf node named", claims: `{"groups": ["web"]}`, conn: Connection{Type: LeafNode}, want: Allowed, account: "APP", binding: []string{"browsers"}},
+		{name: "when holds", claims: `{"groups": ["call"], "acr": "gold"}`, conn: Connection{Type: Standard, Source: inside}, want: Allowed, account: "OPS", binding: []string{"on call"}},
+		{name: "when is false", claims: `{"groups": ["call"], "acr": "tin"}`, conn: Connection{Type: Standard, Source: inside}, want: NoBinding},
+		{name: "when has no answer", claims: `{"groups": ["call"]}`, conn: Connection{Type: Standard, Source: inside}, want: ExpressionFailed},
+		{name: "when holds, source outside", claims: `{"groups": ["call"], "acr": "gold"}`, conn: Connection{Type: Standard}, want: SourceRefused},
+		{name: "when has no answer, source outside", claims: `{"groups": ["call"]}`, conn: Connection{Type: Standard}, want: ExpressionFailed},
+		{name: "when is asked only where the claims match", claims: `{"groups": ["x"]}`, conn: Connection{Type: Standard, Source: inside}, want: NoBinding},
+		{name: "when has no answer, another binding applies", claims: `{"groups": ["call", "dev"]}`, conn: Connection{Type: Standard, Source: inside}, want: Allowed, account: "APP", binding: []string{"everyone"}},
+		{name: "when has no answer, another binding is for other addresses", claims: `{"groups": ["call", "ops"]}`, conn: Connection{Type: Standard}, want: SourceRefused},
+		{name: "when has no answer, another binding is for other connections", claims: `{"groups": ["web", "call"]}`, conn: Connection{Type: Standard}, want: ConnectionTypeRefused},
 		{name: "several accounts, none named", claims: `{"groups": ["dev", "ops"], "email_verified": true, "team": "blue"}`, conn: Connection{Type: Standard, Source: inside}, want: AccountAmbiguous},
 		{name: "several accounts, one named", claims: `{"groups": ["dev", "ops"], "email_verified": true, "team": "blue"}`, conn: Connection{Type: Standard, Source: inside, Account: "OPS"}, want: Allowed, account: "OPS", binding: []string{"operators"}},
 		{name: "account named that is not granted", claims: developer, conn: Connection{Type: Standard, Account: "OPS"}, want: AccountNotGranted},
@@ -212,16 +242,34 @@ func TestTraceNamesWhatFailed(t *testing.T) {
 		{"operators", false, `claim groups is ["dev"], wanted "ops"`},
 		{"holders", false, `claim groups is ["dev"], wanted "other"`},
 		{"browsers", false, `claim groups is ["dev"], wanted "web"`},
+		{"on call", false, `claim groups is ["dev"], wanted "call"`},
 	}
 	if diff := cmp.Diff(want, trace.Verdicts); diff != "" {
 		t.Error(diff)
 	}
 }
 
+func TestTraceOfWhen(t *testing.T) {
+	for claims, want := range map[string]string{
+		`{"groups": "call", "acr": "tin"}`:  `when is false: claims.acr == "gold"`,
+		`{"groups": "call"}`:                `when has no answer: not in the token: claim acr`,
+		`{"groups": "call", "acr": "gold"}`: `the claims match, but the client's address is not in source`,
+	} {
+		var trace Trace
+		d := Decide(&Snapshot{Rules: world(t)}, person(t, claims), Connection{Type: Standard}, now, &trace)
+		if got := trace.Verdicts[len(trace.Verdicts)-1]; got != (Verdict{Binding: "on call", Why: want}) {
+			t.Errorf("%s: %+v, want %s", claims, got, want)
+		}
+		if d.Reason() == ExpressionFailed && d.Refusal.Detail != "when of binding on call has no answer: not in the token: claim acr" {
+			t.Errorf("%s: detail %q", claims, d.Refusal.Detail)
+		}
+	}
+}
+
 // randomIdentity draws claims that meet the bindings of world in all mixtures.
 func randomIdentity(t *rapid.T) *Identity {
-	groups := rapid.SliceOf(rapid.SampledFrom([]any{"dev", "ops", "web", "team-x", "other"})).Draw(t, "groups")
-	return &Identity{
+	groups := rapid.SliceOf(rapid.SampledFrom([]any{"dev", "ops", "web", "team-x", "call", "other"})).Draw(t, "groups")
+	id := &Identity{
 		Issuer: "corp", IssuerURL: "https://login.example.com", Subject: rapid.SampledFrom([]string{"alice", "bob"}).Draw(t, "subject"),
 		IssuedAt: now.Add(-time.Duration(rapid.IntRange(0, 100).Draw(t, "age")) * time.Second),
 		Expires:  now.Add(time.Duration(rapid.IntRange(-20, 4000).Draw(t, "life")) * time.Second),
@@ -231,6 +279,10 @@ func randomIdentity(t *rapid.T) *Identity {
 			"nonce": rapid.SampledFrom([]any{"ordinary", "UAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABET7"}).Draw(t, "nonce"),
 		},
 	}
+	if acr := rapid.SampledFrom([]any{"gold", "tin", nil}).Draw(t, "acr"); acr != nil {
+		id.Claims["acr"] = acr
+	}
+	return id
 }
 
 func randomConnection(t *rapid.T) Connection {

@@ -57,6 +57,7 @@ const (
 	NoBinding             Reason = "no_binding"
 	GroupsOverage         Reason = "groups_overage"
 	KeyRequired           Reason = "key_required"
+	ExpressionFailed      Reason = "expression_failed"
 	SourceRefused         Reason = "source_refused"
 	ConnectionTypeRefused Reason = "connection_type_refused"
 	AccountAmbiguous      Reason = "account_ambiguous"

@@ -79,11 +79,23 @@ type Binding struct {
 	Name            string
 	Issuer          string
 	Match           []Condition      // all must hold; none means every identity of the issuer
+	When            Expression       // must hold too; nil means nothing more is asked
 	Source          []netip.Prefix   // where the client may connect from; none means anywhere
 	ConnectionTypes []ConnectionType // none means all but leaf nodes
 	RequireKey      bool             // only for tokens that are bound to a key
 	Grant           Grant
 	TTL             time.Duration // longest life of a credential, over 0
+}
+
+// Expression is a condition on claims that says more than values of single ones: CEL in package
+// policy/expr. It is a pure function of the claims.
+type Expression interface {
+	// Holds reports whether the claims meet it; an error means that they do not.
+	Holds(claims map[string]any) (bool, error)
+	// Reads returns the claims that it looks at, or says that it looks at claims as a whole.
+	Reads() (paths []ClaimPath, whole bool)
+	// String returns it as it was written.
+	String() string
 }
 
 // Grant is what a binding gives: a role in an account.

@@ -208,6 +208,7 @@ func TestVersionFollowsTheRules(t *testing.T) {
 		"a listener":    {small + "http: { listen: 127.0.0.1:0 }\n", true},
 		"the leeway":    {small + "leeway: 11s\n", false},
 		"a subject":     {strings.Replace(small, "app.>", "app.*", 1), false},
+		"a when":        {strings.Replace(small, "grant:", `when: claims.sub != "x", grant:`, 1), false},
 		"a match":       {strings.Replace(small, "groups: dev", "groups: ops", 1), false},
 		"text or truth": {strings.Replace(small, "groups: dev", "groups: true", 1), false},
 		"a signing key": {strings.Replace(small, "keys/app.nk", "keys/app-new.nk", 1), false},

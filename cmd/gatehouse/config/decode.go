@@ -150,7 +150,7 @@ func (r *report) entries(path string, m ast.MapNode) []entry {
 	for it := m.MapRange(); it.Next(); {
 		token := it.Key().GetToken()
 		key := token.Value
-		at := place{r.file, token.Position.Line, token.Position.Column}
+		at := place{source: r.file, line: token.Position.Line, column: token.Position.Column}
 		if secret.MatchString(key) {
 			r.problems = append(r.problems, Problem{r.file, at.line, at.column, path, "a key here is a secret: remove it from the file, and replace it wherever it is in use"})
 			continue
@@ -238,7 +238,16 @@ func (r *report) placeOf(n ast.Node, around place) place {
 		}
 	}
 	at := n.GetToken().Position
-	return place{r.file, at.Line, at.Column}
+	return place{source: r.file, line: at.Line, column: at.Column}
+}
+
+// placeOfText returns where a text stands, quoted or not, and where its characters can be counted from.
+func (r *report) placeOfText(n *ast.StringNode) place {
+	at := r.placeOf(n, place{})
+	if i := strings.Index(strings.TrimLeft(n.Token.Origin, " "), n.Value); i >= 0 && !strings.Contains(n.Value, "\n") {
+		at.text = at.column + i
+	}
+	return at
 }
 
 func (r *report) decodeScalar(path string, n ast.Node, v reflect.Value, tag tags) {
@@ -255,6 +264,7 @@ func (r *report) decodeScalar(path string, n ast.Node, v reflect.Value, tag tags
 		return
 	case *ast.StringNode:
 		text = n.Value
+		r.where[path] = r.placeOfText(n)
 	case *ast.LiteralNode:
 		text = n.Value.Value
 	case *ast.BoolNode:

@@ -309,6 +309,10 @@ type Binding struct {
 	// holds dots itself in double quotes, as in 'resource_access."my.client".roles'. A list
 	// matches when it holds one of the values; * in a text stands for any characters.
 	Match map[string][]MatchValue `yaml:"match"`
+	// An expression over the claims that must be true as well, in CEL: claims.NAME for a claim, in quotes where YAML
+	// would take it for something else. It sees nothing but the claims; where it has no answer, such as for a claim
+	// that is not there, the binding does not apply. docs/policy.md shows what it can say.
+	When string `yaml:"when"`
 	// Addresses or networks that the client may connect from; without any, from everywhere.
 	Source []Network `yaml:"source"`
 	// Ways to connect that it is for; without any, all but leafnode.
@@ -322,8 +326,6 @@ type Binding struct {
 	// Longest life of a credential, which also ends with its token (and the leeway); up to a tenth is taken off
 	// so that clients do not come back all at once.
 	TTL Duration `yaml:"ttl" default:"1h" min:"10s" max:"30d"`
-
-	_ unbuilt `yaml:"when"`
 }
 
 // Grant is what a binding gives.

@@ -23,7 +23,7 @@ func TestPolicyPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	examples := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(page), -1)
-	if len(examples) < 2 {
+	if len(examples) < 4 {
 		t.Fatalf("found %d examples, the page has more", len(examples))
 	}
 	f := newFixture(t)

@@ -60,6 +60,7 @@ func (e Errors) Is(target error) bool { return target == ErrInvalid }
 type place struct {
 	source       string
 	line, column int
+	text         int // column of the first character of a text that stands there as it is, on one line; else 0
 }
 
 // report collects problems and remembers where each path was written.
@@ -73,7 +74,7 @@ type report struct {
 }
 
 func newReport(file string) *report {
-	return &report{file: file, such: "nats: and issuers:", where: map[string]place{"": {file, 1, 1}}, wrong: map[string]bool{}}
+	return &report{file: file, such: "nats: and issuers:", where: map[string]place{"": {source: file, line: 1, column: 1}}, wrong: map[string]bool{}}
 }
 
 // given reports whether the path was written anywhere, be it with a wrong value.

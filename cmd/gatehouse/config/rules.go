@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -16,6 +17,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/policy/expr"
 	"github.com/gatehouse-nats/gatehouse/policy/mint"
 )
 
@@ -320,6 +322,7 @@ func (r *report) binding(at string, f *File, b *Binding, accounts map[string]*po
 	binding := &policy.Binding{
 		Name: b.Name, Issuer: b.Issuer, TTL: time.Duration(b.TTL),
 		Match: r.conditions(join(at, "match"), b.Match), RequireKey: b.RequireKey,
+		When:  r.expression(join(at, "when"), b.When),
 		Grant: policy.Grant{Account: accounts[b.Grant.Account], Role: roles[b.Grant.Role]},
 	}
 	for _, n := range b.Source {
@@ -388,6 +391,28 @@ func (r *report) conditions(at string, match map[string][]MatchValue) []policy.C
 	return all
 }
 
+// expression returns the compiled expression; nil when there is none, or none that compiles.
+func (r *report) expression(path, source string) policy.Expression {
+	if source == "" {
+		return nil
+	}
+	e, err := expr.Compile(source)
+	if err == nil {
+		return e
+	}
+	wrong, ok := errors.AsType[*expr.Error](err)
+	switch {
+	case !ok || wrong.Line == 0:
+		r.problem(path, "%s", err)
+	case r.where[path].text > 0 && wrong.Line == 1:
+		r.problem(path, "%s", wrong.Message)
+		r.problems[len(r.problems)-1].Column = r.where[path].text + wrong.Column - 1
+	default:
+		r.problem(path, "in line %d, column %d of the expression: %s", wrong.Line, wrong.Column, wrong.Message)
+	}
+	return nil
+}
+
 // lint warns of what is allowed but seldom meant.
 func (r *report) lint(f *File) {
 	if len(f.Issuers) == 0 {
@@ -404,7 +429,7 @@ func (r *report) lint(f *File) {
 	}
 	r.lintMacros(f)
 	for i, b := range f.Bindings {
-		if len(b.Match) == 0 && len(b.Source) == 0 {
+		if len(b.Match) == 0 && b.When == "" && len(b.Source) == 0 {
 			r.warn(index("bindings", i), "every identity of issuer %s gets it: narrow it down with match unless that is meant", b.Issuer)
 		}
 		if b.RequireKey && slices.ContainsFunc(f.Issuers, func(is *Issuer) bool { return is.Name == b.Issuer && is.Login.ClientID != "" && !is.Login.BindKey }) {
