@@ -271,7 +271,10 @@ func TestCredential(t *testing.T) {
 		i.answers = map[string]http.HandlerFunc{"/keys": note}
 		config := i.config()
 		credential, failed := "first", error(nil)
-		config.Credential = func() (string, error) { return credential, failed }
+		config.Credential = func() (now string, err error) {
+			i.set(func() { now, err = credential, failed })
+			return now, err
+		}
 		v := start(t, oidc.Config{}, config)
 		raw := i.token(nil)
 		if got := wait(t, v, raw); got != policy.KeysUnavailable {
@@ -286,7 +289,9 @@ func TestCredential(t *testing.T) {
 		i.set(func() { delete(i.answers, "/keys") })
 		time.Sleep(interval)
 		admit(t, v, raw)
-		if got := strings.Join(sent, " "); !strings.HasPrefix(got, "Bearer first Bearer second") {
+		var got string
+		i.set(func() { got = strings.Join(sent, " ") })
+		if !strings.HasPrefix(got, "Bearer first Bearer second") {
 			t.Errorf("sent were %s", got)
 		}
 
