@@ -76,3 +76,20 @@ func TestDecodeUserKeyRefusesOthers(t *testing.T) {
 		}
 	}
 }
+
+// FuzzDecodeUserKey expects that what the decoder takes for a key nkeys does too, and the other way round
+// but for line breaks, which nkeys skips.
+func FuzzDecodeUserKey(f *testing.F) {
+	_, user := publicKey(f, nkeys.PrefixByteUser)
+	_, account := publicKey(f, nkeys.PrefixByteAccount)
+	for _, s := range []string{user, account, user[:55], user + "\n", "U" + strings.Repeat("A", 55), ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		_, ours := decodeUserKey(s)
+		theirs := nkeys.IsValidPublicUserKey(s) && !strings.ContainsAny(s, "\r\n")
+		if ours != theirs {
+			t.Fatalf("%q is a key: %t, by nkeys %t", s, ours, theirs)
+		}
+	})
+}

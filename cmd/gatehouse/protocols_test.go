@@ -177,8 +177,6 @@ func (w *world) testMQTT(r *replica) {
 	for qos := range byte(3) {
 		w.checkQoS(client, qos)
 	}
-	w.checkRetained(client)
-	w.checkSession()
 	for filter, want := range map[string]byte{"app/+/x": 1, "app/#": 1, "app": 1, "other/x": 0x80, "#": 0x80, "$MQTT/sub/x": 0x80} {
 		token := client.Subscribe(filter, 1, nil)
 		_ = delivered(token) // the library makes an error of a refused filter
@@ -211,65 +209,6 @@ func (w *world) checkQoS(client mqtt.Client, qos byte) {
 		}
 	case <-time.After(wayTimeout):
 		w.Errorf("a message with QoS %d did not arrive", qos)
-	}
-}
-
-// checkRetained publishes a message that is kept, and receives it by a later subscription.
-func (w *world) checkRetained(client mqtt.Client) {
-	w.Helper()
-	if err := delivered(client.Publish("app/kept", 1, true, "x")); err != nil {
-		w.Fatalf("publish a retained message: %v", err)
-	}
-	got := make(chan bool, 1)
-	if err := delivered(client.Subscribe("app/kept", 1, func(_ mqtt.Client, m mqtt.Message) { got <- m.Retained() })); err != nil {
-		w.Fatalf("subscribe to a retained message: %v", err)
-	}
-	select {
-	case retained := <-got:
-		if !retained {
-			w.Error("the message was not a retained one")
-		}
-	case <-time.After(wayTimeout):
-		w.Error("the retained message did not arrive")
-	}
-}
-
-// checkSession leaves a session with a subscription behind, and has somebody else of the account
-// take it over together with the message that waits in it: sessions know no identities.
-func (w *world) checkSession() {
-	w.Helper()
-	got := make(chan string, 1)
-	session := func(subject string) mqtt.Client {
-		o := mqtt.NewClientOptions().AddBroker(fmt.Sprintf("tcp://127.0.0.1:%d", w.listeners[0].mqtt)).SetClientID("kept").
-			SetUsername("device").SetPassword(w.token("alice", developer(subject))).SetAutoReconnect(false).SetCleanSession(false).
-			SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { got <- m.Topic() })
-		client := mqtt.NewClient(o)
-		if err := delivered(client.Connect()); err != nil {
-			w.Fatalf("connect with a session: %v", err)
-		}
-		return client
-	}
-	owner := session(someone())
-	if err := delivered(owner.Subscribe("app/session", 1, nil)); err != nil {
-		w.Fatal(err)
-	}
-	owner.Disconnect(100)
-	sender, err := w.enterMQTT(0, attempt{token: w.token("alice", developer(someone())), user: "device"})
-	if err != nil {
-		w.Fatal(err)
-	}
-	if err := delivered(sender.Publish("app/session", 1, false, "x")); err != nil {
-		w.Fatal(err)
-	}
-	heir := session(someone())
-	defer heir.Disconnect(100)
-	select {
-	case topic := <-got:
-		if topic != "app/session" {
-			w.Errorf("a message of %s waited, want one of app/session", topic)
-		}
-	case <-time.After(wayTimeout):
-		w.Error("no message waited in the session")
 	}
 }
 

@@ -181,31 +181,37 @@ func mayPublish(t testing.TB, nc *nats.Conn, subject string, want bool) {
 	if err := nc.Publish(subject, nil); err != nil {
 		t.Fatal(err)
 	}
-	if got := permitted(t, nc, subject); got != want {
+	if got := permitted(t, nc, strconv.Quote(subject)); got != want {
 		t.Errorf("may publish to %s: %t, want %t", subject, got, want)
 	}
 }
 
-// maySubscribe checks whether a connection may subscribe to a subject.
+// maySubscribe checks whether a connection may subscribe to a subject, in a queue group when one stands
+// behind a blank.
 func maySubscribe(t testing.TB, nc *nats.Conn, subject string, want bool) {
 	t.Helper()
-	sub, err := nc.SubscribeSync(subject)
+	name, queue, grouped := strings.Cut(subject, " ")
+	sub, err := nc.QueueSubscribeSync(name, queue)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	if got := permitted(t, nc, subject); got != want {
+	complaint := strconv.Quote(name)
+	if grouped {
+		complaint += " using queue " + strconv.Quote(queue)
+	}
+	if got := permitted(t, nc, complaint); got != want {
 		t.Errorf("may subscribe to %s: %t, want %t", subject, got, want)
 	}
 }
 
-// permitted reports whether the server did not complain of a subject: its complaint comes before the
+// permitted reports whether the server did not complain of something: its complaint comes before the
 // answer to a flush, and nats.go notes it as it comes.
-func permitted(t testing.TB, nc *nats.Conn, subject string) bool {
+func permitted(t testing.TB, nc *nats.Conn, something string) bool {
 	t.Helper()
 	if err := nc.FlushTimeout(10 * time.Second); err != nil {
 		t.Fatal(err)
 	}
 	err := nc.LastError()
-	return !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(err.Error(), strconv.Quote(subject))
+	return !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(err.Error(), something)
 }
