@@ -145,6 +145,13 @@ type checked struct {
 	Warnings []string `json:"warnings"`
 }
 
+// printWarnings prints what the configuration allows and is seldom meant, for people.
+func (c *cli) printWarnings(cfg *config.Config) {
+	for _, w := range cfg.Warnings {
+		fmt.Fprintln(c.err, "warning:", w)
+	}
+}
+
 func (c *cli) printCheck(cfg *config.Config) error {
 	rules := cfg.Rules()
 	out := checked{Config: cfg.Path(), Rules: rules.Version, Warnings: []string{}}
@@ -154,9 +161,7 @@ func (c *cli) printCheck(cfg *config.Config) error {
 	if c.json {
 		return printJSON(c.out, out)
 	}
-	for _, w := range out.Warnings {
-		fmt.Fprintln(c.err, "warning:", w)
-	}
+	c.printWarnings(cfg)
 	bindings, needKey := 0, []string{}
 	for _, list := range rules.Bindings {
 		bindings += len(list)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
 	"github.com/gatehouse-nats/gatehouse/internal/setup"
 )
 
@@ -54,8 +55,10 @@ and users are in their own files. Nothing is ever overwritten.`,
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(c.out, next)
-			return err
+			if _, err = fmt.Fprintln(c.out, next); err != nil {
+				return err
+			}
+			return c.warnOf(filepath.Join(dir, "gatehouse.yaml"))
 		},
 	}
 	f := cmd.Flags()
@@ -88,6 +91,16 @@ and users are in their own files. Nothing is ever overwritten.`,
 	f.StringSliceVar(&existing, "account-jwt", nil, "with --into: JWT=KEY, files of an account to place users in and of its signing key")
 	f.StringVar(&in.URL, "url", "", "with --into: where the servers listen (default nats://127.0.0.1:4222)")
 	return cmd
+}
+
+// warnOf prints what is worth a second look in a configuration that was just written.
+func (c *cli) warnOf(path string) error {
+	cfg, err := config.Load(path, nil)
+	if err != nil {
+		return err
+	}
+	c.printWarnings(cfg)
+	return nil
 }
 
 func create(dir string, o setup.Options) (string, error) {

@@ -31,12 +31,21 @@ func TestInitWritesWhatCheckAccepts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(shortDir(t), "made here")
-			if got := command(t, nil, "", append([]string{"init", dir}, c.flags...)...); got.code != exitDone {
-				t.Fatalf("init ended with %d: %s%s", got.code, got.out, got.err)
+			made := command(t, nil, "", append([]string{"init", dir}, c.flags...)...)
+			if made.code != exitDone {
+				t.Fatalf("init ended with %d: %s%s", made.code, made.out, made.err)
 			}
 			got := command(t, nil, "", "check", "-c", filepath.Join(dir, "gatehouse.yaml"))
 			if got.code != exitDone || !strings.Contains(got.out, c.prints) || !strings.Contains(got.err, c.warning) {
 				t.Errorf("check ended with %d: %s%s", got.code, got.out, got.err)
+			}
+			if made.err != got.err {
+				t.Errorf("init warns of\n%s, check of\n%s", made.err, got.err)
+			}
+			for line := range strings.Lines(got.err) {
+				if !strings.Contains(line, "every identity of issuer corp") && !strings.Contains(line, "there is none") {
+					t.Errorf("a new configuration has the warning %s", line)
+				}
 			}
 			checkModes(t, dir)
 		})

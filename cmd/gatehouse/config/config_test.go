@@ -242,8 +242,11 @@ func TestWarnings(t *testing.T) {
 	}
 	want = []string{
 		"gatehouse.yaml:8:3 roles.none: allows nothing: add subjects to publish.allow or subscribe.allow",
+		"gatehouse.yaml:8:3 roles.none: no binding gives it: add one, or remove the role",
+		"gatehouse.yaml:8:30 roles.none.publish.deny[0]: denies what no role allows: correct the subject, or remove it",
 		"gatehouse.yaml:9:32 roles.all.subscribe.allow[1]: allows every subject of the account, also JetStream's API and the inboxes of others: name the subjects that are needed",
 		"gatehouse.yaml:13:5 bindings[0]: every identity of issuer corp gets it: narrow it down with match unless that is meant",
+		"gatehouse.yaml:16:5 bindings[1]: changes nothing: whoever it applies to gets all of it from everyone, for no longer; remove it",
 		"gatehouse.yaml:20:19 bindings[1].require_key: gatehouse login gets tokens of issuer corp that are not bound to a key, so it gives them nothing: set login.bind_key of the issuer",
 		"gatehouse.yaml:16:11 http.listen: tokens would cross the network in the clear: listen on loopback, with a proxy that speaks TLS in front",
 	}

@@ -57,6 +57,7 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 			keys = append(keys, k)
 		}
 	}
+	var bindings []*policy.Binding // in the order of the file
 	names := map[string]int{}
 	for i, b := range f.Bindings {
 		at := index("bindings", i)
@@ -64,6 +65,7 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 		r.check(join(at, "name"), b.Name, checkName)
 		if binding := r.binding(at, f, b, rules.Accounts, roles); binding != nil {
 			rules.Bindings[b.Issuer] = append(rules.Bindings[b.Issuer], binding)
+			bindings = append(bindings, binding)
 		}
 	}
 	if f.Audit.Claims == "policy" {
@@ -72,7 +74,9 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 			rules.Recorded[name] = policy.NewClaimSet(rules.Bindings[name])
 		}
 	}
-	r.lint(f)
+	if len(r.problems) == 0 {
+		r.lint(f, rules, bindings, roles)
+	}
 	rules.Version = version(f)
 	return rules, mint.NewKeyring(keys...)
 }
@@ -411,40 +415,4 @@ func (r *report) expression(path, source string) policy.Expression {
 		r.problem(path, "in line %d, column %d of the expression: %s", wrong.Line, wrong.Column, wrong.Message)
 	}
 	return nil
-}
-
-// lint warns of what is allowed but seldom meant.
-func (r *report) lint(f *File) {
-	if len(f.Issuers) == 0 {
-		r.warn("issuers", "there is none, so nobody can log in: add the OIDC provider whose tokens count")
-	}
-	if len(f.Bindings) == 0 {
-		r.warn("bindings", "there is none, so every login is refused: add one that gives a role")
-	}
-	if !f.HTTP.Listen.Loopback() {
-		r.warn("http.listen", "tokens would cross the network in the clear: listen on loopback, with a proxy that speaks TLS in front")
-	}
-	for _, name := range sorted(f.Roles) {
-		r.lintRole(join("roles", name), f.Roles[name])
-	}
-	r.lintMacros(f)
-	for i, b := range f.Bindings {
-		if len(b.Match) == 0 && b.When == "" && len(b.Source) == 0 {
-			r.warn(index("bindings", i), "every identity of issuer %s gets it: narrow it down with match unless that is meant", b.Issuer)
-		}
-		if b.RequireKey && slices.ContainsFunc(f.Issuers, func(is *Issuer) bool { return is.Name == b.Issuer && is.Login.ClientID != "" && !is.Login.BindKey }) {
-			r.warn(join(index("bindings", i), "require_key"), "gatehouse login gets tokens of issuer %s that are not bound to a key, so it gives them nothing: set login.bind_key of the issuer", b.Issuer)
-		}
-	}
-}
-
-func (r *report) lintRole(at string, role *Role) {
-	for _, p := range []struct {
-		path  string
-		allow []string
-	}{{"publish", role.Publish.Allow}, {"subscribe", role.Subscribe.Allow}} {
-		if i := slices.Index(p.allow, ">"); i >= 0 {
-			r.warn(index(join(join(at, p.path), "allow"), i), "allows every subject of the account, also JetStream's API and the inboxes of others: name the subjects that are needed")
-		}
-	}
 }

@@ -1,0 +1,181 @@
+package config
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/gatehouse-nats/gatehouse/policy"
+)
+
+// lint warns of what a valid configuration allows and is seldom meant. The rules are those of the file,
+// the bindings in its order. It says only what is sure, so that a good policy has no warning.
+func (r *report) lint(f *File, rules *policy.Rules, bindings []*policy.Binding, roles map[string]*policy.Role) {
+	if len(f.Issuers) == 0 {
+		r.warn("issuers", "there is none, so nobody can log in: add the OIDC provider whose tokens count")
+	}
+	if len(f.Bindings) == 0 {
+		r.warn("bindings", "there is none, so every login is refused: add one that gives a role")
+	}
+	if !f.HTTP.Listen.Loopback() {
+		r.warn("http.listen", "tokens would cross the network in the clear: listen on loopback, with a proxy that speaks TLS in front")
+	}
+	for _, name := range sorted(f.Roles) {
+		r.lintRole(join("roles", name), f.Roles[name])
+		r.lintDenies(join("roles", name), f.Roles[name], roles)
+	}
+	r.lintMacros(f)
+	for i, b := range bindings {
+		at := index("bindings", i)
+		r.lintConditions(at, b, rules.Issuers)
+		r.lintKey(at, f, b)
+		if b.Grant.Role.NeedsAccount() && !b.Grant.Account.InSubjects() {
+			r.warn(join(join(at, "grant"), "account"), "role %s puts {{account}} into subjects, and %s is no single token of one, so that every login is refused: give the account another name",
+				b.Grant.Role.Name, quoted(b.Grant.Account.Name))
+		}
+	}
+	r.lintUnused(f, bindings)
+	r.lintPairs(bindings)
+}
+
+// lintConditions warns of conditions that never hold, or always.
+func (r *report) lintConditions(at string, b *policy.Binding, issuers map[string]string) {
+	if len(b.Match) == 0 && b.When == nil && len(b.Source) == 0 {
+		r.warn(at, "every identity of issuer %s gets it: narrow it down with match unless that is meant", b.Issuer)
+	}
+	for _, c := range b.Match {
+		if is := never(c, issuers[b.Issuer]); is != "" {
+			r.warn(join(join(at, "match"), c.Claim.String()), "in tokens of issuer %s it is always %s, so that the binding applies to nobody: correct the value, or remove the binding", b.Issuer, is)
+		}
+	}
+	if b.When != nil {
+		r.lintWhen(join(at, "when"), b.When)
+	}
+	for i, inner := range b.Source {
+		for j, outer := range b.Source {
+			if i != j && policy.Holds(outer, inner) && (outer != inner || j < i) {
+				r.warn(index(join(at, "source"), i), "adds nothing to %s: remove one of them", outer)
+				break
+			}
+		}
+		if unreachable(inner) {
+			r.warn(index(join(at, "source"), i), "no client has such an address: remove it, or correct it")
+		}
+	}
+}
+
+// lintKey warns of a key that those whom the binding is for cannot prove.
+func (r *report) lintKey(at string, f *File, b *policy.Binding) {
+	if b.RequireKey && slices.ContainsFunc(f.Issuers, func(is *Issuer) bool { return is.Name == b.Issuer && is.Login.ClientID != "" && !is.Login.BindKey }) {
+		r.warn(join(at, "require_key"), "gatehouse login gets tokens of issuer %s that are not bound to a key, so it gives them nothing: set login.bind_key of the issuer", b.Issuer)
+	}
+}
+
+// unreachable reports whether no connection can come from the network: multicast groups and the
+// unspecified address open none.
+func unreachable(n netip.Prefix) bool {
+	return n.Addr().IsMulticast() && n.Bits() >= 4 || n.Addr().IsUnspecified() && n.IsSingleIP()
+}
+
+func (r *report) lintWhen(at string, when policy.Expression) {
+	if paths, whole := when.Reads(); len(paths) > 0 || whole {
+		return
+	}
+	if holds, err := when.Holds(nil); holds && err == nil {
+		r.warn(at, "is true whatever the claims are: leave it out, or ask for a claim")
+	} else {
+		r.warn(at, "is never true, whatever the claims are, so that the binding applies to nobody: ask for a claim, or remove the binding")
+	}
+}
+
+// lintUnused warns of what no binding leads to. A policy without bindings has only begun.
+func (r *report) lintUnused(f *File, bindings []*policy.Binding) {
+	if len(bindings) == 0 {
+		return
+	}
+	used := map[string]bool{}
+	for _, b := range bindings {
+		used["issuer "+b.Issuer], used["account "+b.Grant.Account.Name], used["role "+b.Grant.Role.Name] = true, true, true
+	}
+	for i, issuer := range f.Issuers {
+		if !used["issuer "+issuer.Name] {
+			r.warn(index("issuers", i), "no binding is for it, so that its tokens are all refused: add one, or remove the issuer")
+		}
+	}
+	for _, name := range sorted(f.Accounts) {
+		if !used["account "+name] {
+			r.warn(join("accounts", name), "no binding leads there: add one, or remove the account")
+		}
+	}
+	for _, name := range sorted(f.Roles) {
+		if !used["role "+name] {
+			r.warn(join("roles", name), "no binding gives it: add one, or remove the role")
+		}
+	}
+}
+
+// maxCompared is how many bindings of one issuer are compared with each other: more would hold up
+// the start for seconds.
+const maxCompared = 2000
+
+// lintPairs warns of bindings that say nothing beside another, and of those that make accounts ambiguous.
+// The order of bindings never matters: of two that are alike the later one is named.
+func (r *report) lintPairs(bindings []*policy.Binding) {
+	of := map[string][]int{} // by issuer
+	for i, b := range bindings {
+		of[b.Issuer] = append(of[b.Issuer], i)
+	}
+	for _, issuer := range sorted(of) {
+		if n := len(of[issuer]); n > maxCompared {
+			r.warn("bindings", "the %d of issuer %s were not compared with each other, the most are %d: match several groups in one binding", n, issuer, maxCompared)
+			continue
+		}
+		for _, i := range of[issuer] {
+			r.lintPair(i, of[issuer], bindings)
+		}
+	}
+}
+
+// lintPair warns of binding i beside others of its issuer, once for each kind of trouble.
+func (r *report) lintPair(i int, others []int, bindings []*policy.Binding) {
+	b := bindings[i]
+	first := func(related func(b, other *policy.Binding) bool) *policy.Binding {
+		for _, j := range others {
+			if other := bindings[j]; j != i && related(b, other) && (j < i || !related(other, b)) {
+				return other
+			}
+		}
+		return nil
+	}
+	if other := first((*policy.Binding).ShadowedBy); other != nil {
+		r.warn(index("bindings", i), "changes nothing: whoever it applies to gets all of it from %s, for no longer; remove it", other.Name)
+	}
+	if other := first(ambiguous); other != nil {
+		r.warn(index("bindings", i), "whoever it applies to also gets account %s from %s, so that a login without account:NAME is refused as ambiguous: keep the two apart, or have clients name the account",
+			other.Grant.Account.Name, other.Name)
+	}
+}
+
+func ambiguous(b, other *policy.Binding) bool {
+	return b.Grant.Account != other.Grant.Account && b.Within(other)
+}
+
+// never returns what a claim is in every token of an issuer when that meets no value of the condition;
+// empty when it may meet one. Package policy/oidc holds tokens to these.
+func never(c policy.Condition, url string) string {
+	has := func(kind func(policy.Value) bool) bool { return slices.ContainsFunc(c.Values, kind) }
+	switch c.Claim.String() {
+	case "iss":
+		if !c.Match(map[string]any{"iss": url}) {
+			return quoted(url)
+		}
+	case "sub", "jti", "sid":
+		if !has(func(v policy.Value) bool { return v.Text != nil }) {
+			return "text, and a value without quotes is none"
+		}
+	case "exp", "iat", "nbf":
+		if !has(func(v policy.Value) bool { return v.Number != nil }) {
+			return "a number, and a value in quotes is none"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,111 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nkeys"
+)
+
+// TestLint holds every warning about a bad policy against testdata/lint/bad.txt.
+func TestLint(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile("testdata/lint/bad.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFixture(t)
+	spare, _ := testKey(t, nkeys.PrefixByteAccount, "spare")
+	f.write("keys/spare.nk", spare)
+	var got strings.Builder
+	for _, w := range f.mustLoad(string(content)).Warnings {
+		fmt.Fprintln(&got, f.relative(w.String()))
+	}
+	const golden = "testdata/lint/bad.txt"
+	if *update {
+		if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got.String()); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
+// A good policy has no warning: each of these comes close to one.
+func TestLintIsSilentWhereNothingIsWrong(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for name, policy := range map[string]string{
+		"a shorter ttl": `
+roles: { app: { publish: { allow: ["app.>"] } } }
+bindings:
+  - { name: all, issuer: corp, match: { groups: dev }, grant: { account: APP, role: app } }
+  - { name: some, issuer: corp, match: { groups: dev, temp: true }, grant: { account: APP, role: app }, ttl: 5m }`,
+		"more in a narrower binding": `
+roles: { app: { publish: { allow: ["app.>"] } }, more: { publish: { allow: ["app.>", "more.>"] } } }
+bindings:
+  - { name: all, issuer: corp, match: { groups: dev }, grant: { account: APP, role: app } }
+  - { name: some, issuer: corp, match: { groups: dev, lead: true }, grant: { account: APP, role: more } }`,
+		"a role that only denies": `
+roles: { app: { publish: { allow: ["app.>"] }, subscribe: { allow: ["app.>"] } }, quiet: { publish: { allow: [hello], deny: ["app.loud.>"] } } }
+bindings:
+  - { name: all, issuer: corp, match: { groups: dev }, grant: { account: APP, role: app } }
+  - { name: some, issuer: corp, match: { groups: dev, new: true }, grant: { account: APP, role: quiet } }`,
+		"the whole API less what is dangerous": `
+roles: { app: { publish: { allow: ["$JS.>"], deny: ["$JS.API.>"] }, subscribe: { allow: ["_INBOX.>", "{{inbox}}.>"] } } }
+bindings:
+  - { name: all, issuer: corp, match: { groups: dev }, grant: { account: APP, role: app } }`,
+		"two accounts for different people": `
+roles: { app: { publish: { allow: ["app.{{account}}.>"] } } }
+bindings:
+  - { name: one, issuer: corp, match: { groups: dev }, grant: { account: APP, role: app } }
+  - { name: two, issuer: corp, match: { groups: ops }, grant: { account: OTHER, role: app } }`,
+		"claims of every kind": `
+roles: { app: { publish: { allow: ["app.>"] } } }
+bindings:
+  - { name: one, issuer: corp, match: { iss: "https://login.*", sub: ["x-*", 7], exp: [1800000000, x] }, grant: { account: APP, role: app } }
+  - { name: two, issuer: corp, when: has(claims.x), source: [10.0.0.0/8, 192.0.2.1, "::1"], grant: { account: APP, role: app } }`,
+		"bindings that differ by when": `
+roles: { app: { publish: { allow: ["app.>"] } } }
+bindings:
+  - { name: one, issuer: corp, when: claims.a == 1, grant: { account: APP, role: app } }
+  - { name: two, issuer: corp, when: claims.b == 1, grant: { account: APP, role: app } }`,
+	} {
+		text := around + policy
+		if strings.Contains(policy, "OTHER") {
+			text = strings.Replace(text, "accounts:\n", "accounts:\n  OTHER: { id: $OTHER, signing_key: keys/app-new.nk }\n", 1)
+		}
+		if w := f.mustLoad(text).Warnings; len(w) > 0 {
+			t.Errorf("%s: %s", name, w)
+		}
+	}
+}
+
+// Comparing is quadratic in the bindings of one issuer, and bounded.
+func TestLintOfManyBindings(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	many := func(n int) string {
+		var b strings.Builder
+		b.WriteString(around + "roles: { app: { publish: { allow: [\"app.>\"] } } }\nbindings:\n")
+		for i := range n {
+			fmt.Fprintf(&b, "- { name: b%d, issuer: corp, match: { groups: g%d }, grant: { account: APP, role: app } }\n", i, i)
+		}
+		return b.String()
+	}
+	if w := f.mustLoad(many(maxCompared)).Warnings; len(w) > 0 {
+		t.Errorf("%d bindings: %s", maxCompared, w)
+	}
+	w := f.mustLoad(many(maxCompared + 1)).Warnings
+	if len(w) != 1 || !strings.Contains(w[0].Message, "the 2001 of issuer corp were not compared") {
+		t.Errorf("%d bindings: %s", maxCompared+1, w)
+	}
+}
