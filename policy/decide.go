@@ -161,8 +161,9 @@ func revoked(s *Snapshot, id *Identity, now time.Time) *Refusal {
 func applicable(bindings []*Binding, id *Identity, bound bool, conn Connection, trace *Trace) ([]*Binding, *Refusal) {
 	var grants []*Binding
 	closest := miss{reason: NoBinding, detail: "no binding matches the claims"}
+	l := newLookup(id.Claims, len(bindings))
 	for _, b := range bindings {
-		m := b.miss(id, bound, conn, trace != nil)
+		m := b.miss(l, bound, conn, trace != nil)
 		if m.reason == "" {
 			trace.add(b, true, "gives role "+b.Grant.Role.Name+" in account "+b.Grant.Account.Name)
 			grants = append(grants, b)
@@ -195,16 +196,16 @@ type miss struct {
 
 // miss returns why the binding does not apply; what it says for the trace is complete only when
 // explain is set.
-func (b *Binding) miss(id *Identity, bound bool, conn Connection, explain bool) miss {
-	if c := b.mismatch(id); c != nil {
+func (b *Binding) miss(l *lookup, bound bool, conn Connection, explain bool) miss {
+	if c := b.mismatch(l); c != nil {
 		m := miss{reason: NoBinding}
 		if explain {
-			m.why = c.why(id.Claims)
+			m.why = c.why(l.claims)
 		}
 		return m
 	}
 	if b.When != nil {
-		switch holds, err := b.When.Holds(id.Claims); {
+		switch holds, err := b.When.Holds(l.claims); {
 		case err != nil:
 			return miss{ExpressionFailed, fmt.Sprintf("when of binding %s has no answer: %s", b.Name, err), "when has no answer: " + err.Error()}
 		case !holds:
@@ -223,9 +224,9 @@ func (b *Binding) miss(id *Identity, bound bool, conn Connection, explain bool) 
 }
 
 // mismatch returns the first condition that the identity does not meet; nil when all are met.
-func (b *Binding) mismatch(id *Identity) *Condition {
+func (b *Binding) mismatch(l *lookup) *Condition {
 	for i := range b.Match {
-		if !b.Match[i].Match(id.Claims) {
+		if !l.meets(&b.Match[i]) {
 			return &b.Match[i]
 		}
 	}

@@ -113,9 +113,10 @@ type Condition struct {
 // values. Objects and null never match; neither does a list inside a list.
 func (c Condition) Match(claims map[string]any) bool {
 	v, ok := c.Claim.Lookup(claims)
-	if !ok {
-		return false
-	}
+	return ok && c.matchValue(v)
+}
+
+func (c Condition) matchValue(v any) bool {
 	if list, ok := v.([]any); ok {
 		for _, e := range list {
 			if c.matchScalar(e) {
