@@ -268,6 +268,7 @@ type Status struct {
 	Rules    string         `json:"rules"`
 	Ready    bool           `json:"ready"`
 	NotReady []string       `json:"not_ready,omitempty"`
+	Warnings []string       `json:"warnings,omitempty"` // what works and is not as it seems
 	Servers  []ServerStatus `json:"servers"`
 	Issuers  []IssuerStatus `json:"issuers"`
 }

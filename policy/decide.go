@@ -177,7 +177,7 @@ func applicable(bindings []*Binding, id *Identity, bound bool, conn Connection, 
 	if len(grants) > 0 {
 		return grants, nil
 	}
-	if b := overage(bindings, id.Claims); closest.reason == NoBinding && b != nil {
+	if b := overage(bindings, id.Claims); b != nil && (closest.reason == NoBinding || closest.reason == ExpressionFailed) {
 		return nil, Refuse(GroupsOverage, "binding %s asks for a claim that the issuer left out of the token because it is too long (_claim_names or hasgroups stand in its place): "+
 			"at Entra ID use app roles, or emit only the groups assigned to the application", b.Name)
 	}

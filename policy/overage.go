@@ -1,5 +1,7 @@
 package policy
 
+import "slices"
+
 // overage returns the first binding that an identity might have had, were it not for claims
 // that the issuer left out of the token; nil when there is none. Gatehouse never asks for them:
 // a login does no network I/O, and the address to ask would come from a token.
@@ -8,20 +10,34 @@ func overage(bindings []*Binding, claims map[string]any) *Binding {
 		return nil
 	}
 	for _, b := range bindings {
-		failed, withheld := 0, 0
-		for _, c := range b.Match {
-			if !c.Match(claims) {
-				failed++
-				if c.Claim.leftOut(claims) {
-					withheld++
-				}
-			}
-		}
-		if failed > 0 && failed == withheld {
+		if b.lacksOnlyLeftOut(claims) {
 			return b
 		}
 	}
 	return nil
+}
+
+// lacksOnlyLeftOut reports whether all that keeps the binding from applying is claims that the
+// issuer left out: those that conditions name, and those that its expression reads.
+func (b *Binding) lacksOnlyLeftOut(claims map[string]any) bool {
+	leftOut := false
+	for _, c := range b.Match {
+		if c.Match(claims) {
+			continue
+		}
+		if !c.Claim.leftOut(claims) {
+			return false
+		}
+		leftOut = true
+	}
+	if b.When == nil {
+		return leftOut
+	}
+	if holds, err := b.When.Holds(claims); err == nil {
+		return holds && leftOut
+	}
+	paths, _ := b.When.Reads()
+	return slices.ContainsFunc(paths, func(p ClaimPath) bool { return p.leftOut(claims) })
 }
 
 // leftOut reports whether the token says that the issuer has the claim elsewhere: as a

@@ -109,3 +109,27 @@ func TestTenThousandGroups(t *testing.T) {
 		}
 	}
 }
+
+// TestOverageOfAnExpression says so where an expression has no answer because its claim was left out.
+func TestOverageOfAnExpression(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		claims string
+		want   Reason
+	}{
+		"the claim is elsewhere":           {`{"groups": ["call"], "_claim_names": {"acr": "src1"}}`, GroupsOverage},
+		"another claim is elsewhere":       {`{"groups": ["call"], "_claim_names": {"address": "src1"}}`, ExpressionFailed},
+		"both claims are elsewhere":        {`{"_claim_names": {"acr": "src1", "groups": "src1"}}`, GroupsOverage},
+		"the claim is there and not right": {`{"groups": ["call"], "acr": "tin", "_claim_names": {"address": "src1"}}`, NoBinding},
+	} {
+		rules := world(t)
+		bindings := rules.Bindings["corp"]
+		onCall := bindings[len(bindings)-1]
+		rules.Bindings["corp"] = []*Binding{onCall}
+		onCall.Source = nil
+		d := Decide(&Snapshot{Rules: rules}, person(t, c.claims), Connection{Type: Standard}, now, nil)
+		if d.Reason() != c.want {
+			t.Errorf("%s: %v, want %s", name, d.Refusal, c.want)
+		}
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -80,57 +79,6 @@ func (s AccountState) lacksScope(key string) error {
 	default:
 		return nil
 	}
-}
-
-// Template returns the permissions in the template of the account's scoped signing key, as one of
-// the servers has applied it; false when none has. Subjects may hold nats-server's {{…}} functions.
-func (r *Resolver) Template(account, key string) (policy.Permissions, bool) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	for _, s := range r.servers {
-		state := s.accounts[account]
-		if state.Claims == nil {
-			continue
-		}
-		if scope, ok := state.Claims.SigningKeys[key].(*jwt.UserScope); ok {
-			return templatePermissions(scope.Template.Permissions), true
-		}
-	}
-	return policy.Permissions{}, false
-}
-
-// templatePermissions returns permissions as policy has them, where an empty allow allows nothing:
-// in claims it allows everything.
-func templatePermissions(p jwt.Permissions) policy.Permissions {
-	set := func(p jwt.Permission) policy.SubjectSet {
-		if len(p.Allow) == 0 {
-			p.Allow = jwt.StringList{">"}
-		}
-		return policy.SubjectSet{Allow: p.Allow, Deny: p.Deny}
-	}
-	return policy.Permissions{Publish: set(p.Pub), Subscribe: set(p.Sub), Respond: templateRespond(p.Resp)}
-}
-
-// templateRespond returns response permissions with nats-server's defaults (server/const.go) in the
-// place of zeros, and the most there is in the place of no limit.
-func templateRespond(p *jwt.ResponsePermission) policy.Respond {
-	if p == nil {
-		return policy.Respond{}
-	}
-	out := policy.Respond{Max: p.MaxMsgs, TTL: p.Expires}
-	switch {
-	case out.Max == 0:
-		out.Max = 1
-	case out.Max < 0:
-		out.Max = math.MaxInt
-	}
-	switch {
-	case out.TTL == 0:
-		out.TTL = 2 * time.Minute
-	case out.TTL < 0:
-		out.TTL = math.MaxInt64
-	}
-	return out
 }
 
 func (s AccountState) expired(now time.Time) bool {

@@ -73,6 +73,9 @@ func (c *cli) printStatus(s api.Status) error {
 	for _, line := range s.NotReady {
 		fmt.Fprintln(c.out, "not ready:", printable(line))
 	}
+	for _, line := range s.Warnings {
+		fmt.Fprintln(c.out, "warning:", printable(line))
+	}
 	fmt.Fprintln(c.out)
 	t := newTable(c.out, "SERVER", "VERSION", "CLOCK", "ID")
 	for _, v := range s.Servers {

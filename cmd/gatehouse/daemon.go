@@ -438,16 +438,24 @@ func (d *daemon) keepTime(ctx context.Context) error {
 }
 
 // watchReadiness logs when the replica stops being ready, why, and when it is again: a
-// configuration can be valid and yet keep everybody out.
+// configuration can be valid and yet keep everybody out. It also logs what the servers are found not
+// to keep.
 func (d *daemon) watchReadiness(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	last := "starting"
+	last, warned := "starting", ""
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		}
+		warnings := d.resolver.Warnings()
+		if now := strings.Join(warnings, "; "); now != warned {
+			warned = now
+			for _, w := range warnings {
+				d.log.Warn("a limit does not hold", "why", w)
+			}
 		}
 		missing := notReady(d.readiness())
 		switch now := strings.Join(missing, "; "); {
@@ -600,7 +608,7 @@ func (d *daemon) follow(ctx context.Context) error {
 func (d *daemon) status() api.Status {
 	out := api.Status{
 		Replica: d.replica, Version: version, Rules: d.cfg.Load().Rules().Version,
-		NotReady: notReady(d.readiness()), Servers: []api.ServerStatus{}, Issuers: []api.IssuerStatus{},
+		NotReady: notReady(d.readiness()), Warnings: d.resolver.Warnings(), Servers: []api.ServerStatus{}, Issuers: []api.IssuerStatus{},
 	}
 	out.Ready = len(out.NotReady) == 0
 	for _, s := range d.resolver.Servers() {

@@ -116,9 +116,16 @@ func TestIssuerOfAPrivateAuthority(t *testing.T) {
 		t.Errorf("status does not say what to do: %s", got.out)
 	}
 	w.mustBeSilent(token)
+	if got := r.command("login", "--device"); !strings.Contains(got.err, "unknown authority") {
+		t.Errorf("login with another's authority ends with %s", got.err)
+	}
 
 	w.put("ca.pem", string(issuer.CA()))
 	r.mustGetReady()
+	// The issuer offers no login; to find that out its certificate has to be trusted.
+	if got := r.command("login", "--device"); got.code == exitDone || strings.Contains(got.err, "authority") || !strings.Contains(got.err, "discovery") {
+		t.Errorf("login ends with %d, %s", got.code, got.err)
+	}
 	w.login(token)
 	forged := maps.Clone(claims)
 	w.mustBeRefused(other.Sign(t, forged)) // signed by another issuer's key of the same kid

@@ -63,6 +63,7 @@ func (c *cli) loginClient(l loginFlags) (*login.Client, error) {
 			}
 			found = append(found, i.Name)
 			conf.Issuer = i.URL
+			conf.HTTP = i.HTTPClient()
 			conf.BindKey = l.bindKey || i.Login.BindKey
 			if l.clientID == "" {
 				conf.ClientID = i.Login.ClientID

@@ -127,6 +127,7 @@ func TestScopedKey(t *testing.T) {
 
 	scope := workerTemplate()
 	scope.Key = worker
+	scope.Template.Data = 100 // no server holds anybody to it
 	w.pushApp(func(c *jwt.AccountClaims) { c.SigningKeys.AddScopedSigner(scope) })
 	r.mustGetReady()
 	job := batchJob("blue")
@@ -148,6 +149,10 @@ func TestScopedKey(t *testing.T) {
 	}
 	if offline := command(t, r.env, w.token("alice", job), "explain", "--token-file", "-"); offline.code != exitDone || !strings.Contains(offline.out, "explain --live") {
 		t.Errorf("explain says %s%s", offline.out, offline.err)
+	}
+
+	if status := r.must("status"); !strings.Contains(status, "warning: server") || !strings.Contains(status, worker+" of account APP limits data") {
+		t.Errorf("status does not warn of a limit that is ignored:\n%s", status)
 	}
 
 	// The template is gone again: who is in is cut off by the server, and nobody comes in.

@@ -159,10 +159,18 @@ func (i *Issuer) tokenIssuer() oidc.Issuer {
 	if i.TokenFile.path != "" {
 		is.Credential = i.TokenFile.token
 	}
-	if pool := i.TLS.CA.Pool(); pool != nil {
-		transport := http.DefaultTransport.(*http.Transport).Clone()
-		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
-		is.Client = &http.Client{Transport: transport, Timeout: issuerTimeout}
-	}
+	is.Client = i.HTTPClient()
 	return is
+}
+
+// HTTPClient returns what reaches an issuer with certificate authorities of its own; nil where the
+// host's are the ones to trust.
+func (i *Issuer) HTTPClient() *http.Client {
+	pool := i.TLS.CA.Pool()
+	if pool == nil {
+		return nil
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	return &http.Client{Transport: transport, Timeout: issuerTimeout}
 }
