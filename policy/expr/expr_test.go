@@ -107,7 +107,7 @@ func TestNumbersAreNeverRounded(t *testing.T) {
 	const claims = `{"one": 1, "dot": 1.0, "exp": 10e-1, "zero": -0.0, "tenth": 0.1, "nearly": 0.10000000000000000001, "big": 9007199254740993,
 		"bigger": 9007199254740992.0, "max": 9223372036854775807, "over": 9223372036854775808, "unsigned": 18446744073709551615,
 		"huge": 18446744073709551616, "hugedot": 184467440737095516160e-1, "huger": 18446744073709551617, "far": 1e400, "farther": 10e400, "same": 10e399,
-		"tiny": 1e-400, "absurd": 1e99999999999999999999, "list": [1, 1.0, 18446744073709551616]}`
+		"tiny": 1e-400, "rounds": 1.8446744073709552e19, "absurd": 1e99999999999999999999, "list": [1, 1.0, 18446744073709551616]}`
 	for when, want := range map[string]bool{
 		`claims.one == 1 && claims.dot == 1 && claims.exp == 1 && claims.one == claims.dot`: true,
 		`claims.one == 1.0 && claims.dot == 1.0 && claims.one == 1u`:                        true,
@@ -121,6 +121,7 @@ func TestNumbersAreNeverRounded(t *testing.T) {
 		`claims.max == 9223372036854775807 && claims.max < claims.over`:                     true,
 		`claims.max == claims.over`:                                                         false,
 		`claims.over == 9223372036854775808u && claims.unsigned == 18446744073709551615u`:   true,
+		`claims.rounds == claims.unsigned || claims.rounds == claims.huge`:                  false,
 		`claims.unsigned == claims.huge || claims.huge == claims.huger`:                     false,
 		`claims.huge == claims.hugedot && claims.huge in claims.list`:                       true,
 		`claims.huge != claims.huger && claims.far == claims.same`:                          true,
