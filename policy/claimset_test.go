@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,6 +120,19 @@ func TestDecidingAnew(t *testing.T) {
 			rt.Fatal(diff)
 		}
 	})
+}
+
+// A role with a scoped signing key reads claims for its tags alone.
+func TestDecidingAnewOnTags(t *testing.T) {
+	t.Parallel()
+	rules := scopedWorld(t)
+	id := person(t, `{"groups": "jobs", "team": "blue"}`)
+	again := *id
+	again.Claims = kept(t, NewClaimSet(rules.Bindings["corp"]).Pick(id.Claims))
+	d := Decide(&Snapshot{Rules: rules}, &again, Connection{Type: Standard}, now, nil)
+	if !slices.Equal(d.Tags, []string{"kind:job", "team:blue"}) {
+		t.Errorf("tags %q, %v", d.Tags, d.Refusal)
+	}
 }
 
 func BenchmarkPick(b *testing.B) {

@@ -122,7 +122,7 @@ func (t Template) distinctTokens() []string {
 
 // NeedsAccount reports whether the role puts the account's name into subjects.
 func (r *Role) NeedsAccount() bool {
-	for _, list := range [][]Template{r.Publish.Allow, r.Publish.Deny, r.Subscribe.Allow, r.Subscribe.Deny} {
+	for _, list := range r.templates() {
 		for _, t := range list {
 			if slices.ContainsFunc(t.segments, func(s segment) bool { return s.kind == placeAccount }) {
 				return true

@@ -151,13 +151,22 @@ func (b *Binding) Admits(source netip.Addr) bool {
 	return false
 }
 
-// claims returns the paths that the role's subjects are filled in from.
+// claims returns the paths that the role's subjects and tags are filled in from.
 func (r *Role) claims() []ClaimPath {
 	var paths []ClaimPath
-	for _, list := range [][]Template{r.Publish.Allow, r.Publish.Deny, r.Subscribe.Allow, r.Subscribe.Deny} {
+	for _, list := range r.templates() {
 		for _, t := range list {
 			paths = append(paths, t.Claims()...)
 		}
 	}
 	return paths
+}
+
+// templates returns the lists of what the role fills in.
+func (r *Role) templates() [][]Template {
+	lists := [][]Template{r.Publish.Allow, r.Publish.Deny, r.Subscribe.Allow, r.Subscribe.Deny}
+	if r.Scoped != nil {
+		lists = append(lists, r.Scoped.Tags)
+	}
+	return lists
 }
