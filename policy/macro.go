@@ -149,9 +149,21 @@ func (e *expansion) checkName(field, name, rule string, allowed func(rune) bool)
 // stream reports a name that no stream can have, or that a claim could turn into that of a bucket.
 func (e *expansion) stream(field, name string) {
 	e.name(field, name)
-	if t, err := ParseTemplate(name); err == nil && t.segments[0].kind == placeClaim {
-		e.problem(field, "the name %q begins with a claim, which could name the stream of a bucket (KV_…, OBJ_…): begin it with fixed text, such as TEAM-{{claim.team}}", name)
+	if t, err := ParseTemplate(name); err == nil && t.mayBecomeBucket() {
+		e.problem(field, "the name %q begins with a claim, or with one after part of KV_ or OBJ_, which could name the stream of any bucket: begin it with other fixed text, such as TEAM-{{claim.team}}", name)
 	}
+}
+
+// mayBecomeBucket reports whether a claim decides that the name begins as those of the streams of buckets do.
+func (t Template) mayBecomeBucket() bool {
+	fixed := ""
+	first := t.segments[0]
+	if first.kind == literal && len(t.segments) > 1 {
+		fixed, first = first.text, t.segments[1]
+	}
+	return first.kind == placeClaim && slices.ContainsFunc([]string{"KV_", "OBJ_"}, func(prefix string) bool {
+		return len(fixed) < len(prefix) && strings.HasPrefix(prefix, fixed)
+	})
 }
 
 // subjects reports subjects or keys that a permission cannot be limited to.

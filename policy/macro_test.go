@@ -33,7 +33,10 @@ func TestMacroProblems(t *testing.T) {
 			[]string{"keys[1]: limits nothing", "keys[2]: wildcard *", "keys[3]: empty token", "keys[4]: last token"}},
 		{"objects", ObjectMacro{Bucket: "a.b", Allow: []Access{Manage}}, []string{"bucket: use letters", "allow: jetstream.allow manage"}},
 		{"streams", StreamMacro{Name: "A/B", Allow: []Access{Read}}, []string{"name: slashes"}},
-		{"streams", StreamMacro{Name: "{{claim.team}}", Allow: []Access{Read}}, []string{"name: begin it with fixed text"}},
+		{"streams", StreamMacro{Name: "{{claim.team}}", Allow: []Access{Read}}, []string{"name: begin it with other fixed text"}},
+		// A team _secrets or V_secrets would be given a bucket.
+		{"streams", StreamMacro{Name: "KV{{claim.team}}", Allow: []Access{Read}}, []string{"name: begin it with other fixed text"}},
+		{"consumers", ConsumerMacro{Stream: "O{{claim.team}}", Name: "x", Allow: []Access{Consume}}, []string{"stream: begin it with other fixed text"}},
 		{"streams", StreamMacro{Name: "A", Allow: []Access{Manage}}, []string{"allow: jetstream.allow manage"}},
 		{"streams", StreamMacro{Name: "A", Allow: []Access{Write}}, []string{"subjects: is missing"}},
 		{"streams", StreamMacro{Name: "A", Allow: []Access{Write}, Subjects: []string{"$KV.b.x", "_INBOX.x"}}, []string{"subjects[0]: kept for the server", "subjects[1]: kept for the server"}},
