@@ -14,9 +14,15 @@ func (p Permissions) MayPublish(subject string) bool { return p.Publish.admits(s
 // It says what nats-server does, which is more than one would think in one case: a > at the end of
 // a subscription passes where the last token of what is allowed is a *, so that app.* lets
 // subscribe to app.> too (server/sublist.go, matchLevel). Messages on denied subjects are not
-// delivered even where a subscription that holds them is let through.
+// delivered even where a subscription that holds them is let through; others are, see MayHear.
 func (p Permissions) MaySubscribe(subject, queue string) bool {
 	return p.Subscribe.admits(subject, queue)
+}
+
+// MayHear reports whether nats-server delivers messages on the subject, which has no wildcards, to a
+// user with these permissions, by whatever subscription.
+func (p Permissions) MayHear(subject, queue string) bool {
+	return p.Subscribe.Heard().admits(subject, queue)
 }
 
 func (s SubjectSet) admits(subject, queue string) bool {
@@ -186,21 +192,80 @@ func endsInStar(subject string) bool {
 
 // withClosedEnds denies what lies below allowed subjects that end in *. To nats-server a subscription
 // that ends in > passes where a * stands last, so that app.* would let a client read all of app.>;
-// with app.*.> denied it still subscribes, and is delivered what is allowed. Where something below is
-// allowed by another entry nothing is denied, since a deny would win over that too.
+// with app.*.> denied it still subscribes, and is delivered what is allowed. On a level where another
+// entry allows something below nothing is denied, since a deny would win over that too: what is left
+// open there [SubjectSet.Heard] tells, and [Role.OpensBelow] foretells.
 func (s SubjectSet) withClosedEnds() SubjectSet {
 	if !slices.ContainsFunc(s.Allow, endsInStar) {
 		return s
 	}
 	allowed := entries(s.Allow)
 	for i, e := range allowed {
-		if !endsInStar(s.Allow[i]) {
-			continue
-		}
-		below := append(slices.Clone(e.tokens), ">")
-		if !slices.ContainsFunc(allowed, func(other entry) bool { return overlap(other.tokens, below) }) {
-			s.Deny = append(s.Deny, strings.Join(below, "."))
+		if endsInStar(s.Allow[i]) {
+			s.Deny = append(s.Deny, closings(e.tokens, allowed)...)
 		}
 	}
 	return s
+}
+
+// closings returns subjects that hold what is deeper than the tokens, but for the levels on which
+// something is allowed.
+func closings(tokens []string, allowed []entry) (deny []string) {
+	apart := func(subject []string) bool {
+		return !slices.ContainsFunc(allowed, func(e entry) bool { return overlap(e.tokens, subject) })
+	}
+	deepest := 0
+	for _, e := range allowed {
+		deepest = max(deepest, len(e.tokens))
+	}
+	for level := slices.Clip(tokens); ; {
+		if all := append(level, ">"); apart(all) {
+			return append(deny, strings.Join(all, "."))
+		}
+		if len(level) >= deepest { // what is allowed ends in >, and so on every level from here on
+			return deny
+		}
+		if level = slices.Clip(append(level, "*")); apart(level) {
+			deny = append(deny, strings.Join(level, "."))
+		}
+	}
+}
+
+// Heard returns the set of the subjects whose messages a subscriber with s can be delivered: also
+// those below a subject that ends in * which are not denied, see withClosedEnds.
+func (s SubjectSet) Heard() SubjectSet {
+	allow := slices.Clone(s.Allow)
+	for _, a := range s.Allow {
+		if endsInStar(a) {
+			subject, queue, queued := strings.Cut(a, " ")
+			subject = strings.TrimSuffix(subject, "*") + ">"
+			if queued {
+				subject += " " + queue
+			}
+			allow = append(allow, subject)
+		}
+	}
+	return SubjectSet{Allow: allow, Deny: s.Deny}
+}
+
+// OpensBelow returns what the role allows to subscribe to below a subject that ends in *, and
+// thereby keeps the rest below from being denied; false when the rest is denied, or all allowed.
+func (r *Role) OpensBelow(end Template) (by Template, opens bool) {
+	if !endsInStar(end.raw) {
+		return Template{}, false
+	}
+	subject, _, _ := strings.Cut(end.raw, " ")
+	below, err := ParseTemplate(subject + ".>")
+	if err != nil {
+		return Template{}, false // too long for anything to lie below
+	}
+	covers := func(t Template) bool { return t.queue == "" && t.Covers(below) }
+	if slices.ContainsFunc(r.Subscribe.Allow, covers) || slices.ContainsFunc(r.Subscribe.Deny, covers) {
+		return Template{}, false
+	}
+	i := slices.IndexFunc(r.Subscribe.Allow, below.Overlaps)
+	if i < 0 {
+		return Template{}, false
+	}
+	return r.Subscribe.Allow[i], true
 }

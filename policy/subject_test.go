@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"pgregory.net/rapid"
 )
 
@@ -186,7 +187,12 @@ func TestWithClosedEnds(t *testing.T) {
 		"everything of one token":     {[]string{"*"}, "*.>"},
 		"in a queue group":            {[]string{"app.* workers"}, "app.*.>"},
 		"no end to close":             {[]string{"app.>", "app.*.x", "a"}, ""},
-		"something below is allowed":  {[]string{"app.*", "app.*.status"}, ""},
+		"something below is allowed":  {[]string{"app.*", "app.*.status"}, "app.*.*.>"},
+		"something deep below is":     {[]string{"app.*", "app.x.y.z"}, "app.*.* app.*.*.*.>"},
+		"two levels below are":        {[]string{"app.*", "app.x.y", "app.x.y.z.t workers"}, "app.*.*.* app.*.*.*.*.>"},
+		"all of a part below is":      {[]string{"app.*", "app.x.>"}, ""},
+		"from a level on all is":      {[]string{"app.*", "app.x.y.>"}, "app.*.*"},
+		"an inbox beside everything":  {[]string{"*", "_INBOX_x.>"}, ""},
 		"all below is allowed":        {[]string{"app.*", "app.>"}, ""},
 		"something beside is allowed": {[]string{"app.*", "jobs.*.status"}, "app.*.>"},
 		"something above is allowed":  {[]string{"app.*", "app"}, "app.*.>"},
@@ -228,6 +234,125 @@ func TestClosedEndsTakeNothingAway(t *testing.T) {
 			rt.Fatalf("%s is no longer allowed", subject)
 		}
 	})
+}
+
+func TestOpensBelow(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		end, allow, deny, by string
+	}{
+		"something below":        {"app.*", "app.*.status", "", "app.*.status"},
+		"in a queue group":       {"app.*", "app.x.y workers", "", "app.x.y workers"},
+		"all, in a queue group":  {"app.*", "app.> workers", "", "app.> workers"},
+		"an inbox":               {"*", "{{inbox}}.>", "", "{{inbox}}.>"},
+		"a claim":                {"app.{{claim.team}}.*", "app.blue.x.y", "", "app.blue.x.y"},
+		"nothing":                {"app.*", "jobs.x.y", "", ""},
+		"an inbox elsewhere":     {"app.*", "{{inbox}}.>", "", ""},
+		"all":                    {"app.*", "app.>", "", ""},
+		"no end":                 {"app.>", "app.x.y", "", ""},
+		"denied":                 {"app.*", "app.x.y", "app.*.>", ""},
+		"denied in some group":   {"app.*", "app.x.y", "app.*.> workers", "app.x.y"},
+		"too long for any below": {strings.Repeat("a", MaxSubject-2) + ".*", "*.*.x", "", ""},
+	} {
+		role := &Role{}
+		for _, part := range []struct {
+			text string
+			to   *[]Template
+		}{{c.end, &role.Subscribe.Allow}, {c.allow, &role.Subscribe.Allow}, {c.deny, &role.Subscribe.Deny}} {
+			if part.text == "" {
+				continue
+			}
+			s, err := ParseSubscription(part.text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			*part.to = append(*part.to, s)
+		}
+		by, opens := role.OpensBelow(role.Subscribe.Allow[0])
+		if by.String() != c.by || opens != (c.by != "") {
+			t.Errorf("%s: %q, %t, want %q", name, by, opens, c.by)
+		}
+	}
+}
+
+// TestHeardAsTheServerDelivers asks a real nats-server: clients subscribe in every way, and are
+// delivered what Heard holds.
+func TestHeardAsTheServerDelivers(t *testing.T) {
+	t.Parallel()
+	var subscriptions, subjects []string
+	var grow func(list *[]string, tokens []string, depth int, prefix string)
+	grow = func(list *[]string, tokens []string, depth int, prefix string) {
+		for _, token := range tokens {
+			*list = append(*list, prefix+token)
+			if depth > 1 && token != ">" {
+				grow(list, tokens, depth-1, prefix+token+".")
+			}
+		}
+	}
+	grow(&subscriptions, []string{"a", "b", "*", ">"}, 3, "")
+	grow(&subjects, []string{"a", "b"}, 4, "")
+	sets := []SubjectSet{
+		{Allow: []string{"a.*"}}, {Allow: []string{"a.*", "a.*.b"}}, {Allow: []string{"a.*", "a.b.a.b"}}, {Allow: []string{"*", "b.>"}},
+		{Allow: []string{"*", "a.b.>"}, Deny: []string{"a.a.>"}}, {Allow: []string{"a.*.*", "*", "b"}}, {Allow: []string{"a.>", "b.*"}, Deny: []string{"a.b"}},
+	}
+	var users []*server.User
+	for i, set := range sets {
+		sets[i] = set.withClosedEnds()
+		permitted := minted(sets[i])
+		permitted.Allow = append(permitted.Allow, "end!")
+		users = append(users, &server.User{Username: fmt.Sprint("u", i), Password: "p", Permissions: &server.Permissions{Subscribe: permitted}})
+	}
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, Users: append(users, &server.User{Username: "all", Password: "p"})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the server does not start")
+	}
+	dial := func(user string) *nats.Conn {
+		nc, err := nats.Connect(s.ClientURL(), nats.UserInfo(user, "p"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(nc.Close)
+		return nc
+	}
+	all := dial("all")
+	for i, set := range sets {
+		nc := dial(fmt.Sprint("u", i))
+		heard, ended := map[string]bool{}, make(chan struct{})
+		messages := make(chan *nats.Msg, 8192)
+		go func() {
+			defer close(ended)
+			for m := range messages {
+				if m.Subject == "end!" {
+					return
+				}
+				heard[m.Subject] = true
+			}
+		}()
+		for _, subject := range append(subscriptions, "end!") {
+			if _, err := nc.ChanSubscribe(subject, messages); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		for _, subject := range append(subjects, "end!") {
+			if err := all.Publish(subject, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-ended
+		for _, subject := range subjects {
+			if want := set.Heard().admits(subject, ""); heard[subject] != want {
+				t.Errorf("%+v is delivered %s: %t, want %t", set, subject, heard[subject], want)
+			}
+		}
+	}
 }
 
 // TestPermissionsAsTheServerHasThem asks a real nats-server.

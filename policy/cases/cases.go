@@ -104,10 +104,24 @@ func (e Expect) failures(d policy.Decision) []string {
 		differ("ttl is", d.TTL.String(), e.TTL.String())
 	}
 	failures = append(failures, e.Publish.failures("publish to", d.Permissions.Publish, func(s string) bool { return d.Permissions.MayPublish(s) })...)
-	return append(failures, e.Subscribe.failures("subscribe to", d.Permissions.Subscribe, func(s string) bool {
+	failures = append(failures, e.Subscribe.failures("subscribe to", d.Permissions.Subscribe, func(s string) bool {
 		subject, queue, _ := strings.Cut(s, " ")
 		return d.Permissions.MaySubscribe(subject, queue)
 	})...)
+	return append(failures, e.Subscribe.heard(d.Permissions)...)
+}
+
+// heard says which subjects the user is delivered that it should not be and cannot name in a
+// subscription.
+func (p Probe) heard(held policy.Permissions) []string {
+	var failures []string
+	for _, s := range p.Cannot {
+		subject, queue, _ := strings.Cut(s, " ")
+		if !strings.ContainsAny(subject, "*>") && !held.MaySubscribe(subject, queue) && held.MayHear(subject, queue) {
+			failures = append(failures, fmt.Sprintf("is delivered %s by a subscription that ends in >: %s", s, shown(held.Subscribe)))
+		}
+	}
+	return failures
 }
 
 // failures says what the permissions do other than the probe wants.

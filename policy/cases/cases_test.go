@@ -103,6 +103,17 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// What a policy seems not to allow may be delivered all the same.
+func TestWhatIsHeardThoughNobodyNamesIt(t *testing.T) {
+	t.Parallel()
+	d := allowed("APP", time.Hour, policy.SubjectSet{}, policy.SubjectSet{Allow: []string{"app.*", "app.x.status workers"}, Deny: []string{"app.*.*.>"}})
+	got := strings.Join(Expect{Subscribe: Probe{Cannot: []string{"app.x.secret", "app.x.y.z", "app", "app.x.y workers"}}}.failures(d), "\n")
+	if !strings.Contains(got, "is delivered app.x.secret by a subscription that ends in >") || strings.Contains(got, "app.x.y.z by") || strings.Contains(got, "app by") ||
+		!strings.Contains(got, "is delivered app.x.y workers") {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestUnexercised(t *testing.T) {
 	t.Parallel()
 	rules := world(t)
@@ -152,11 +163,13 @@ func TestCompare(t *testing.T) {
 		"only written otherwise": {base, allowed("APP", time.Hour, set("app.*.>", "app.*"), set("app.>", "app.x")), ""},
 		"a deny":                 {base, allowed("APP", time.Hour, policy.SubjectSet{Allow: []string{"app.>"}, Deny: []string{"app.x"}}, set("app.>")), "may do less: publish +deny app.x (no longer app.x)"},
 		"a deny of nothing":      {base, allowed("APP", time.Hour, policy.SubjectSet{Allow: []string{"app.>"}, Deny: []string{"y"}}, set("app.>")), ""},
-		"a queue group":          {base, allowed("APP", time.Hour, set("app.>"), set("app.> g")), "may do less: subscribe +app.> g -app.> (no longer app.x)"},
-		"replies":                {base, responding(5, time.Second), "may do more: respond 5 times within 1s, before never"},
-		"no replies":             {responding(5, time.Second), base, "may do less: respond never, before 5 times within 1s"},
-		"other replies":          {responding(5, time.Second), responding(1, time.Minute), "may do more: respond 1 times within 1m0s, before 5 times within 1s|may do less: respond 1 times within 1m0s, before 5 times within 1s"},
-		"any queue group":        {base, allowed("APP", time.Hour, set("app.>"), set("app.>", "app.> >")), ""},
+		"an end that is opened": {allowed("APP", time.Hour, set("x"), policy.SubjectSet{Allow: []string{"app.*"}, Deny: []string{"app.*.>"}}),
+			allowed("APP", time.Hour, set("x"), policy.SubjectSet{Allow: []string{"app.*", "app.x.y workers"}, Deny: []string{"app.*.*.>"}}), "may do more: subscribe +app.x.y workers +deny app.*.*.> -deny app.*.> (now app.x.y)"},
+		"a queue group":   {base, allowed("APP", time.Hour, set("app.>"), set("app.> g")), "may do less: subscribe +app.> g -app.> (no longer app.x)"},
+		"replies":         {base, responding(5, time.Second), "may do more: respond 5 times within 1s, before never"},
+		"no replies":      {responding(5, time.Second), base, "may do less: respond never, before 5 times within 1s"},
+		"other replies":   {responding(5, time.Second), responding(1, time.Minute), "may do more: respond 1 times within 1m0s, before 5 times within 1s|may do less: respond 1 times within 1m0s, before 5 times within 1s"},
+		"any queue group": {base, allowed("APP", time.Hour, set("app.>"), set("app.>", "app.> >")), ""},
 	} {
 		var got []string
 		for _, change := range Compare(c.before, c.after) {

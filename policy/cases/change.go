@@ -58,6 +58,9 @@ func Compare(before, after policy.Decision) []Change {
 		{"subscribe", before.Permissions.Subscribe, after.Permissions.Subscribe, queues(before.Permissions.Subscribe, after.Permissions.Subscribe)},
 	} {
 		text := edits(part.verb, part.before, part.after)
+		if part.verb == "subscribe" {
+			part.before, part.after = part.before.Heard(), part.after.Heard()
+		}
 		if example, more := exceeds(part.after, part.before, part.queues); more {
 			changes = append(changes, Change{Wider, text + such("now", example)})
 		}

@@ -22,6 +22,7 @@ func (r *report) lint(f *File, rules *policy.Rules, bindings []*policy.Binding, 
 	for _, name := range sorted(f.Roles) {
 		r.lintRole(join("roles", name), f.Roles[name])
 		r.lintDenies(join("roles", name), f.Roles[name], roles)
+		r.lintEnds(join("roles", name), f.Roles[name], roles[name])
 	}
 	r.lintMacros(f)
 	for i, b := range bindings {

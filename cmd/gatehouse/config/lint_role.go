@@ -134,6 +134,22 @@ func (r *report) lintDenies(at string, role *Role, roles map[string]*policy.Role
 	}
 }
 
+// lintEnds warns of subscriptions that end in * where the role allows something below: they let
+// clients hear all that lies there.
+func (r *report) lintEnds(at string, role *Role, compiled *policy.Role) {
+	for i, s := range role.Subscribe.Allow {
+		end, err := policy.ParseSubscription(s)
+		if err != nil {
+			continue // reported when it was compiled
+		}
+		if by, opens := compiled.OpensBelow(end); opens {
+			r.warn(index(join(join(at, "subscribe"), "allow"), i),
+				"also lets clients hear what lies below: nats-server takes the > of a subscription for a token that * stands for, and since %s is allowed there, not all the rest can be denied. Write the tokens out in the place of *, or begin the subject with one of its own",
+				quoted(by.String()))
+		}
+	}
+}
+
 // allowedSomewhere reports whether any role allows some of the subject: roles are united, and a
 // deny in one of them counts against all.
 func (d direction) allowedSomewhere(t policy.Template, roles map[string]*policy.Role) bool {

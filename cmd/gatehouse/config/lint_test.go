@@ -63,6 +63,10 @@ bindings:
 roles: { app: { publish: { allow: ["$JS.>"], deny: ["$JS.API.>"] }, subscribe: { allow: ["_INBOX.>", "{{inbox}}.>"] } } }
 bindings:
   - { name: all, issuer: corp, match: { groups: dev }, grant: { account: APP, role: app } }`,
+		"ends with all below, and with nothing": `
+roles: { app: { inbox: private, subscribe: { allow: ["a.*", "a.*.>", "b.*", "c"] } } }
+bindings:
+  - { name: all, issuer: corp, match: { groups: dev }, grant: { account: APP, role: app } }`,
 		"two accounts for different people": `
 roles: { app: { publish: { allow: ["app.{{account}}.>"] } } }
 bindings:
