@@ -217,7 +217,7 @@ func TestCostIsBounded(t *testing.T) {
 	for i := range groups {
 		groups[i] = fmt.Sprintf("group-%d", i)
 	}
-	claims := map[string]any{"groups": groups, "big": strings.Repeat("x", 16<<10), "deep": []any{groups}}
+	claims := map[string]any{"groups": groups, "some": groups[:1000], "big": strings.Repeat("x", 16<<10), "deep": []any{groups}}
 	for _, when := range []string{
 		`claims.groups.exists(g, claims.groups.exists(h, g + h == "x"))`,
 		`claims.groups.exists(g, claims.groups == claims.groups && false)`,
@@ -229,6 +229,11 @@ func TestCostIsBounded(t *testing.T) {
 		`claims.groups.exists(g, claims.big.split("").size() == 0)`,
 		`claims.groups.exists(g, claims.big.matches("(x|xx)*y"))`,
 		`claims.groups.map(g, claims.groups.map(h, claims.groups)) == []`,
+		`claims.some.exists(g, {"a": claims.some} == {"a": claims.some} && false)`,
+		// What fails costs as well: exists goes on after it.
+		`claims.some.exists(g, double(claims.big) == 1.0)`,
+		`claims.some.exists(g, int(claims.big) == 1 || uint(claims.big) == 1u || bool(claims.big))`,
+		`claims.some.exists(g, timestamp(claims.big) == timestamp(0) || duration(claims.big) == duration("1s"))`,
 	} {
 		e := compile(t, when)
 		holds, err := e.Holds(claims)
@@ -238,6 +243,25 @@ func TestCostIsBounded(t *testing.T) {
 	}
 	if holds, err := compile(t, `claims.groups.exists(g, g == "group-9999")`).Holds(claims); !holds || err != nil {
 		t.Errorf("one pass over 10,000 groups: %v, %v", holds, err)
+	}
+}
+
+// Finding out what an operation costs must not cost more than the operation.
+func TestWeighingStops(t *testing.T) {
+	groups := make([]any, 10_000)
+	for i := range groups {
+		groups[i] = "x"
+	}
+	if got := weight(map[string]any{"a": groups}, 64); got != 64 {
+		t.Errorf("went through %d entries, where 64 tell enough", got)
+	}
+	for _, c := range []struct {
+		a, b any
+		want uint64
+	}{{groups, []any{}, 0}, {[]any{"x"}, groups, 1}, {groups, groups, 10_000}, {groups[:65], groups, 65}} {
+		if got := lighter(c.a, c.b); got != c.want {
+			t.Errorf("the lighter one has %d, want %d", got, c.want)
+		}
 	}
 }
 
