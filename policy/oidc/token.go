@@ -69,7 +69,33 @@ func checkShape(raw string) *policy.Refusal {
 	case dots != 2 || raw[0] == '.' || strings.Contains(raw, ".."):
 		return policy.Refuse(policy.TokenMalformed, "what was sent is not a JWT of three parts: it may be an opaque access token, or cut short")
 	}
+	for part := range strings.SplitSeq(raw, ".") {
+		if !canonical(part) {
+			return policy.Refuse(policy.TokenMalformed, "a part of the token is not base64url as an issuer writes it: it was cut short or changed")
+		}
+	}
 	return nil
+}
+
+// canonical reports whether the last character of a base64url text holds no bits that decoding
+// drops: a decoder that is not strict takes several texts for the same bytes, so that one
+// signature would stand for several tokens.
+func canonical(part string) bool {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	if part == "" {
+		return true
+	}
+	last := strings.IndexByte(alphabet, part[len(part)-1])
+	switch len(part) % 4 {
+	case 1:
+		return false
+	case 2:
+		return last&15 == 0
+	case 3:
+		return last&3 == 0
+	default:
+		return true
+	}
 }
 
 // parseHeader reads the protected header, given as base64url.
