@@ -108,6 +108,42 @@ func TestWriterOfOneKeyMayEmptyTheBucket(t *testing.T) {
 	}
 }
 
+// Fact: on a stream with allow_msg_schedules, who may publish to one of its subjects has the server
+// write to any of them, and copy what any of them holds to where it may read. Permissions do not look
+// at the headers that ask for it. Without allow_msg_schedules, as streams are made, it is refused.
+func TestWriterOfOneSubjectSchedulesIntoAll(t *testing.T) {
+	t.Parallel()
+	l := newLake(t, "jobs.blue.>", "$JS.API.DIRECT.GET.JOBS.jobs.blue.>")
+	config := jetstream.StreamConfig{Name: "JOBS", Subjects: []string{"jobs.>"}, AllowDirect: true}
+	s, err := l.js.CreateStream(t.Context(), config)
+	check(t, err)
+	_, err = l.js.Publish(t.Context(), "jobs.red.secret", []byte("of red"))
+	check(t, err)
+	forge := []string{"Nats-Schedule", "@at 2020-01-01T00:00:00Z", "Nats-Schedule-Target", "jobs.red.orders"}
+	if got := refused(t, l.ask(t, "jobs.blue.a", "of blue", forge...)); got != "message schedules is disabled" {
+		t.Errorf("without allow_msg_schedules the server says %q", got)
+	}
+	config.AllowMsgSchedules = true
+	_, err = l.js.UpdateStream(t.Context(), config)
+	check(t, err)
+	if got := refused(t, l.ask(t, "jobs.blue.a", "of blue", forge...)); got != "" {
+		t.Fatalf("the server refused to write to another subject: %s", got)
+	}
+	if got := refused(t, l.ask(t, "jobs.blue.b", "", "Nats-Schedule", "@at 2020-01-01T00:00:00Z",
+		"Nats-Schedule-Source", "jobs.red.secret", "Nats-Schedule-Target", "jobs.blue.copy")); got != "" {
+		t.Fatalf("the server refused to copy another subject: %s", got)
+	}
+	check(t, poll(func() error {
+		if m, err := s.GetLastMsgForSubject(t.Context(), "jobs.red.orders"); err != nil || string(m.Data) != "of blue" {
+			return fmt.Errorf("another subject holds %v, %w", m, err)
+		}
+		if m := l.ask(t, "$JS.API.DIRECT.GET.JOBS.jobs.blue.copy", ""); string(m.Data) != "of red" {
+			return fmt.Errorf("the copy holds %v %q", m.Header, m.Data)
+		}
+		return nil
+	}))
+}
+
 // Fact: a consumer's API knows no owner. Who may create consumers by any name changes those of
 // others, and who may fetch by any name gets what they filter for, whatever filter it may itself
 // create with. The kv macro lets nobody fetch, and the streams macro no one with subjects.
