@@ -105,8 +105,10 @@ func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Tr
 	if until := s.FreshUntil; !until.IsZero() && (now.After(until) || now.Round(0).After(until.Round(0))) {
 		return refused(Refuse(SnapshotStale, "the store has not confirmed the state since too long"))
 	}
-	// A reload may give an issuer's name to another URL while a token is being verified.
-	if url, ok := s.Rules.Issuers[id.Issuer]; ok && url != id.IssuerURL {
+	// A reload may give an issuer's name to another URL while a token is being verified, or have it take
+	// tokens of another audience together with bindings that tell them apart.
+	url, ok := s.Rules.Issuers[id.Issuer]
+	if ok && url != id.IssuerURL || id.Rules != "" && id.Rules != s.Rules.Version {
 		return refused(Refuse(SnapshotStale, "the issuer was configured anew while the token was verified"))
 	}
 	if r := revoked(s, id, now); r != nil {

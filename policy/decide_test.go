@@ -147,6 +147,12 @@ func TestDecide(t *testing.T) {
 		{name: "the issuer's name went to another URL", claims: developer, conn: Connection{Type: Standard}, mod: func(s *Snapshot, _ *Identity) {
 			s.Rules.Issuers = map[string]string{"corp": "https://new.example.com"}
 		}, want: SnapshotStale},
+		{name: "verified beside other rules", claims: developer, conn: Connection{Type: Standard}, mod: func(s *Snapshot, id *Identity) {
+			s.Rules.Version, id.Rules = "new", "old"
+		}, want: SnapshotStale},
+		{name: "verified beside these rules", claims: developer, conn: Connection{Type: Standard}, mod: func(s *Snapshot, id *Identity) {
+			s.Rules.Version, id.Rules = "new", "new"
+		}, want: Allowed, account: "APP", binding: []string{"developers", "everyone"}},
 		{name: "fresh", claims: developer, conn: Connection{Type: Standard}, mod: func(s *Snapshot, _ *Identity) { s.FreshUntil = now }, want: Allowed, account: "APP", binding: []string{"developers", "everyone"}},
 		{name: "token about to end", claims: developer, conn: Connection{Type: Standard}, mod: func(_ *Snapshot, id *Identity) { id.Expires = now.Add(-6 * time.Second) }, want: ExpiresTooSoon},
 	} {

@@ -13,6 +13,7 @@ import (
 type Identity struct {
 	Issuer    string // the issuer's configured name, [a-z0-9]{1,16}
 	IssuerURL string // the exact iss claim; revocations are keyed on it
+	Rules     string // version of the rules that the token was verified beside; empty when it does not matter
 	Subject   string // the raw sub claim; revocations are keyed on it
 	TokenID   string // jti, may be empty
 	SessionID string // sid, may be empty

@@ -39,7 +39,7 @@ func judge(issuer *Issuer, claims map[string]any, leeway time.Duration, now time
 }
 
 func identify(issuer *Issuer, claims map[string]any) (*policy.Identity, *policy.Refusal) {
-	id := &policy.Identity{Issuer: issuer.Name, IssuerURL: issuer.URL, Claims: claims}
+	id := &policy.Identity{Issuer: issuer.Name, IssuerURL: issuer.URL, Rules: issuer.Rules, Claims: claims}
 	var err error
 	if id.Subject, err = text(claims, "sub"); err != nil {
 		return nil, policy.Refuse(policy.SubjectInvalid, "%v", err)

@@ -29,6 +29,7 @@ type Issuer struct {
 	// [Keys.Algorithms].
 	Algorithms []string
 	MaxAge     time.Duration // longest time since iat; 0 means no bound
+	Rules      string        // version of the rules that it is configured beside; identities carry it
 	// AllowHTTP accepts an unencrypted URL on a host other than this one: whoever can change
 	// what travels there can then log in as anybody.
 	AllowHTTP bool

@@ -235,11 +235,13 @@ func TestLargeTokenWhenAllowed(t *testing.T) {
 func TestIdentity(t *testing.T) {
 	t.Parallel()
 	i := newIssuer().listen(t)
-	v := startLoaded(t, oidc.Config{}, i)
+	config := i.config()
+	config.Rules = "1a2b"
+	v := start(t, oidc.Config{}, config)
 	claims := i.claims(map[string]any{"jti": "t1", "sid": "s1", "level": json.Number("12345678901234567890"), "realm": map[string]any{"roles": []string{"dev"}}})
 	id := admit(t, v, sign(jose.ES256, "ec", ecKey(), claims))
 	want := &policy.Identity{
-		Issuer: "corp", IssuerURL: i.url, Subject: "alice", TokenID: "t1", SessionID: "s1",
+		Issuer: "corp", IssuerURL: i.url, Rules: "1a2b", Subject: "alice", TokenID: "t1", SessionID: "s1",
 		IssuedAt: time.Unix(claims["iat"].(int64), 0).UTC(),
 		Expires:  time.Unix(claims["exp"].(int64), 0).UTC(),
 		Claims: map[string]any{

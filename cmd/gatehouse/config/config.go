@@ -182,7 +182,9 @@ func (c *Config) ScopedKeys() map[string][]string {
 func (c *Config) TokenIssuers() []oidc.Issuer {
 	all := make([]oidc.Issuer, 0, len(c.Issuers))
 	for _, i := range c.Issuers {
-		all = append(all, i.tokenIssuer())
+		issuer := i.tokenIssuer()
+		issuer.Rules = c.Rules().Version
+		all = append(all, issuer)
 	}
 	return all
 }

@@ -190,7 +190,7 @@ leeway: 1s
 			t.Errorf("groups %#v: match is %v, want %v", test.groups, got, test.want)
 		}
 	}
-	if got := c.TokenIssuers()[0]; got.URL != "https://login.example.com/" || got.MaxAge != 36*time.Hour || got.Client != nil || got.Algorithms[0] != "ES256" {
+	if got := c.TokenIssuers()[0]; got.URL != "https://login.example.com/" || got.MaxAge != 36*time.Hour || got.Client != nil || got.Algorithms[0] != "ES256" || got.Rules != c.Rules().Version || got.Rules == "" {
 		t.Errorf("issuer %+v", got)
 	}
 }
