@@ -34,6 +34,7 @@ func (r *report) lint(f *File, rules *policy.Rules, bindings []*policy.Binding, 
 				b.Grant.Role.Name, quoted(b.Grant.Account.Name))
 		}
 	}
+	r.lintCost(bindings)
 	r.lintUnused(f, bindings)
 	r.lintPairs(bindings)
 }
@@ -85,6 +86,26 @@ func (r *report) lintWhen(at string, when policy.Expression) {
 		r.warn(at, "is true whatever the claims are: leave it out, or ask for a claim")
 	} else {
 		r.warn(at, "is never true, whatever the claims are, so that the binding applies to nobody: ask for a claim, or remove the binding")
+	}
+}
+
+// maxUnmatched is how many expressions each login of an issuer may have to go through before it is
+// worth a warning: with 1,000 groups in the token each takes about a millisecond, and many times that at worst.
+const maxUnmatched = 100
+
+// lintCost warns of so many conditions that every login has to evaluate that somebody in many groups
+// holds up the others.
+func (r *report) lintCost(bindings []*policy.Binding) {
+	unmatched := map[string]int{} // by issuer
+	for _, b := range bindings {
+		if b.When != nil && len(b.Match) == 0 {
+			unmatched[b.Issuer]++
+		}
+	}
+	for _, issuer := range sorted(unmatched) {
+		if n := unmatched[issuer]; n > maxUnmatched {
+			r.warn("bindings", "%d of issuer %s have when and no match, so that every login goes through all of these expressions, a second and more for somebody in many groups: narrow them down with match, which is asked first", n, issuer)
+		}
 	}
 }
 

@@ -93,6 +93,29 @@ bindings:
 	}
 }
 
+// Every login of an issuer evaluates the conditions that no match stands before.
+func TestLintOfManyExpressions(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	many := func(n int, match string) string {
+		var b strings.Builder
+		b.WriteString(around + "roles: { app: { publish: { allow: [\"app.>\"] } } }\nbindings:\n")
+		for i := range n {
+			fmt.Fprintf(&b, "- { name: b%d, issuer: corp, when: '\"g%d\" in claims.groups', %s grant: { account: APP, role: app } }\n", i, i, match)
+		}
+		return b.String()
+	}
+	for _, text := range []string{many(maxUnmatched, ""), many(maxUnmatched+1, "match: { kind: person }, ")} {
+		if w := f.mustLoad(text).Warnings; len(w) > 0 {
+			t.Errorf("%s", w)
+		}
+	}
+	w := f.mustLoad(many(maxUnmatched+1, "")).Warnings
+	if len(w) != 1 || !strings.Contains(w[0].Message, "101 of issuer corp have when and no match") {
+		t.Errorf("%d expressions: %s", maxUnmatched+1, w)
+	}
+}
+
 // Comparing is quadratic in the bindings of one issuer, and bounded.
 func TestLintOfManyBindings(t *testing.T) {
 	t.Parallel()
