@@ -120,7 +120,7 @@ func (t Template) distinctTokens() []string {
 	}), ".")
 }
 
-// NeedsAccount reports whether the role puts the account's name into subjects.
+// NeedsAccount reports whether the role puts the account's name into subjects or tags.
 func (r *Role) NeedsAccount() bool {
 	for _, list := range r.templates() {
 		for _, t := range list {

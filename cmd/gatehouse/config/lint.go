@@ -3,6 +3,7 @@ package config
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/gatehouse-nats/gatehouse/policy"
 )
@@ -29,6 +30,7 @@ func (r *report) lint(f *File, rules *policy.Rules, bindings []*policy.Binding, 
 		at := index("bindings", i)
 		r.lintConditions(at, b, rules.Issuers)
 		r.lintKey(at, f, b)
+		r.lintTags(at, b)
 		if b.Grant.Role.NeedsAccount() && !b.Grant.Account.InSubjects() {
 			r.warn(join(join(at, "grant"), "account"), "role %s puts {{account}} into subjects, and %s is no single token of one, so that every login is refused: give the account another name",
 				b.Grant.Role.Name, quoted(b.Grant.Account.Name))
@@ -62,6 +64,14 @@ func (r *report) lintConditions(at string, b *policy.Binding, issuers map[string
 		if unreachable(inner) {
 			r.warn(index(join(at, "source"), i), "no client has such an address: remove it, or correct it")
 		}
+	}
+}
+
+// lintTags warns of an account's name in a tag that refuses every login for its capital letters.
+func (r *report) lintTags(at string, b *policy.Binding) {
+	if name := b.Grant.Account.Name; b.Grant.Role.Scoped != nil && b.Grant.Role.NeedsAccount() && strings.ToLower(name) != name {
+		r.warn(join(join(at, "grant"), "role"), "%s puts {{account}} into a tag, and nats-server folds the capital letters of %s, so that every login is refused: write it out in the tag in small letters",
+			b.Grant.Role.Name, quoted(name))
 	}
 }
 
