@@ -181,10 +181,35 @@ func (r *report) lintPair(i int, others []int, bindings []*policy.Binding) {
 	if other := first((*policy.Binding).ShadowedBy); other != nil {
 		r.warn(index("bindings", i), "changes nothing: whoever it applies to gets all of it from %s, for no longer; remove it", other.Name)
 	}
+	if other := first(opened); other != nil {
+		r.warn(index("bindings", i), "whoever it applies to also has role %s by %s, and hears more by the two than by each: one may subscribe to a subject that ends in *, the other to something below it, so that not all the rest there can be denied. Write the tokens out in the place of *",
+			other.Grant.Role.Name, other.Name)
+	}
 	if other := first(ambiguous); other != nil {
 		r.warn(index("bindings", i), "whoever it applies to also gets account %s from %s, so that a login without account:NAME is refused as ambiguous: keep the two apart, or have clients name the account",
 			other.Grant.Account.Name, other.Name)
 	}
+}
+
+// opened reports whether whoever the binding applies to hears more by both roles than by each alone,
+// for what [policy.Role.OpensBelow] says.
+func opened(b, other *policy.Binding) bool {
+	mine, theirs := b.Grant.Role, other.Grant.Role
+	if mine == theirs || b.Grant.Account != other.Grant.Account || !b.Within(other) {
+		return false
+	}
+	both := &policy.Role{Subscribe: policy.PermissionRules{
+		Allow: slices.Concat(mine.Subscribe.Allow, theirs.Subscribe.Allow),
+		Deny:  slices.Concat(mine.Subscribe.Deny, theirs.Subscribe.Deny),
+	}}
+	opens := func(role *policy.Role, end policy.Template) bool {
+		_, open := role.OpensBelow(end)
+		return open
+	}
+	more := func(role *policy.Role) bool {
+		return slices.ContainsFunc(role.Subscribe.Allow, func(end policy.Template) bool { return opens(both, end) && !opens(role, end) })
+	}
+	return more(mine) || more(theirs)
 }
 
 func ambiguous(b, other *policy.Binding) bool {

@@ -93,6 +93,33 @@ bindings:
 	}
 }
 
+// Two roles that are harmless alone let whoever has both hear more.
+func TestLintOfRolesTogether(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	const policy = around + `
+roles:
+  status: { inbox: private, subscribe: { allow: ["app.*"] } }
+  detail: { inbox: private, subscribe: { allow: ["app.x.detail"] } }
+bindings:
+  - { name: all, issuer: corp, match: { groups: [dev, ops] }, grant: { account: APP, role: status } }
+  - { name: some, issuer: corp, match: { groups: ops }, grant: { account: APP, role: detail } }
+`
+	w := f.mustLoad(policy).Warnings
+	if len(w) != 1 || w[0].Path != "bindings[1]" || !strings.Contains(w[0].Message, "also has role status by all, and hears more by the two than by each") {
+		t.Errorf("warnings %v", w)
+	}
+	for _, other := range []string{
+		strings.Replace(policy, "groups: ops", "groups: elsewhere", 1),
+		strings.Replace(policy, "app.x.detail", "jobs.x.detail", 1),
+		strings.Replace(policy, `"app.x.detail"`, `"app.*.>"`, 1),
+	} {
+		if w := f.mustLoad(other).Warnings; len(w) > 0 {
+			t.Errorf("%v\n%s", w, other)
+		}
+	}
+}
+
 // Every login of an issuer evaluates the conditions that no match stands before.
 func TestLintOfManyExpressions(t *testing.T) {
 	t.Parallel()
