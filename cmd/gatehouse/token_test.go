@@ -43,7 +43,7 @@ bindings:
 	w.login(signed)
 	for name, c := range map[string]struct{ token, reason string }{
 		"no JWT":               {"let me in", "token_malformed"},
-		"cut":                  {signed[:len(signed)-8], "signature_invalid"},
+		"cut":                  {signed[:len(signed)-2], "signature_invalid"},
 		"two parts":            {parts[0] + "." + parts[1], "token_malformed"},
 		"none":                 {encode(`{"alg":"none"}`) + "." + parts[1] + ".", "algorithm_refused"},
 		"public key as secret": {hmacSigned(t, w.provider, parts[1]), "algorithm_refused"},

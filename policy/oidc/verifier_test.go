@@ -80,7 +80,9 @@ func TestVerifyRefuses(t *testing.T) {
 		"no header":                  {raw: "." + part[1] + "." + part[2], want: policy.TokenMalformed},
 		"no payload":                 {raw: part[0] + ".." + part[2], want: policy.TokenMalformed},
 		"cut short in the payload":   {raw: part[0] + "." + part[1][:20] + "." + part[2], want: policy.TokenMalformed},
-		"cut short in the signature": {raw: good[:len(good)-8], want: policy.TokenMalformed},
+		"cut short in the signature": {raw: good[:len(good)-2], want: policy.SignatureInvalid},
+		"cut short within a byte":    {raw: good[:len(good)-1], want: policy.TokenMalformed},
+		"bits that decoding drops":   {raw: good[:len(good)-1] + next(good[len(good)-1]), want: policy.TokenMalformed},
 		"no signature":               {raw: part[0] + "." + part[1] + ".", want: policy.SignatureInvalid},
 		"a blank before":             {raw: " " + good, want: policy.TokenMalformed},
 		"a newline after":            {raw: good + "\n", want: policy.TokenMalformed},
@@ -392,4 +394,10 @@ func TestNewRefusesNegativeBounds(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
+}
+
+// next returns the character that stands for the same bits and one more at the end.
+func next(c byte) string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	return alphabet[strings.IndexByte(alphabet, c)+1:][:1]
 }
