@@ -174,8 +174,8 @@ func (c *cli) printCheck(cfg *config.Config) error {
 			}
 		}
 	}
-	fmt.Fprintf(c.out, "%s is valid: %d issuers, %d accounts, %d roles, %d bindings (rules %s).\n",
-		cfg.Path(), len(cfg.Issuers), len(rules.Accounts), len(cfg.Roles), bindings, rules.Version)
+	fmt.Fprintf(c.out, "%s is valid: %s, %s, %s, %s (rules %s).\n", cfg.Path(), count(len(cfg.Issuers), "issuer"),
+		count(len(rules.Accounts), "account"), count(len(cfg.Roles), "role"), count(bindings, "binding"), rules.Version)
 	xkey := "no xkey: requests come unsealed"
 	if cfg.NATS.Callout.XKey.Given() {
 		xkey = "xkey " + cfg.NATS.Callout.XKey.Public()

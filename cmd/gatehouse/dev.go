@@ -29,7 +29,7 @@ const devIssuer = "demo"
 const devPolicy = `roles:
   developer:
     publish:
-      allow: ["app.>", "_INBOX.>", "$JS.API.>", "$JS.ACK.>", "$SYS.REQ.USER.INFO"]
+      allow: ["app.>", "_INBOX.>", "$JS.API.>", "$JS.ACK.>", "$KV.>", "$O.>", "$SYS.REQ.USER.INFO"]
     subscribe:
       allow: ["app.>", "_INBOX.>", "{{inbox}}.>"]
   auditor:

@@ -322,13 +322,13 @@ func (c *cli) printPermissions(p *api.Permissions) {
 		what string
 		set  api.SubjectSet
 	}{{"publish", p.Publish}, {"subscribe", p.Subscribe}} {
-		allowed := "nothing"
-		if len(p.set.Allow) > 0 {
-			allowed = strings.Join(p.set.Allow, "  ")
+		allowed := p.set.Allow
+		if len(allowed) == 0 {
+			allowed = []string{"nothing"}
 		}
-		fmt.Fprintf(c.out, "  %-10s %s\n", p.what, printable(allowed))
+		printList(c.out, p.what, allowed)
 		if len(p.set.Deny) > 0 {
-			fmt.Fprintf(c.out, "  %-10s %s\n", "  but not", printable(strings.Join(p.set.Deny, "  ")))
+			printList(c.out, "  but not", p.set.Deny)
 		}
 	}
 	if r := p.Respond; r != nil {

@@ -67,7 +67,7 @@ and users are in their own files. Nothing is ever overwritten.`,
 	f.StringVar(&o.Account, "account", "", "name of the first application account (default APP)")
 	f.IntVar(&o.Servers, "servers", 1, "nats-servers: 1, or 3 and more as one cluster")
 	f.StringVar(&o.Host, "host", "", "name or address under which clients reach the servers")
-	f.StringVar(&o.Listen, "listen", "", "address that the servers listen on (default: all with TLS, loopback without)")
+	f.StringVar(&o.Listen, "listen", "", "IP address that the servers listen on, without port (default: all with TLS, loopback without)")
 	f.StringVar(&o.TLSCert, "tls-cert", "", "certificate of the servers")
 	f.StringVar(&o.TLSKey, "tls-key", "", "key of the certificate")
 	f.StringVar(&o.TLSCA, "tls-ca", "", "authority that the certificate is verified with (default: what this host trusts)")

@@ -19,15 +19,15 @@ func TestInitWritesWhatCheckAccepts(t *testing.T) {
 		prints  string // by check
 		warning string
 	}{
-		"without issuer":     {nil, "0 issuers, 1 accounts", "issuers"},
-		"with issuer":        {issuer, "1 issuers, 1 accounts", "every identity of issuer corp"},
-		"three servers":      {append([]string{"--servers", "3"}, issuer...), "1 issuers", ""},
+		"without issuer":     {nil, "0 issuers, 1 account", "issuers"},
+		"with issuer":        {issuer, "1 issuer, 1 account", "every identity of issuer corp"},
+		"three servers":      {append([]string{"--servers", "3"}, issuer...), "1 issuer", ""},
 		"config mode":        {append([]string{"--config-mode"}, issuer...), "callout account AUTH", ""},
 		"three, no operator": {append([]string{"--config-mode", "--servers", "3", "--no-xkey", "--no-jetstream"}, issuer...), "no xkey", ""},
 		"without xkey":       {append([]string{"--no-xkey"}, issuer...), "no xkey", ""},
-		"postgres":           {append([]string{"--gatehouse-store", "postgres://gatehouse@db.example.com/gatehouse"}, issuer...), "1 issuers", ""},
-		"own names":          {append([]string{"--name", "acme", "--account", "Orders", "--no-jetstream"}, issuer...), "1 accounts", ""},
-		"pinned algorithms":  {append([]string{"--algorithm", "EdDSA,ES256", "--client-id", "cli"}, issuer...), "1 issuers", ""},
+		"postgres":           {append([]string{"--gatehouse-store", "postgres://gatehouse@db.example.com/gatehouse"}, issuer...), "1 issuer", ""},
+		"own names":          {append([]string{"--name", "acme", "--account", "Orders", "--no-jetstream"}, issuer...), "1 account", ""},
+		"pinned algorithms":  {append([]string{"--algorithm", "EdDSA,ES256", "--client-id", "cli"}, issuer...), "1 issuer", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(shortDir(t), "made here")
@@ -89,7 +89,7 @@ func TestInitIntoWritesWhatCheckAccepts(t *testing.T) {
 	}
 	checkModes(t, dir)
 	got = command(t, nil, "", "check", "-c", filepath.Join(dir, "gatehouse.yaml"))
-	if got.code != exitDone || !strings.Contains(got.out, "1 issuers, 1 accounts") {
+	if got.code != exitDone || !strings.Contains(got.out, "1 issuer, 1 account") {
 		t.Fatalf("check ended with %d: %s%s", got.code, got.out, got.err)
 	}
 

@@ -46,6 +46,31 @@ func printable(s string) string {
 	}, s)
 }
 
+// lineLength is how many characters a list of subjects may take in one line.
+const lineLength = 120
+
+// printList writes a list behind a label: in one line when it is short, else one element a line.
+// Two blanks keep elements apart, since a queue subscription has one inside.
+func printList(w io.Writer, label string, list []string) {
+	between := "  "
+	if len(strings.Join(list, between)) > lineLength {
+		between = fmt.Sprintf("\n  %-10s ", "")
+	}
+	safe := make([]string, len(list))
+	for i, s := range list {
+		safe[i] = printable(s)
+	}
+	fmt.Fprintf(w, "  %-10s %s\n", label, strings.Join(safe, between))
+}
+
+// count says how many there are of what a noun names.
+func count(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
+}
+
 // when shows a time to people, with its zone since logs are in another; the zero time is a dash.
 func when(t time.Time) string {
 	if t.IsZero() {
