@@ -225,6 +225,9 @@ func damage(t *testing.T, path string) {
 func TestSchemaOfOtherReleases(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "gatehouse.db")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := Open(t.Context(), Options{Path: path}); !errors.Is(err, store.ErrSchema) || !strings.Contains(err.Error(), "gatehouse migrate") {
 		t.Errorf("without a schema: %v", err)
 	}
@@ -256,6 +259,19 @@ func TestSchemaOfOtherReleases(t *testing.T) {
 		if !errors.Is(err, store.ErrSchema) || !strings.Contains(err.Error(), "release 7.8.9 or later") {
 			t.Errorf("migrate %t: %v", migrate, err)
 		}
+	}
+}
+
+// Who only looks makes no file, which the service could not open when another user owns it.
+func TestNothingIsMadeWithoutMigrate(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	_, err := Open(t.Context(), Options{Path: filepath.Join(folder, "gatehouse.db")})
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "gatehouse migrate") {
+		t.Errorf("got %v", err)
+	}
+	if left, err := os.ReadDir(folder); err != nil || len(left) > 0 {
+		t.Errorf("%d files are left, %v", len(left), err)
 	}
 }
 

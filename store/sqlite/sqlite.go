@@ -30,10 +30,10 @@ const readers = 4
 
 // Options say which file to open, and how.
 type Options struct {
-	// Path is the database file; it is made, readable for its owner alone, when it is not there.
+	// Path is the database file; Migrate makes it, readable for its owner alone, when it is not there.
 	// Beside it stand PATH.lock and SQLite's own -wal and -shm.
 	Path string
-	// Migrate brings an older schema up to date; without it such a store is refused.
+	// Migrate brings an older schema up to date; without it such a store is refused, and one that is not there.
 	Migrate bool
 }
 
@@ -76,6 +76,10 @@ func open(ctx context.Context, o Options) (_ *Store, err error) {
 	path, err := resolve(o.Path)
 	if err != nil {
 		return nil, err
+	}
+	// Who only looks makes nothing: a file that root left behind would lock the service out.
+	if _, err := os.Stat(path); !o.Migrate && errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: the service makes it when it first starts, and so does gatehouse migrate", fs.ErrNotExist)
 	}
 	s := &Store{path: path}
 	s.ctx, s.close = context.WithCancel(context.Background())
