@@ -43,12 +43,18 @@ func (r *report) lint(f *File, rules *policy.Rules, bindings []*policy.Binding, 
 
 // lintConditions warns of conditions that never hold, or always.
 func (r *report) lintConditions(at string, b *policy.Binding, issuers map[string]string) {
-	if len(b.Match) == 0 && b.When == nil && len(b.Source) == 0 {
+	narrows := func(c policy.Condition) bool { return !always(c, issuers[b.Issuer]) }
+	if b.When == nil && !slices.ContainsFunc(b.Match, narrows) && everywhere(b.Source) {
 		r.warn(at, "every identity of issuer %s gets it: narrow it down with match unless that is meant", b.Issuer)
 	}
 	for _, c := range b.Match {
 		if is := never(c, issuers[b.Issuer]); is != "" {
 			r.warn(join(join(at, "match"), c.Claim.String()), "in tokens of issuer %s it is always %s, so that the binding applies to nobody: correct the value, or remove the binding", b.Issuer, is)
+		}
+		for _, v := range c.Values {
+			if v.Text != nil && strings.Contains(v.Text.String(), "{{") {
+				r.warn(join(join(at, "match"), c.Claim.String()), "%s is compared as it is written: placeholders are for the subjects of roles; compare claims with each other in when", v)
+			}
 		}
 	}
 	if b.When != nil {
@@ -65,6 +71,12 @@ func (r *report) lintConditions(at string, b *policy.Binding, issuers map[string
 			r.warn(index(join(at, "source"), i), "no client has such an address: remove it, or correct it")
 		}
 	}
+}
+
+// everywhere reports whether the addresses are all that there are; none stand for all of them.
+func everywhere(source []netip.Prefix) bool {
+	all := func(a netip.Addr) bool { return slices.Contains(source, netip.PrefixFrom(a, 0)) }
+	return len(source) == 0 || all(netip.IPv4Unspecified()) && all(netip.IPv6Unspecified())
 }
 
 // lintTags warns of an account's name in a tag that refuses every login for its capital letters.
@@ -214,6 +226,17 @@ func opened(b, other *policy.Binding) bool {
 
 func ambiguous(b, other *policy.Binding) bool {
 	return b.Grant.Account != other.Grant.Account && b.Within(other)
+}
+
+// always reports whether every token of an issuer meets the condition: each has iss and sub.
+func always(c policy.Condition, url string) bool {
+	switch c.Claim.String() {
+	case "iss":
+		return c.Match(map[string]any{"iss": url})
+	case "sub":
+		return slices.ContainsFunc(c.Values, func(v policy.Value) bool { return v.Text != nil && v.Text.String() == "*" })
+	}
+	return false
 }
 
 // never returns what a claim is in every token of an issuer when that meets no value of the condition;

@@ -54,6 +54,12 @@ roles: { app: { publish: { allow: ["app.>"] } }, more: { publish: { allow: ["app
 bindings:
   - { name: all, issuer: corp, match: { groups: dev }, grant: { account: APP, role: app } }
   - { name: some, issuer: corp, match: { groups: dev, lead: true }, grant: { account: APP, role: more } }`,
+		"conditions and addresses that are not all there are": `
+roles: { app: { publish: { allow: ["app.>"] } }, more: { publish: { allow: ["more.>"] } }, less: { publish: { allow: ["less.>"] } } }
+bindings:
+  - { name: some, issuer: corp, match: { sub: "*@example.com" }, grant: { account: APP, role: app } }
+  - { name: ipv4, issuer: corp, source: [0.0.0.0/0], grant: { account: APP, role: more } }
+  - { name: both, issuer: corp, match: { iss: "*", groups: "*" }, grant: { account: APP, role: less } }`,
 		"a role that only denies": `
 roles: { app: { publish: { allow: ["app.>"] }, subscribe: { allow: ["app.>"] } }, quiet: { publish: { allow: [hello], deny: ["app.loud.>"] } } }
 bindings:
