@@ -134,7 +134,7 @@ var reasons = []Reason{
 		Remedy:  "At Entra ID give the application app roles and match roles, or have it emit only the groups assigned to the application."},
 	{Code: "expression_failed",
 		Meaning: "The when of a binding has no answer for these claims, and no other binding applies.",
-		Remedy:  "Run gatehouse explain with the token: it names the claim; a when that asks has(claims.NAME) first does without it."},
+		Remedy:  "Correct the when; gatehouse explain with the token says what each one met. Ask has(claims.NAME) before a claim that may be missing, and compare a claim that is no truth value with something."},
 	{Code: "source_refused",
 		Meaning: "A binding matches, but not for the client's address.",
 		Remedy:  "Connect from an address in the binding's source."},
