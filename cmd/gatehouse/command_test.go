@@ -112,6 +112,8 @@ func newTranscript(t *testing.T) *transcript {
 	for name, claims := range map[string]string{
 		"alice.json":  `{"sub": "alice", "groups": ["dev"]}`,
 		"bound.json":  `{"sub": "alice", "groups": ["dev"], "nonce": "UAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABET7"}`,
+		"wiki.json":   `{"sub": "alice", "groups": ["dev"], "aud": "wiki"}`,
+		"other.json":  `{"iss": "https://other.example.com", "sub": "alice", "groups": ["dev"]}`,
 		"carol.json":  `{"sub": "carol", "groups": ["contractors"]}`,
 		"broken.json": `{"sub": `,
 	} {
@@ -133,6 +135,8 @@ func TestCommandsWithoutService(t *testing.T) {
 		`explain --claims DIR/bound.json --issuer demo`,
 		`explain --claims DIR/bound.json --issuer demo --connection-type mqtt`,
 		`explain --claims DIR/carol.json --issuer demo`,
+		`explain --claims DIR/wiki.json --issuer demo`,
+		`explain --claims DIR/other.json`,
 		`explain --claims DIR/alice.json --issuer demo --connection-type leafnode`,
 		`revocations`,
 		`migrate`,

@@ -60,7 +60,7 @@ The token comes from a file, from standard input (--token-file -), or from $GATE
 	}
 	f := cmd.Flags()
 	f.StringVar(&in.tokenFile, "token-file", "", "file with the token; - for standard input")
-	f.StringVar(&in.claimsFile, "claims", "", "JSON file with claims, taken as if verified; - for standard input")
+	f.StringVar(&in.claimsFile, "claims", "", "JSON file with claims, as of a token that is signed and in force; - for standard input")
 	f.StringVar(&in.issuer, "issuer", "", "issuer of the claims or the subject, by name or URL (default: their iss, or any)")
 	f.StringVar(&in.source, "source", "", "address that the client would connect from")
 	f.StringVar(&in.connType, "connection-type", "", "standard, websocket, mqtt or leafnode (default standard)")
@@ -150,19 +150,26 @@ func verify(ctx context.Context, cfg *config.Config, token string) (*policy.Iden
 	if r == nil {
 		return id, nil
 	}
+	why := ""
+	for _, s := range tokens.Status() {
+		if r.Reason == policy.KeysUnavailable && s.LastError != "" {
+			why += "\n" + s.Name + ": " + s.LastError
+		}
+	}
+	return nil, fmt.Errorf("%w%s", refused(r), why)
+}
+
+// refused returns the error of a token that is refused before any binding is asked, with what to do.
+func refused(r *policy.Refusal) error {
 	remedy := ""
 	if known, ok := api.Explain(string(r.Reason)); ok {
 		remedy = "\n" + known.Meaning + " " + known.Remedy
 	}
-	for _, s := range tokens.Status() {
-		if r.Reason == policy.KeysUnavailable && s.LastError != "" {
-			remedy += "\n" + s.Name + ": " + s.LastError
-		}
-	}
-	return nil, fmt.Errorf("%w: %w%s", errRefused, r, remedy)
+	return fmt.Errorf("%w: %w%s", errRefused, r, remedy)
 }
 
-// claimedIdentity takes claims as if a token with them had been verified.
+// claimedIdentity takes claims as if a token with them had been verified: its signature and times count as
+// good, and aud where it is left out.
 func (c *cli) claimedIdentity(cfg *config.Config, in explainInput) (*policy.Identity, error) {
 	data, err := c.read(in.claimsFile)
 	if err != nil {
@@ -187,9 +194,17 @@ func (c *cli) claimedIdentity(cfg *config.Config, in explainInput) (*policy.Iden
 		if subject == "" {
 			return nil, fmt.Errorf("%s: the claims have no sub", in.claimsFile)
 		}
+		if aud, ok := claims["aud"]; ok {
+			if r := oidc.CheckAudience(aud, i.Audiences); r != nil {
+				return nil, refused(r)
+			}
+		}
 		return &policy.Identity{
 			Issuer: i.Name, IssuerURL: i.URL, Subject: subject, Claims: claims, IssuedAt: now, Expires: now.Add(24 * time.Hour),
 		}, nil
+	}
+	if in.issuer == "" && want != "" {
+		return nil, refused(policy.Refuse(policy.IssuerUnknown, "issuer %s is not configured", want))
 	}
 	return nil, fmt.Errorf("issuer %q is not configured: give --issuer with a name or URL from issuers", want)
 }
@@ -315,7 +330,7 @@ func (c *cli) printDecision(d api.Decision, inbox string) {
 // printPermissions shows permissions; nil means those of a template that only the servers know.
 func (c *cli) printPermissions(p *api.Permissions) {
 	if p == nil {
-		fmt.Fprintln(c.out, "  its template in the account's claims has the permissions: explain --live shows them")
+		fmt.Fprintln(c.out, "  its template in the account's claims has the permissions: explain --live shows them once the service has read it")
 		return
 	}
 	for _, p := range []struct {

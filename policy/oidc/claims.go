@@ -32,7 +32,7 @@ func judge(issuer *Issuer, claims map[string]any, leeway time.Duration, now time
 	if refusal != nil {
 		return nil, refusal
 	}
-	if refusal := checkAudience(claims["aud"], issuer.Audiences); refusal != nil {
+	if refusal := CheckAudience(claims["aud"], issuer.Audiences); refusal != nil {
 		return id, refusal
 	}
 	return id, checkTimes(id, issuer.MaxAge, claims, leeway, now)
@@ -108,7 +108,8 @@ func requiredDate(claims map[string]any, name string) (time.Time, error) {
 	return at, err
 }
 
-func checkAudience(aud any, accepted []string) *policy.Refusal {
+// CheckAudience refuses a token whose aud claim, a text or a list of texts, names none of the accepted audiences.
+func CheckAudience(aud any, accepted []string) *policy.Refusal {
 	var named []any
 	switch aud := aud.(type) {
 	case nil:
