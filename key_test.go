@@ -32,7 +32,7 @@ func (s *testSystem) proofs() (logins []jwt.ConnectOptions, nonces []string) {
 	return append(logins, s.logins...), append(nonces, s.nonces...)
 }
 
-func TestConnectProvesTheKeyAtEachLogin(t *testing.T) {
+func TestConnectSignsWithTheKeyAtEachLogin(t *testing.T) {
 	t.Parallel()
 	key := newKey(t, nkeys.CreateUser)
 	for name, tc := range map[string]struct {

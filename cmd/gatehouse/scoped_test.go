@@ -75,21 +75,31 @@ func (w *world) pushApp(change func(*jwt.AccountClaims)) {
 	if err != nil {
 		w.Fatal(err)
 	}
+	// A server that has just been restarted may not be connected yet.
+	eventually(w, func() error { return w.push(token) })
+}
+
+// push sends claims to all servers and returns nil when each has taken them.
+func (w *world) push(token string) error {
 	inbox := w.system.NewInbox()
 	answers, err := w.system.SubscribeSync(inbox)
 	if err != nil {
-		w.Fatal(err)
+		return err
 	}
 	defer func() { _ = answers.Unsubscribe() }()
 	if err := w.system.PublishRequest("$SYS.REQ.CLAIMS.UPDATE", inbox, []byte(token)); err != nil {
-		w.Fatal(err)
+		return err
 	}
 	for range w.servers {
-		msg, err := answers.NextMsg(10 * time.Second)
-		if err != nil || !strings.Contains(string(msg.Data), `"code":200`) {
-			w.Fatalf("push: %v %s", err, msg.Data)
+		msg, err := answers.NextMsg(2 * time.Second)
+		if err != nil {
+			return fmt.Errorf("push: %w", err)
+		}
+		if !strings.Contains(string(msg.Data), `"code":200`) {
+			return fmt.Errorf("push: %s", msg.Data)
 		}
 	}
+	return nil
 }
 
 // batchJob returns claims of a batch job of a team.
