@@ -104,7 +104,7 @@ func TestGivenKeys(t *testing.T) {
 		for range 2 {
 			check(map[string]policy.Reason{
 				"the key": policy.Allowed, "RS256": policy.Allowed, "RS384": policy.AlgorithmRefused, "no kid": policy.Allowed,
-				"another key": policy.KeyUnknown, "a forged old key": policy.SignatureInvalid,
+				"another key": policy.KeysUnavailable, "a forged old key": policy.SignatureInvalid,
 			})
 			time.Sleep(time.Hour) // keys that are fetched would have been fetched anew
 		}
@@ -115,8 +115,8 @@ func TestGivenKeys(t *testing.T) {
 		}
 		fresh = sign(jose.EdDSA, "new", otherKey(), i.claims(nil))
 		check(map[string]policy.Reason{
-			"the key": policy.KeyUnknown, "RS256": policy.AlgorithmRefused, "RS384": policy.AlgorithmRefused, "no kid": policy.SignatureInvalid,
-			"another key": policy.Allowed, "a forged old key": policy.KeyUnknown,
+			"the key": policy.KeysUnavailable, "RS256": policy.AlgorithmRefused, "RS384": policy.AlgorithmRefused, "no kid": policy.SignatureInvalid,
+			"another key": policy.Allowed, "a forged old key": policy.KeysUnavailable,
 		})
 		if s := v.Status()[0]; s.Keys != 1 || s.LastError != "" || !s.LastSuccess.Equal(time.Now()) || !s.NextRefresh.IsZero() {
 			t.Errorf("status %+v", s)
@@ -184,7 +184,7 @@ func TestKeysOfAnotherSourceAreDropped(t *testing.T) {
 			want policy.Reason
 		}{
 			"at a URL that fails": {keysAt, policy.KeysUnavailable},
-			"given":               {keysGiven, policy.KeyUnknown},
+			"given":               {keysGiven, policy.KeysUnavailable},
 		} {
 			if err := v.SetIssuers([]oidc.Issuer{step.to}); err != nil {
 				t.Fatal(err)

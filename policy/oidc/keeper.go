@@ -138,7 +138,8 @@ func (k *keeper) ask(set *keySet, id, algorithm string) (*jose.JSONWebKey, *poli
 	case id == "":
 		return nil, policy.Refuse(policy.KeyUnknown, "the token names no key and issuer %s has none, or several, for %s: have it put a kid into the header", name, algorithm), nil
 	case issuer.Keys != nil:
-		return nil, policy.Refuse(policy.KeyUnknown, "the JWKS that is configured for issuer %s does not hold key %q: add the key to it", name, clip(id)), nil
+		// The issuer may use a new key already that somebody has yet to add to the file.
+		return nil, policy.Refuse(policy.KeysUnavailable, "the JWKS that is configured for issuer %s does not hold key %q: add the key to it", name, clip(id)), nil
 	}
 	if _, asked := k.absent[id]; asked {
 		return nil, policy.Refuse(policy.KeyUnknown, "issuer %s does not publish key %q", name, clip(id)), nil

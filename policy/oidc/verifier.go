@@ -188,8 +188,8 @@ func (v *Verifier) Run(ctx context.Context) error {
 //
 // A key that is not known is asked of the issuer at most once per refresh interval. The token
 // is refused with key_unknown when the last fetch was made for that key and did not bring it,
-// otherwise with keys_unavailable, which leaves a login unanswered so that it comes again. A
-// signature that does not verify is never a reason to ask.
+// otherwise, and where the keys are given, with keys_unavailable, which leaves a login unanswered so
+// that it comes again. A signature that does not verify is never a reason to ask.
 func (v *Verifier) Verify(raw string) (id *policy.Identity, refusal *policy.Refusal, pending <-chan struct{}) {
 	t, refusal := parse(raw, v.cfg.MaxTokenSize)
 	if refusal != nil {
