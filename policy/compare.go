@@ -34,7 +34,7 @@ func (b *Binding) otherConditions() Binding {
 	return rest
 }
 
-// ShadowedBy reports whether the binding changes no decision beside other: whoever it applies to
+// ShadowedBy reports whether the binding gives nobody more or less beside other: whoever it applies to
 // has all that it gives from other, for no longer, with nothing denied and nothing asked for on top.
 func (b *Binding) ShadowedBy(other *Binding) bool {
 	return b.Grant.Account == other.Grant.Account && b.TTL >= other.TTL && b.Within(other) &&
