@@ -384,7 +384,7 @@ func TestBlocked(t *testing.T) {
 	open := s.state.Load()
 	blocked := *open
 	blocked.Revocations = policy.NewRevocations([]policy.Revocation{{
-		ID: "b1", Kind: policy.Block, Principal: policy.Principal{Issuer: issuer, Subject: "alice"}, At: time.Now(),
+		ID: "b1", Kind: policy.Block, Target: policy.Target{Principal: policy.Principal{Issuer: issuer, Subject: "alice"}}, At: time.Now(),
 	}})
 	s.state.Store(&blocked)
 	if got := f.answered(t, secret+"alice"); got.Jwt != "" || !strings.HasPrefix(got.Error, "refused, see request ") {

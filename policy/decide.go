@@ -128,33 +128,98 @@ func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Tr
 	if r != nil {
 		return refused(r)
 	}
-	return unite(s.Rules, account, grants, id, now)
+	if r := revokedIn(s, account, id, now); r != nil {
+		return refused(r)
+	}
+	d := unite(s.Rules, account, grants, id, now)
+	if d.Allowed() {
+		if d.Account, r = usable(s, account, d.ScopedKey, now); r != nil {
+			return refused(r)
+		}
+	}
+	return d
 }
 
 func refused(r *Refusal) Decision { return Decision{Refusal: r} }
 
-// revoked says why the identity is denied by a stored revocation, nil when it is not.
+// revoked says why the identity is denied in every account by a stored revocation, nil when it is not.
 func revoked(s *Snapshot, id *Identity, now time.Time) *Refusal {
-	p := Principal{Issuer: id.IssuerURL, Subject: id.Subject}
-	if b, ok := s.Revocations.Blocked(p, now); ok {
-		r := Refuse(Blocked, "blocked by %s", b.ID)
-		if !b.Until.IsZero() {
-			r.RetryAfter = b.Until.Sub(now)
-		}
-		return r
+	if b, ok := s.Revocations.Blocked(id, now); ok {
+		return blocked(b, now)
 	}
-	if l, ok := s.Revocations.LoggedOut(p); ok {
-		// The issuer's clock may run ahead of ours by the leeway: a token from before the logout may
-		// say that it was issued that much later.
-		void := l.At.Add(s.Rules.Leeway)
-		if !id.IssuedAt.After(void) {
-			r := Refuse(LoggedOut, "the token was issued before the logout %s", l.ID)
-			// iat has whole seconds, so the first token that is surely later carries the next one.
-			r.RetryAfter = max(0, void.Truncate(time.Second).Add(time.Second).Sub(now))
-			return r
-		}
+	if l, ok := s.Revocations.LoggedOut(id, now); ok {
+		return loggedOut(l, id, s.Rules.Leeway, now)
 	}
 	return nil
+}
+
+// revokedIn says why the identity is denied in the account by a stored revocation, nil when it is not.
+func revokedIn(s *Snapshot, account *Account, id *Identity, now time.Time) *Refusal {
+	suspension, logout, found := s.Revocations.OfAccount(account.ID, now)
+	if found && suspension.ID != "" {
+		r := Refuse(AccountSuspended, "account %s is suspended by %s", account.Name, suspension.ID)
+		r.RetryAfter = until(suspension, now)
+		return r
+	}
+	if b, ok := s.Revocations.matched(id, account.ID, now); ok {
+		return blocked(b, now)
+	}
+	if found {
+		return loggedOut(logout, id, s.Rules.Leeway, now)
+	}
+	return nil
+}
+
+func blocked(b Revocation, now time.Time) *Refusal {
+	r := Refuse(Blocked, "blocked by %s", b.ID)
+	r.RetryAfter = until(b, now)
+	return r
+}
+
+// until returns how long the revocation is still in force; 0 when that is not known.
+func until(r Revocation, now time.Time) time.Duration {
+	if r.Until.IsZero() {
+		return 0
+	}
+	return r.Until.Sub(now)
+}
+
+// loggedOut says that the logout voids the identity's token, nil when it was issued later.
+func loggedOut(l Revocation, id *Identity, leeway time.Duration, now time.Time) *Refusal {
+	if l.Whole() {
+		return Refuse(LoggedOut, "the token or its login session was ended by the logout %s", l.ID)
+	}
+	// The issuer's clock may run ahead of ours by the leeway: a token from before the logout may
+	// say that it was issued that much later.
+	void := l.At.Add(leeway)
+	if id.IssuedAt.After(void) {
+		return nil
+	}
+	r := Refuse(LoggedOut, "the token was issued before the logout %s", l.ID)
+	// iat has whole seconds, so the first token that is surely later carries the next one.
+	r.RetryAfter = max(0, void.Truncate(time.Second).Add(time.Second).Sub(now))
+	return r
+}
+
+// usable returns the account without the signing keys that are revoked: what they sign would be void
+// as soon as the servers know.
+func usable(s *Snapshot, account *Account, scoped string, now time.Time) (*Account, *Refusal) {
+	void := func(key string) bool {
+		_, ok := s.Revocations.OfKey(SigningKey, account.ID, key, now)
+		return ok
+	}
+	if scoped != "" && void(scoped) {
+		return nil, Refuse(AccountUnready, "the scoped signing key %s of account %s is revoked: replace it in the claims and in the configuration", scoped, account.Name)
+	}
+	if scoped != "" || !slices.ContainsFunc(account.SigningKeys, void) {
+		return account, nil
+	}
+	left := *account
+	left.SigningKeys = slices.DeleteFunc(slices.Clone(account.SigningKeys), void)
+	if len(left.SigningKeys) == 0 {
+		return nil, Refuse(AccountUnready, "every signing key of account %s is revoked: add one to the claims and to the configuration", account.Name)
+	}
+	return &left, nil
 }
 
 // applicable returns the bindings that give the identity something on this connection, or the

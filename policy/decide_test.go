@@ -88,8 +88,10 @@ const developer = `{"groups": ["dev"], "email_verified": true, "team": "blue"}`
 
 func TestDecide(t *testing.T) {
 	p := Principal{Issuer: "https://login.example.com", Subject: "alice"}
-	block := Revocation{ID: "b1", Kind: Block, Principal: p, At: now}
-	logout := func(at time.Time) Revocation { return Revocation{ID: "l1", Kind: Logout, Principal: p, At: at} }
+	block := Revocation{ID: "b1", Kind: Block, Target: Target{Principal: p}, At: now}
+	logout := func(at time.Time) Revocation {
+		return Revocation{ID: "l1", Kind: Logout, Target: Target{Principal: p}, At: at}
+	}
 	inside := netip.MustParseAddr("10.1.2.3")
 	for _, c := range []struct {
 		name    string
@@ -142,6 +144,19 @@ func TestDecide(t *testing.T) {
 			s.Revocations = NewRevocations([]Revocation{logout(now.Add(-time.Minute))})
 			id.IssuedAt = now.Add(-49 * time.Second)
 		}, want: Allowed, account: "APP", binding: []string{"developers", "everyone"}},
+		{name: "account suspended", claims: developer, conn: Connection{Type: Standard}, mod: func(s *Snapshot, _ *Identity) {
+			s.Revocations = NewRevocations([]Revocation{{ID: "s", Kind: Suspension, Target: Target{Account: s.Rules.Accounts["APP"].ID}, At: now}})
+		}, want: AccountSuspended},
+		{name: "a signing key revoked", claims: developer, conn: Connection{Type: Standard}, mod: func(s *Snapshot, _ *Identity) {
+			app := s.Rules.Accounts["APP"]
+			app.SigningKeys = []string{"ANEW", "AOLD"}
+			s.Revocations = NewRevocations([]Revocation{{ID: "k", Kind: SigningKey, Target: Target{Account: app.ID, Key: "ANEW"}, At: now}})
+		}, want: Allowed, account: "APP", binding: []string{"developers", "everyone"}},
+		{name: "every signing key revoked", claims: developer, conn: Connection{Type: Standard}, mod: func(s *Snapshot, _ *Identity) {
+			app := s.Rules.Accounts["APP"]
+			app.SigningKeys = []string{"AOLD"}
+			s.Revocations = NewRevocations([]Revocation{{ID: "k", Kind: SigningKey, Target: Target{Account: app.ID, Key: "AOLD"}, At: now}})
+		}, want: AccountUnready},
 		{name: "stale", claims: developer, conn: Connection{Type: Standard}, mod: func(s *Snapshot, _ *Identity) { s.FreshUntil = now.Add(-time.Nanosecond) }, want: SnapshotStale},
 		{name: "stale by the wall clock alone", claims: developer, conn: Connection{Type: Standard}, mod: func(s *Snapshot, _ *Identity) { s.FreshUntil = now.Add(-time.Second).Round(0) }, want: SnapshotStale},
 		{name: "the issuer's name went to another URL", claims: developer, conn: Connection{Type: Standard}, mod: func(s *Snapshot, _ *Identity) {
@@ -227,7 +242,7 @@ func TestDecideUnitesReplies(t *testing.T) {
 func TestLogoutRetryAfter(t *testing.T) {
 	s, id := &Snapshot{Rules: world(t)}, person(t, developer)
 	at := now.Add(300 * time.Millisecond)
-	s.Revocations = NewRevocations([]Revocation{{ID: "l", Kind: Logout, Principal: Principal{id.IssuerURL, id.Subject}, At: at}})
+	s.Revocations = NewRevocations([]Revocation{{ID: "l", Kind: Logout, Target: Target{Principal: Principal{id.IssuerURL, id.Subject}}, At: at}})
 	id.IssuedAt = now
 	d := Decide(s, id, Connection{Type: Standard}, at, nil)
 	if d.Reason() != LoggedOut || d.Refusal.RetryAfter <= 0 {
@@ -277,6 +292,7 @@ func randomIdentity(t *rapid.T) *Identity {
 	groups := rapid.SliceOf(rapid.SampledFrom([]any{"dev", "ops", "web", "team-x", "call", "other"})).Draw(t, "groups")
 	id := &Identity{
 		Issuer: "corp", IssuerURL: "https://login.example.com", Subject: rapid.SampledFrom([]string{"alice", "bob"}).Draw(t, "subject"),
+		SessionID: rapid.SampledFrom([]string{"", "s1", "s2"}).Draw(t, "sid"), TokenID: rapid.SampledFrom([]string{"", "t1", "t2"}).Draw(t, "jti"),
 		IssuedAt: now.Add(-time.Duration(rapid.IntRange(0, 100).Draw(t, "age")) * time.Second),
 		Expires:  now.Add(time.Duration(rapid.IntRange(-20, 4000).Draw(t, "life")) * time.Second),
 		Claims: map[string]any{
@@ -324,9 +340,9 @@ func TestRevocationNeverAdmits(t *testing.T) {
 		var rs []Revocation
 		for i := range rapid.IntRange(0, 4).Draw(rt, "n") {
 			rs = append(rs, Revocation{
-				ID: fmt.Sprint(i), Kind: rapid.SampledFrom([]RevocationKind{Block, Logout}).Draw(rt, "kind"),
-				Principal: Principal{"https://login.example.com", rapid.SampledFrom([]string{"alice", "bob"}).Draw(rt, "who")},
-				At:        now.Add(-time.Duration(rapid.IntRange(0, 200).Draw(rt, "at")) * time.Second),
+				ID: fmt.Sprint(i), Kind: rapid.SampledFrom(RevocationKinds()).Draw(rt, "kind"),
+				Target: randomTarget(rt),
+				At:     now.Add(-time.Duration(rapid.IntRange(0, 200).Draw(rt, "at")) * time.Second),
 			})
 		}
 		without := Decide(&Snapshot{Rules: world(t), Revocations: NewRevocations(rs[:len(rs)/2])}, id, conn, now, nil)
@@ -335,6 +351,17 @@ func TestRevocationNeverAdmits(t *testing.T) {
 			rt.Fatalf("more revocations admit: %v before, %v after", without.Refusal, with)
 		}
 	})
+}
+
+// randomTarget returns one of any scope that may or may not concern the identity of [randomIdentity].
+func randomTarget(rt *rapid.T) Target {
+	one := Principal{"https://login.example.com", rapid.SampledFrom([]string{"alice", "bob"}).Draw(rt, "who")}
+	issuer := Principal{Issuer: one.Issuer}
+	return rapid.SampledFrom([]Target{
+		{Principal: one}, {Principal: issuer}, {Principal: issuer, Session: "s1"}, {Principal: issuer, Token: "t1"},
+		{Principal: issuer, Match: `{"groups":["dev"]}`}, {Principal: issuer, Match: `{"groups":["o*"]}`, Account: "AAPP"}, {Principal: issuer, Match: "not a match"},
+		{Account: "AAPP"}, {Account: "AAPP", Key: "AKEY"},
+	}).Draw(rt, "target")
 }
 
 func TestReasonsAnswerOrStaySilent(t *testing.T) {

@@ -64,6 +64,7 @@ const (
 	RoleAmbiguous         Reason = "role_ambiguous"
 	AccountNotGranted     Reason = "account_not_granted"
 	AccountExpired        Reason = "account_expired"
+	AccountSuspended      Reason = "account_suspended"
 	ClaimUnsafe           Reason = "claim_unsafe"
 	ExpiresTooSoon        Reason = "expires_too_soon"
 )

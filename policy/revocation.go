@@ -3,51 +3,211 @@ package policy
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
-// RevocationKind tells a block from a logout.
+// RevocationKind says what a revocation does.
 type RevocationKind string
 
 // The kinds of revocation.
 const (
-	// Block denies an identity until it is lifted or its end comes.
+	// Block denies whom it concerns until it is lifted or its end comes: an identity, an issuer, or
+	// the identities of an issuer whose claims match.
 	Block RevocationKind = "block"
-	// Logout voids every token that was issued until a point in time.
+	// Logout voids every token that was issued until a point in time: of an identity, an issuer or an
+	// account. Of a login session or of one token it voids all, whenever they were issued.
 	Logout RevocationKind = "logout"
+	// UserKey voids the user JWTs of one key in an account.
+	UserKey RevocationKind = "user_key"
+	// SigningKey takes a signing key from an account, with all that was signed with it.
+	SigningKey RevocationKind = "signing_key"
+	// Activation voids the tokens by which an account imports what another exports.
+	Activation RevocationKind = "activation"
+	// Suspension closes an account to all its users.
+	Suspension RevocationKind = "suspension"
 )
 
-// Principal is what revocations are keyed on: the exact iss and the raw sub.
+// RevocationKinds lists the kinds.
+func RevocationKinds() []RevocationKind {
+	return []RevocationKind{Block, Logout, UserKey, SigningKey, Activation, Suspension}
+}
+
+// Principal is an identity as revocations know it: the exact iss and the raw sub.
 type Principal struct {
-	Issuer  string `json:"issuer"`
-	Subject string `json:"subject"`
+	Issuer  string `json:"issuer,omitempty"`
+	Subject string `json:"subject,omitempty"`
 }
 
-// Revocation is a block or a logout of an identity, as far as decisions need it.
+// Target is whom or what a revocation concerns; which fields are set says the [Scope].
+type Target struct {
+	Principal        // an identity; the issuer alone: all of its identities
+	Session   string `json:"session,omitempty"` // sid of a login session of the issuer
+	Token     string `json:"token,omitempty"`   // jti of a token of the issuer
+	Match     string `json:"match,omitempty"`   // what [FormatMatch] makes of claims; of the issuer
+	Account   string `json:"account,omitempty"` // id of an account: its public key, or its name where there is no operator
+	Key       string `json:"key,omitempty"`     // public key of a user, a signing key, or the account that imports
+	Export    string `json:"export,omitempty"`  // subject of the export that the account imports
+}
+
+// Scope names what sort of thing a target is.
+type Scope string
+
+// The scopes.
+const (
+	OfIdentity   Scope = "identity"
+	OfIssuer     Scope = "issuer"
+	OfSession    Scope = "session"
+	OfToken      Scope = "token"
+	OfMatch      Scope = "match"
+	OfAccount    Scope = "account"
+	OfKey        Scope = "key"
+	OfActivation Scope = "activation"
+	OfNothing    Scope = ""
+)
+
+// Scope returns what sort of thing the target is.
+func (t Target) Scope() Scope {
+	switch {
+	case t.Export != "":
+		return OfActivation
+	case t.Key != "":
+		return OfKey
+	case t.Match != "":
+		return OfMatch
+	case t.Session != "":
+		return OfSession
+	case t.Token != "":
+		return OfToken
+	case t.Subject != "":
+		return OfIdentity
+	case t.Issuer != "":
+		return OfIssuer
+	case t.Account != "":
+		return OfAccount
+	default:
+		return OfNothing
+	}
+}
+
+// String returns the target for people and for the audit trail, with every field that is set.
+func (t Target) String() string {
+	var parts []string
+	for _, f := range []struct{ name, value string }{
+		{"", t.Subject}, {"session ", t.Session}, {"token ", t.Token}, {"match ", t.Match}, {"key ", t.Key},
+		{"export ", t.Export}, {"account ", t.Account}, {"issuer ", t.Issuer},
+	} {
+		if f.value != "" {
+			parts = append(parts, f.name+f.value)
+		}
+	}
+	if t.Scope() == OfIdentity && t.Account == "" {
+		return t.Subject + " of " + t.Issuer
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Revocation is a block, a logout or their like, as far as decisions need it.
 type Revocation struct {
-	ID        string         `json:"id"`
-	Kind      RevocationKind `json:"kind"`
-	Principal                // whom it concerns
-	At        time.Time      `json:"at"`             // of a logout: the point in time; of a block: when it was made
-	Until     time.Time      `json:"until,omitzero"` // of a block: its end; zero means until lifted
+	ID     string         `json:"id"`
+	Kind   RevocationKind `json:"kind"`
+	Target                // whom or what it concerns
+	At     time.Time      `json:"at"`             // of a logout: the point in time; otherwise when it was made
+	Until  time.Time      `json:"until,omitzero"` // its end; zero means until lifted
 }
 
-// foldAt is how many changed principals an index holds apart before it copies its base.
+// InForce reports whether the end of the revocation has not come at now.
+func (r Revocation) InForce(now time.Time) bool { return r.Until.IsZero() || now.Before(r.Until) }
+
+// Legal returns what is wrong with the combination of kind and target, "" when nothing is.
+func (r Revocation) Legal() string {
+	scopes := map[RevocationKind][]Scope{
+		Block: {OfIdentity, OfIssuer, OfMatch}, Logout: {OfIdentity, OfIssuer, OfSession, OfToken, OfAccount},
+		UserKey: {OfKey}, SigningKey: {OfKey}, Activation: {OfActivation}, Suspension: {OfAccount},
+	}[r.Kind]
+	scope := r.Scope()
+	switch {
+	case scopes == nil:
+		return "kind " + string(r.Kind) + " is not one"
+	case !slices.Contains(scopes, scope):
+		return "a " + string(r.Kind) + " does not concern a " + string(scope)
+	case scope == OfAccount || scope == OfKey || scope == OfActivation:
+		if r.Account == "" || r.Issuer != "" || r.Session != "" || r.Token != "" || r.Match != "" || scope == OfActivation && r.Key == "" {
+			return "a " + string(r.Kind) + " names an account and what is in it"
+		}
+	case r.Issuer == "":
+		return "a " + string(r.Kind) + " of a " + string(scope) + " names its issuer"
+	case scope != OfMatch && r.Account != "":
+		return "a " + string(r.Kind) + " of a " + string(scope) + " holds in every account"
+	}
+	return ""
+}
+
+// Whole reports whether the revocation voids what it concerns whenever that was issued.
+func (r Revocation) Whole() bool {
+	return r.Kind != Logout || r.Scope() == OfSession || r.Scope() == OfToken
+}
+
+// foldAt is how many changed targets an index holds apart before it copies its base.
 const foldAt = 1024
+
+// place is where an index keeps the revocations of a target.
+type place struct {
+	scope       Scope
+	owner, name string
+}
+
+func (t Target) place() place {
+	p := place{scope: t.Scope(), owner: t.Issuer}
+	switch p.scope {
+	case OfIdentity:
+		p.name = t.Subject
+	case OfSession:
+		p.name = t.Session
+	case OfToken:
+		p.name = t.Token
+	case OfAccount:
+		p.owner = t.Account
+	case OfKey, OfActivation:
+		p.owner, p.name = t.Account, t.Key
+	}
+	return p
+}
+
+// indexed is a revocation with its match compiled.
+type indexed struct {
+	Revocation
+	match []Condition
+}
+
+func index(r Revocation) indexed {
+	in := indexed{Revocation: r}
+	if r.Match != "" {
+		// One that cannot be read has no condition, and so concerns every identity of its issuer.
+		in.match, _ = ParseMatch(r.Match)
+	}
+	return in
+}
+
+// meets reports whether claims are those that the revocation's match means.
+func (in indexed) meets(claims map[string]any) bool {
+	return !slices.ContainsFunc(in.match, func(c Condition) bool { return !c.Match(claims) })
+}
 
 // Revocations is an immutable index of the revocations in force. Its zero value is empty;
 // [Revocations.With] makes the next one at a cost that does not grow with its size.
 type Revocations struct {
-	base  map[Principal][]Revocation // shared between generations, never written
-	delta map[Principal][]Revocation // what changed since base; an empty list means none
+	base  map[place][]indexed // shared between generations, never written
+	delta map[place][]indexed // what changed since base; an empty list means none
 	count int
 }
 
 // NewRevocations returns the index of all of rs.
 func NewRevocations(rs []Revocation) *Revocations {
-	base := make(map[Principal][]Revocation, len(rs))
+	base := make(map[place][]indexed, len(rs))
 	for _, r := range rs {
-		base[r.Principal] = append(base[r.Principal], r)
+		p := r.place()
+		base[p] = append(base[p], index(r))
 	}
 	return &Revocations{base: base, count: len(rs)}
 }
@@ -63,16 +223,17 @@ type RevocationChange struct {
 func (x *Revocations) With(changes ...RevocationChange) *Revocations {
 	next := &Revocations{base: x.base, delta: maps.Clone(x.delta), count: x.count}
 	if next.delta == nil {
-		next.delta = make(map[Principal][]Revocation, len(changes))
+		next.delta = make(map[place][]indexed, len(changes))
 	}
 	for _, c := range changes {
-		old := next.of(c.Revocation.Principal)
-		list := slices.DeleteFunc(slices.Clone(old), func(r Revocation) bool { return r.ID == c.Revocation.ID })
+		p := c.Revocation.place()
+		old := next.at(p)
+		list := slices.DeleteFunc(slices.Clone(old), func(r indexed) bool { return r.ID == c.Revocation.ID })
 		if !c.Lifted {
-			list = append(list, c.Revocation)
+			list = append(list, index(c.Revocation))
 		}
 		next.count += len(list) - len(old)
-		next.delta[c.Revocation.Principal] = list
+		next.delta[p] = list
 	}
 	if len(next.delta) > foldAt {
 		next.fold()
@@ -81,7 +242,7 @@ func (x *Revocations) With(changes ...RevocationChange) *Revocations {
 }
 
 func (x *Revocations) fold() {
-	base := make(map[Principal][]Revocation, len(x.base)+len(x.delta))
+	base := make(map[place][]indexed, len(x.base)+len(x.delta))
 	maps.Copy(base, x.base)
 	for p, list := range x.delta {
 		if len(list) == 0 {
@@ -94,10 +255,39 @@ func (x *Revocations) fold() {
 }
 
 // Len returns how many revocations the index holds.
-func (x *Revocations) Len() int { return x.count }
+func (x *Revocations) Len() int {
+	if x == nil {
+		return 0
+	}
+	return x.count
+}
 
-// of returns the revocations of p; x may be nil.
-func (x *Revocations) of(p Principal) []Revocation {
+// All returns the revocations of the index for which keep is true, in no order.
+func (x *Revocations) All(keep func(Revocation) bool) []Revocation {
+	var all []Revocation
+	if x == nil {
+		return nil
+	}
+	add := func(list []indexed) {
+		for _, r := range list {
+			if keep(r.Revocation) {
+				all = append(all, r.Revocation)
+			}
+		}
+	}
+	for p, list := range x.base {
+		if _, changed := x.delta[p]; !changed {
+			add(list)
+		}
+	}
+	for _, list := range x.delta {
+		add(list)
+	}
+	return all
+}
+
+// at returns the revocations at a place; x may be nil.
+func (x *Revocations) at(p place) []indexed {
 	if x == nil {
 		return nil
 	}
@@ -107,24 +297,85 @@ func (x *Revocations) of(p Principal) []Revocation {
 	return x.base[p]
 }
 
-// Blocked returns the block that denies p at now, if there is one.
-func (x *Revocations) Blocked(p Principal, now time.Time) (Revocation, bool) {
-	for _, r := range x.of(p) {
-		if r.Kind == Block && (r.Until.IsZero() || now.Before(r.Until)) {
-			return r, true
+// Holds reports whether the revocation with that id and target is in the index.
+func (x *Revocations) Holds(r Revocation) bool {
+	return slices.ContainsFunc(x.at(r.place()), func(in indexed) bool { return in.ID == r.ID })
+}
+
+// places returns where revocations of an identity may be, whatever account it goes to. An empty sid or
+// jti is at a place where nothing can be.
+func (id *Identity) places() [4]place {
+	return [4]place{
+		{OfIdentity, id.IssuerURL, id.Subject}, {OfIssuer, id.IssuerURL, ""},
+		{OfSession, id.IssuerURL, id.SessionID}, {OfToken, id.IssuerURL, id.TokenID},
+	}
+}
+
+// Blocked returns the block that denies the identity everywhere at now, if there is one.
+func (x *Revocations) Blocked(id *Identity, now time.Time) (Revocation, bool) {
+	for _, p := range id.places() {
+		for _, r := range x.at(p) {
+			if r.Kind == Block && r.InForce(now) {
+				return r.Revocation, true
+			}
+		}
+	}
+	return x.matched(id, "", now)
+}
+
+// matched returns the block by claims that denies the identity in the account; an account of ""
+// is for those that hold in every account.
+func (x *Revocations) matched(id *Identity, account string, now time.Time) (Revocation, bool) {
+	for _, r := range x.at(place{scope: OfMatch, owner: id.IssuerURL}) {
+		if r.Kind == Block && r.Account == account && r.InForce(now) && r.meets(id.Claims) {
+			return r.Revocation, true
 		}
 	}
 	return Revocation{}, false
 }
 
-// LoggedOut returns the latest logout of p, if there is one.
-func (x *Revocations) LoggedOut(p Principal) (Revocation, bool) {
+// LoggedOut returns the logout that voids the identity's token the longest, if there is one.
+func (x *Revocations) LoggedOut(id *Identity, now time.Time) (Revocation, bool) {
 	var latest Revocation
 	found := false
-	for _, r := range x.of(p) {
-		if r.Kind == Logout && (!found || r.At.After(latest.At)) {
-			latest, found = r, true
+	for _, p := range id.places() {
+		for _, r := range x.at(p) {
+			if r.Kind != Logout || !r.InForce(now) {
+				continue
+			}
+			if r.Whole() {
+				return r.Revocation, true
+			}
+			if !found || r.At.After(latest.At) {
+				latest, found = r.Revocation, true
+			}
 		}
 	}
 	return latest, found
+}
+
+// OfAccount returns the suspension of the account that is in force at now, or its latest logout;
+// false when there is neither.
+func (x *Revocations) OfAccount(account string, now time.Time) (suspension, logout Revocation, found bool) {
+	for _, r := range x.at(place{scope: OfAccount, owner: account}) {
+		switch {
+		case !r.InForce(now):
+		case r.Kind == Suspension:
+			suspension, found = r.Revocation, true
+		case r.Kind == Logout && r.At.After(logout.At):
+			logout, found = r.Revocation, true
+		}
+	}
+	return suspension, logout, found
+}
+
+// OfKey returns the revocation in force at now of a user's key or a signing key of the account, if
+// there is one.
+func (x *Revocations) OfKey(kind RevocationKind, account, key string, now time.Time) (Revocation, bool) {
+	for _, r := range x.at(place{OfKey, account, key}) {
+		if r.Kind == kind && r.InForce(now) {
+			return r.Revocation, true
+		}
+	}
+	return Revocation{}, false
 }

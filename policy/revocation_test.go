@@ -8,45 +8,47 @@ import (
 	"pgregory.net/rapid"
 )
 
+func identity(p Principal) *Identity { return &Identity{IssuerURL: p.Issuer, Subject: p.Subject} }
+
 func TestRevocations(t *testing.T) {
 	at := time.Unix(1_800_000_000, 0)
 	p := Principal{Issuer: "https://a", Subject: "s"}
 	var x *Revocations
-	if _, ok := x.Blocked(p, at); ok {
+	if _, ok := x.Blocked(identity(p), at); ok {
 		t.Error("a nil index blocks")
 	}
 	x = NewRevocations(nil)
-	forever := Revocation{ID: "1", Kind: Block, Principal: p, At: at}
-	ending := Revocation{ID: "2", Kind: Block, Principal: p, At: at, Until: at.Add(time.Hour)}
+	forever := Revocation{ID: "1", Kind: Block, Target: Target{Principal: p}, At: at}
+	ending := Revocation{ID: "2", Kind: Block, Target: Target{Principal: p}, At: at, Until: at.Add(time.Hour)}
 	first := x.With(RevocationChange{Revocation: ending})
-	if _, ok := x.Blocked(p, at); ok {
+	if _, ok := x.Blocked(identity(p), at); ok {
 		t.Error("a change reached the generation before it")
 	}
-	if b, ok := first.Blocked(p, at); !ok || b.ID != "2" {
+	if b, ok := first.Blocked(identity(p), at); !ok || b.ID != "2" {
 		t.Errorf("blocked by %v, %v", b, ok)
 	}
-	if _, ok := first.Blocked(p, at.Add(time.Hour)); ok {
+	if _, ok := first.Blocked(identity(p), at.Add(time.Hour)); ok {
 		t.Error("a block denies at its end")
 	}
-	if _, ok := first.Blocked(Principal{Issuer: "https://a/", Subject: "s"}, at); ok {
+	if _, ok := first.Blocked(identity(Principal{Issuer: "https://a/", Subject: "s"}), at); ok {
 		t.Error("another issuer's subject is blocked")
 	}
 	both := first.With(RevocationChange{Revocation: forever})
 	if both.Len() != 2 {
 		t.Errorf("%d entries, want 2", both.Len())
 	}
-	if _, ok := both.Blocked(p, at.Add(2*time.Hour)); !ok {
+	if _, ok := both.Blocked(identity(p), at.Add(2*time.Hour)); !ok {
 		t.Error("the block without an end does not deny")
 	}
 	lifted := both.With(RevocationChange{Revocation: forever, Lifted: true}, RevocationChange{Revocation: ending, Lifted: true})
-	if _, ok := lifted.Blocked(p, at); ok || lifted.Len() != 0 {
+	if _, ok := lifted.Blocked(identity(p), at); ok || lifted.Len() != 0 {
 		t.Errorf("lifted blocks deny still, or count: %d", lifted.Len())
 	}
 	out := lifted.With(
-		RevocationChange{Revocation: Revocation{ID: "3", Kind: Logout, Principal: p, At: at.Add(time.Minute)}},
-		RevocationChange{Revocation: Revocation{ID: "4", Kind: Logout, Principal: p, At: at}},
+		RevocationChange{Revocation: Revocation{ID: "3", Kind: Logout, Target: Target{Principal: p}, At: at.Add(time.Minute)}},
+		RevocationChange{Revocation: Revocation{ID: "4", Kind: Logout, Target: Target{Principal: p}, At: at}},
 	)
-	if l, ok := out.LoggedOut(p); !ok || l.ID != "3" {
+	if l, ok := out.LoggedOut(identity(p), at); !ok || l.ID != "3" {
 		t.Errorf("the latest logout is %v, %v", l, ok)
 	}
 }
@@ -63,7 +65,7 @@ func TestRevocationsApplyIsLoad(t *testing.T) {
 		seed := rapid.IntRange(0, 1<<20).Draw(t, "seed")
 		for i := range n {
 			k := (i*7919 + seed) % people
-			r := Revocation{ID: fmt.Sprint((i*31 + seed) % (people * 2)), Kind: Block, Principal: Principal{Issuer: "i", Subject: fmt.Sprint(k)}, At: at}
+			r := Revocation{ID: fmt.Sprint((i*31 + seed) % (people * 2)), Kind: Block, Target: Target{Principal: Principal{Issuer: "i", Subject: fmt.Sprint(k)}}, At: at}
 			if old, ok := left[r.ID]; ok {
 				r = old // an id belongs to one principal
 			}
@@ -85,8 +87,8 @@ func TestRevocationsApplyIsLoad(t *testing.T) {
 		}
 		for k := range people {
 			p := Principal{Issuer: "i", Subject: fmt.Sprint(k)}
-			_, a := x.Blocked(p, at)
-			_, b := loaded.Blocked(p, at)
+			_, a := x.Blocked(identity(p), at)
+			_, b := loaded.Blocked(identity(p), at)
 			if a != b {
 				t.Fatalf("%v: blocked %v by changes, %v loaded", p, a, b)
 			}

@@ -12,6 +12,12 @@ const (
 	userKeyLength = 56 // in base32
 )
 
+// IsUserKey reports whether the text is exactly one NATS user public key (U…).
+func IsUserKey(s string) bool {
+	_, ok := decodeUserKey(s)
+	return ok
+}
+
 // decodeUserKey returns the Ed25519 key of a NATS user public key (U…); false when the text is not
 // exactly one: base32 of a prefix, the key, and a CRC-16 (nkeys, strkey.go).
 func decodeUserKey(s string) (ed25519.PublicKey, bool) {

@@ -95,9 +95,9 @@ func TestExplainSubjectSeesRevocations(t *testing.T) {
 		revocation policy.Revocation
 		want       policy.Reason
 	}{
-		"blocked":               {policy.Revocation{ID: "b", Kind: policy.Block, Principal: who, At: now}, policy.Blocked},
-		"logged out since then": {policy.Revocation{ID: "l", Kind: policy.Logout, Principal: who, At: now.Add(-30 * time.Minute)}, policy.LoggedOut},
-		"logged out before":     {policy.Revocation{ID: "l", Kind: policy.Logout, Principal: who, At: now.Add(-2 * time.Hour)}, policy.Allowed},
+		"blocked":               {policy.Revocation{ID: "b", Kind: policy.Block, Target: policy.Target{Principal: who}, At: now}, policy.Blocked},
+		"logged out since then": {policy.Revocation{ID: "l", Kind: policy.Logout, Target: policy.Target{Principal: who}, At: now.Add(-30 * time.Minute)}, policy.LoggedOut},
+		"logged out before":     {policy.Revocation{ID: "l", Kind: policy.Logout, Target: policy.Target{Principal: who}, At: now.Add(-2 * time.Hour)}, policy.Allowed},
 	} {
 		b := newBed(t, func(o *provision.Options) {
 			o.State = func() *policy.Snapshot {

@@ -116,7 +116,7 @@ func TestWhoamiDecides(t *testing.T) {
 	t.Parallel()
 	blocked := policy.Revocation{
 		ID: "1", Kind: policy.Block, At: now, Until: now.Add(90 * time.Second),
-		Principal: policy.Principal{Issuer: corp, Subject: "mallory"},
+		Target: policy.Target{Principal: policy.Principal{Issuer: corp, Subject: "mallory"}},
 	}
 	b := newBed(t, func(o *provision.Options) {
 		o.State = func() *policy.Snapshot {

@@ -62,7 +62,7 @@ func TestWireContract(t *testing.T) {
 			set := policy.SubjectSet{Allow: []string{"jobs.{{tag(team)}}.>"}}
 			return policy.Permissions{Publish: set, Subscribe: set}, account == "AAPP" && key == "AWORKER"
 		}
-		blocked := policy.Revocation{ID: "1", Kind: policy.Block, Principal: policy.Principal{Issuer: corp, Subject: "mallory"}, At: now, Until: now.Add(time.Minute)}
+		blocked := policy.Revocation{ID: "1", Kind: policy.Block, Target: policy.Target{Principal: policy.Principal{Issuer: corp, Subject: "mallory"}}, At: now, Until: now.Add(time.Minute)}
 		o.State = func() *policy.Snapshot {
 			r := rules(t)
 			tag, err := policy.ParseTemplate("team:blue")

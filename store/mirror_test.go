@@ -145,7 +145,7 @@ func block(t *testing.T, s store.Store, subject string) store.Revocation {
 	r, _, err := s.Revoke(t.Context(), store.Revocation{
 		Revocation: policy.Revocation{
 			ID: uuid.NewString(), Kind: policy.Block, At: time.Now(),
-			Principal: policy.Principal{Issuer: "https://login.example.com", Subject: subject},
+			Target: policy.Target{Principal: policy.Principal{Issuer: "https://login.example.com", Subject: subject}},
 		},
 		Actor: "root",
 	}, "")
@@ -157,7 +157,7 @@ func block(t *testing.T, s store.Store, subject string) store.Revocation {
 
 func blocked(m *store.Mirror, subject string) bool {
 	p := policy.Principal{Issuer: "https://login.example.com", Subject: subject}
-	_, ok := m.Snapshot().Revocations.Blocked(p, time.Now())
+	_, ok := m.Snapshot().Revocations.Blocked(&policy.Identity{IssuerURL: p.Issuer, Subject: p.Subject}, time.Now())
 	return ok
 }
 

@@ -42,7 +42,7 @@ func logout(id string) store.Revocation {
 	return store.Revocation{
 		Revocation: policy.Revocation{
 			ID: id, Kind: policy.Logout, At: time.Now(),
-			Principal: policy.Principal{Issuer: "https://login.example.com", Subject: "alice"},
+			Target: policy.Target{Principal: policy.Principal{Issuer: "https://login.example.com", Subject: "alice"}},
 		},
 		Actor: "root",
 	}

@@ -51,10 +51,10 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 func block(subject string) store.Revocation {
 	return store.Revocation{
 		Revocation: policy.Revocation{
-			ID:        newID(),
-			Kind:      policy.Block,
-			Principal: policy.Principal{Issuer: issuer, Subject: subject},
-			At:        base,
+			ID:     newID(),
+			Kind:   policy.Block,
+			Target: policy.Target{Principal: policy.Principal{Issuer: issuer, Subject: subject}},
+			At:     base,
 		},
 		Reason: "left the company",
 		Actor:  "root",
