@@ -41,6 +41,11 @@ type system struct {
 
 func startSystem(t *testing.T, servers int) *system {
 	t.Helper()
+	return startSystemAs(t, servers, devtest.InProcess)
+}
+
+func startSystemAs(t *testing.T, servers int, mode devtest.Mode) *system {
+	t.Helper()
 	free := devtest.Ports(t, 4*servers)
 	var ports []setup.Ports
 	for ; len(free) > 0; free = free[4:] {
@@ -58,7 +63,7 @@ func startSystem(t *testing.T, servers int) *system {
 	for i := range servers {
 		confs = append(confs, filepath.Join(dir, set.ServerFile(i)))
 	}
-	s := &system{Set: set, servers: devtest.StartServers(t, confs, devtest.InProcess)}
+	s := &system{Set: set, servers: devtest.StartServers(t, confs, mode)}
 	s.admin = s.connect(t, set.EmergencySystemCreds)
 	s.app = &policy.Account{Name: set.App.Name, ID: set.App.ID, SigningKeys: []string{public(t, set.App.SigningKey)}}
 	return s
@@ -171,6 +176,24 @@ func id(t *testing.T, s *devtest.Server, creds setup.Secret) string {
 	}
 	defer nc.Close()
 	return nc.ConnectedServerId()
+}
+
+// away returns a server that the connection does not go to, and its name.
+func (s *system) away(t *testing.T, nc *nats.Conn) (*devtest.Server, string) {
+	t.Helper()
+	for _, server := range s.servers {
+		other, err := nats.Connect(server.ClientURL(), nats.UserCredentialBytes([]byte(s.EmergencySystemCreds.Reveal())), nats.IgnoreDiscoveredServers())
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := other.ConnectedServerName()
+		other.Close()
+		if name != nc.ConnectedServerName() {
+			return server, name
+		}
+	}
+	t.Fatal("there is only one server")
+	return nil, ""
 }
 
 // newServerKey returns an id as a server that does not exist might have it.

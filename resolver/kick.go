@@ -1,0 +1,82 @@
+package resolver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// parallelKicks bounds the KICKs of one server that are on their way at once: its answers come one after
+// the other, and logins are to be answered in between.
+const parallelKicks = 64
+
+// goneText is how a server says that it has no such connection (server/server.go, DisconnectClientByID).
+const goneText = "no such client or leafnode id"
+
+// Kick closes one connection of a server; nil as well when it is gone already. The client is free to come
+// back, and is decided on anew.
+func (r *Resolver) Kick(ctx context.Context, server string, cid uint64) error {
+	if r.blind {
+		return ErrNoSystemUser
+	}
+	if !isServerID(server) {
+		return fmt.Errorf("%.100q is not the id of a server: gatehouse status lists the servers", server)
+	}
+	_, err := r.kick(ctx, server, cid)
+	return err
+}
+
+// kick is [Resolver.Kick] that also reports whether the connection was still there.
+func (r *Resolver) kick(ctx context.Context, server string, cid uint64) (closed bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, connzTimeout)
+	defer cancel()
+	body, _ := json.Marshal(map[string]uint64{"cid": cid})
+	msg, err := r.nc.RequestWithContext(ctx, "$SYS.REQ.SERVER."+server+".KICK", body)
+	if err != nil {
+		return false, fmt.Errorf("KICK on server %s: %w", server, err)
+	}
+	var answer struct {
+		Server serverInfo `json:"server"`
+		Error  *struct {
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	switch err := json.Unmarshal(msg.Data, &answer); {
+	case err != nil:
+		return false, fmt.Errorf("KICK on server %s: %w", server, err)
+	case answer.Server.ID != server:
+		return false, fmt.Errorf("KICK on server %s: server %q answered", server, answer.Server.ID)
+	case answer.Error == nil:
+		return true, nil
+	case answer.Error.Description == goneText:
+		return false, nil
+	default:
+		return false, fmt.Errorf("KICK on server %s: %s", server, answer.Error.Description)
+	}
+}
+
+// KickAll closes connections of one server, several at a time, and returns how many were closed; those that
+// are gone already are none of them. The error is of one that could not be closed; the others are tried all
+// the same.
+func (r *Resolver) KickAll(ctx context.Context, server string, cids []uint64) (closed int, err error) {
+	if r.blind {
+		return 0, ErrNoSystemUser
+	}
+	var n atomic.Int64
+	var g errgroup.Group
+	g.SetLimit(parallelKicks)
+	for _, cid := range cids {
+		g.Go(func() error {
+			done, err := r.kick(ctx, server, cid)
+			if done {
+				n.Add(1)
+			}
+			return err
+		})
+	}
+	err = g.Wait()
+	return int(n.Load()), err
+}
