@@ -108,6 +108,16 @@ var reasons = []Reason{
 		Meaning: "A registered claim of the token is missing or of the wrong type.",
 		Remedy:  "Have the issuer send exp and iat as numbers, and aud as a text or a list of texts."},
 
+	{Code: "login_token",
+		Meaning: "The token is one for logins, and administration takes none of those.",
+		Remedy:  "Get one for administration, whose aud holds one of the issuer's admin_audiences and none of its audiences: gatehouse login --admin."},
+	{Code: "admin_audience_refused",
+		Meaning: "The token is not meant for administration: its aud holds none of the issuer's admin_audiences.",
+		Remedy:  "Get one for administration with gatehouse login --admin, or add its aud to the issuer's admin_audiences."},
+	{Code: "no_rights",
+		Meaning: "No binding gives this identity rights of administration.",
+		Remedy:  "Add a binding with grant.admin that matches it: gatehouse explain says what its claims miss."},
+
 	{Code: "blocked",
 		Meaning: "An admin has blocked this identity.",
 		Remedy:  "Ask an admin: gatehouse revocations shows who blocked it and why."},

@@ -41,6 +41,9 @@ func NewClaimSet(bindings []*Binding) *ClaimSet {
 				s.add(path)
 			}
 		}
+		if b.Grant.Role == nil {
+			continue
+		}
 		for _, path := range b.Grant.Role.claims() {
 			s.add(path)
 		}

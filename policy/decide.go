@@ -101,17 +101,7 @@ func (t *Trace) add(b *Binding, applies bool, why string) {
 // Decide returns what the identity gets on this connection at now. The order of the
 // bindings does not matter, and another revocation never admits anybody. The trace may be nil.
 func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Trace) Decision {
-	// By the wall clock as well: the monotonic one stands still while a virtual machine is suspended.
-	if until := s.FreshUntil; !until.IsZero() && (now.After(until) || now.Round(0).After(until.Round(0))) {
-		return refused(Refuse(SnapshotStale, "the store has not confirmed the state since too long"))
-	}
-	// A reload may give an issuer's name to another URL while a token is being verified, or have it take
-	// tokens of another audience together with bindings that tell them apart.
-	url, ok := s.Rules.Issuers[id.Issuer]
-	if ok && url != id.IssuerURL || id.Rules != "" && id.Rules != s.Rules.Version {
-		return refused(Refuse(SnapshotStale, "the issuer was configured anew while the token was verified"))
-	}
-	if r := revoked(s, id, now); r != nil {
+	if r := standing(s, id, now); r != nil {
 		return refused(r)
 	}
 	key := id.BoundKey()
@@ -138,6 +128,22 @@ func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Tr
 		}
 	}
 	return d
+}
+
+// standing says why the identity gets nothing at all, whatever it asks for: the snapshot cannot be
+// used, or a stored revocation denies it everywhere. Nil when nothing does.
+func standing(s *Snapshot, id *Identity, now time.Time) *Refusal {
+	// By the wall clock as well: the monotonic one stands still while a virtual machine is suspended.
+	if until := s.FreshUntil; !until.IsZero() && (now.After(until) || now.Round(0).After(until.Round(0))) {
+		return Refuse(SnapshotStale, "the store has not confirmed the state since too long")
+	}
+	// A reload may give an issuer's name to another URL while a token is being verified, or have it take
+	// tokens of another audience together with bindings that tell them apart.
+	url, ok := s.Rules.Issuers[id.Issuer]
+	if ok && url != id.IssuerURL || id.Rules != "" && id.Rules != s.Rules.Version {
+		return Refuse(SnapshotStale, "the issuer was configured anew while the token was verified")
+	}
+	return revoked(s, id, now)
 }
 
 func refused(r *Refusal) Decision { return Decision{Refusal: r} }
@@ -232,7 +238,7 @@ func applicable(bindings []*Binding, id *Identity, bound bool, conn Connection, 
 	for _, b := range bindings {
 		m := b.miss(l, bound, conn, trace != nil)
 		if m.reason == "" {
-			trace.add(b, true, "gives role "+b.Grant.Role.Name+" in account "+b.Grant.Account.Name)
+			trace.add(b, true, b.gives())
 			grants = append(grants, b)
 			continue
 		}

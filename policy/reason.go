@@ -48,6 +48,11 @@ const (
 	SubjectInvalid  Reason = "subject_invalid"
 	ClaimsInvalid   Reason = "claims_invalid"
 
+	// Refusals of tokens with which somebody would administer.
+	LoginToken           Reason = "login_token"
+	AdminAudienceRefused Reason = "admin_audience_refused"
+	NoRights             Reason = "no_rights"
+
 	// Refusals of the identity.
 	Blocked               Reason = "blocked"
 	LoggedOut             Reason = "logged_out"

@@ -21,8 +21,11 @@ type Rules struct {
 	// Recorded are the claims that audit rows carry, by issuer name, so that a login can be decided
 	// anew; none where they are not to be recorded.
 	Recorded map[string]*ClaimSet
-	// Bindings by issuer name, so that a decision never reads those of other issuers.
+	// Bindings by issuer name, so that a decision never reads those of other issuers: those that give a
+	// role in an account.
 	Bindings map[string][]*Binding
+	// Admins are the bindings that give rights of administration, by issuer name.
+	Admins map[string][]*Binding
 }
 
 // Account is a NATS account that a grant can name.
@@ -83,8 +86,17 @@ type Binding struct {
 	Source          []netip.Prefix   // where the client may connect from; none means anywhere
 	ConnectionTypes []ConnectionType // none means all but leaf nodes
 	RequireKey      bool             // only for tokens that are bound to a key
-	Grant           Grant
-	TTL             time.Duration // longest life of a credential, over 0
+	Grant           Grant            // of those in [Rules.Bindings]
+	Rights          []Right          // of those in [Rules.Admins]
+	TTL             time.Duration    // longest life of a credential, over 0
+}
+
+// gives says in words what the binding gives.
+func (b *Binding) gives() string {
+	if b.Grant.Role != nil {
+		return "gives role " + b.Grant.Role.Name + " in account " + b.Grant.Account.Name
+	}
+	return "gives tokens for administration the rights " + joined(b.Rights)
 }
 
 // Expression is a condition on claims that says more than values of single ones: CEL in package

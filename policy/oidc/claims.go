@@ -22,7 +22,7 @@ const (
 
 // judge returns the identity that the claims of a verified token speak of, and why it is
 // refused all the same. The identity is nil when the claims do not make one.
-func judge(issuer *Issuer, claims map[string]any, leeway time.Duration, now time.Time) (*policy.Identity, *policy.Refusal) {
+func judge(issuer *Issuer, use use, claims map[string]any, leeway time.Duration, now time.Time) (*policy.Identity, *policy.Refusal) {
 	// Security event tokens of which logout tokens are a kind (RFC 8417, Back-Channel Logout
 	// 1.0 section 2.4) need not bear a typ, but they all have this claim.
 	if _, ok := claims["events"]; ok {
@@ -32,7 +32,7 @@ func judge(issuer *Issuer, claims map[string]any, leeway time.Duration, now time
 	if refusal != nil {
 		return nil, refusal
 	}
-	if refusal := CheckAudience(claims["aud"], issuer.Audiences); refusal != nil {
+	if refusal := use(issuer, claims["aud"]); refusal != nil {
 		return id, refusal
 	}
 	return id, checkTimes(id, issuer.MaxAge, claims, leeway, now)
@@ -106,6 +106,33 @@ func requiredDate(claims map[string]any, name string) (time.Time, error) {
 		err = fmt.Errorf("the token has no %s", name)
 	}
 	return at, err
+}
+
+// use says why a token whose aud claim this is cannot be used for something; nil when it can.
+type use func(issuer *Issuer, aud any) *policy.Refusal
+
+// toLogIn takes tokens for logins, also those that are for something else besides.
+func toLogIn(issuer *Issuer, aud any) *policy.Refusal { return CheckAudience(aud, issuer.Audiences) }
+
+// toAdminister takes tokens that are made for administration and not for logins: those pass through the
+// hands of programs that are trusted with less.
+func toAdminister(issuer *Issuer, aud any) *policy.Refusal {
+	if CheckAudience(aud, issuer.Audiences) == nil {
+		return policy.Refuse(policy.LoginToken, "the token is one for logins, its aud holds one of %s: administration takes tokens for %s alone",
+			quoted(issuer.Audiences), orNone(issuer.AdminAudiences))
+	}
+	r := CheckAudience(aud, issuer.AdminAudiences)
+	if r != nil && r.Reason == policy.AudienceRefused {
+		return policy.Refuse(policy.AdminAudienceRefused, "the token is not for administration, its aud must name one of %s", orNone(issuer.AdminAudiences))
+	}
+	return r
+}
+
+func orNone(audiences []string) string {
+	if len(audiences) == 0 {
+		return "the issuer's admin_audiences, of which none are configured"
+	}
+	return quoted(audiences)
 }
 
 // CheckAudience refuses a token whose aud claim, a text or a list of texts, names none of the accepted audiences.

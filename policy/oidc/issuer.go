@@ -24,6 +24,9 @@ type Issuer struct {
 	Keys      *Keys    // its keys; nil means that they are fetched
 	KeysURL   string   // where they are fetched; empty means where discovery says
 	Audiences []string // at least one; a token must name one of them
+	// AdminAudiences make a token one for administration, which [Verifier.VerifyAdmin] takes: one of
+	// them must be in its aud, and none of Audiences. Without any, the issuer has no such tokens.
+	AdminAudiences []string
 	// Algorithms are the signature algorithms accepted of this issuer; empty means the
 	// asymmetric ones that its discovery document names, or without discovery its keys, see
 	// [Keys.Algorithms].
@@ -88,6 +91,14 @@ func (i *Issuer) validate() error {
 	}
 	if len(i.Audiences) == 0 || slices.Contains(i.Audiences, "") {
 		fault("it needs audiences, none of them empty: a token made for another service must not open this one")
+	}
+	if slices.Contains(i.AdminAudiences, "") {
+		fault("an audience for administration is empty: a token without one would count")
+	}
+	for _, a := range i.AdminAudiences {
+		if slices.Contains(i.Audiences, a) {
+			fault("audience %q is for logins and for administration: every login token would be one of an admin", a)
+		}
 	}
 	for _, a := range i.Algorithms {
 		if !isAsymmetric(a) {

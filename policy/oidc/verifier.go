@@ -111,7 +111,7 @@ func (v *Verifier) SetIssuers(issuers []Issuer) error {
 	defer v.setting.Unlock()
 	before, after := *v.keepers.Load(), make(map[string]*keeper, len(issuers))
 	for _, issuer := range issuers {
-		issuer.Audiences = slices.Clone(issuer.Audiences)
+		issuer.Audiences, issuer.AdminAudiences = slices.Clone(issuer.Audiences), slices.Clone(issuer.AdminAudiences)
 		issuer.Algorithms = slices.Clone(issuer.Algorithms)
 		k := before[issuer.URL]
 		if k == nil || k.issuer.Load().source() != issuer.source() {
@@ -191,6 +191,10 @@ func (v *Verifier) Run(ctx context.Context) error {
 // otherwise, and where the keys are given, with keys_unavailable, which leaves a login unanswered so
 // that it comes again. A signature that does not verify is never a reason to ask.
 func (v *Verifier) Verify(raw string) (id *policy.Identity, refusal *policy.Refusal, pending <-chan struct{}) {
+	return v.verify(raw, toLogIn)
+}
+
+func (v *Verifier) verify(raw string, use use) (id *policy.Identity, refusal *policy.Refusal, pending <-chan struct{}) {
 	t, refusal := parse(raw, v.cfg.MaxTokenSize)
 	if refusal != nil {
 		return nil, refusal, nil
@@ -207,15 +211,25 @@ func (v *Verifier) Verify(raw string) (id *policy.Identity, refusal *policy.Refu
 	if _, err := t.jws.Verify(key.Key); err != nil {
 		return nil, policy.Refuse(policy.SignatureInvalid, "the signature does not verify with key %q of issuer %s", clip(key.KeyID), issuer.Name), nil
 	}
-	id, refusal = judge(issuer, t.claims, v.cfg.Leeway, v.cfg.Now())
+	id, refusal = judge(issuer, use, t.claims, v.cfg.Leeway, v.cfg.Now())
 	return id, refusal, nil
 }
 
 // VerifyWait is [Verifier.Verify] for callers that can wait for an issuer's keys, as long as
 // ctx lasts.
 func (v *Verifier) VerifyWait(ctx context.Context, raw string) (*policy.Identity, *policy.Refusal) {
+	return v.wait(ctx, raw, toLogIn)
+}
+
+// VerifyAdmin is [Verifier.VerifyWait] for tokens that are for administration, see [Issuer]: one that
+// could be used for logins is refused with login_token, one that is for neither with admin_audience_refused.
+func (v *Verifier) VerifyAdmin(ctx context.Context, raw string) (*policy.Identity, *policy.Refusal) {
+	return v.wait(ctx, raw, toAdminister)
+}
+
+func (v *Verifier) wait(ctx context.Context, raw string, use use) (*policy.Identity, *policy.Refusal) {
 	for {
-		id, refusal, pending := v.Verify(raw)
+		id, refusal, pending := v.verify(raw, use)
 		if pending == nil {
 			return id, refusal
 		}

@@ -224,6 +224,60 @@ func signEmbedded(key any, claims map[string]any) string {
 	return must(must(signer.Sign(must(json.Marshal(claims)))).CompactSerialize())
 }
 
+// Administration takes tokens that are made for it and nothing that could be used to log in; logins
+// take none that are for administration alone.
+func TestVerifyAdmin(t *testing.T) {
+	t.Parallel()
+	i := newIssuer().listen(t)
+	config := i.config()
+	config.Audiences, config.AdminAudiences, config.MaxAge = []string{"nats", "nats-web"}, []string{"gatehouse-admin", "ops"}, time.Hour
+	v := start(t, oidc.Config{}, config)
+	admit(t, v, i.token(nil))
+	ago := func(d time.Duration) int64 { return time.Now().Add(-d).Unix() }
+	for name, c := range map[string]struct {
+		raw         string
+		admin, user policy.Reason
+	}{
+		"for administration":             {i.token(map[string]any{"aud": "gatehouse-admin"}), policy.Allowed, policy.AudienceRefused},
+		"for administration, in a list":  {i.token(map[string]any{"aud": []any{"ops"}}), policy.Allowed, policy.AudienceRefused},
+		"for administration and another": {i.token(map[string]any{"aud": []any{"web", "ops"}}), policy.Allowed, policy.AudienceRefused},
+		"for logins":                     {i.token(nil), policy.LoginToken, policy.Allowed},
+		"for both":                       {i.token(map[string]any{"aud": []any{"gatehouse-admin", "nats"}}), policy.LoginToken, policy.Allowed},
+		"for both, the other way round":  {i.token(map[string]any{"aud": []any{"nats-web", "ops"}}), policy.LoginToken, policy.Allowed},
+		"for neither":                    {i.token(map[string]any{"aud": "web"}), policy.AdminAudienceRefused, policy.AudienceRefused},
+		"with blanks around":             {i.token(map[string]any{"aud": " ops"}), policy.AdminAudienceRefused, policy.AudienceRefused},
+		"without aud":                    {i.token(map[string]any{"aud": nil}), policy.AdminAudienceRefused, policy.AudienceRefused},
+		"aud of another type":            {i.token(map[string]any{"aud": []any{"ops", 7}}), policy.ClaimsInvalid, policy.ClaimsInvalid},
+		"expired":                        {i.token(map[string]any{"aud": "ops", "exp": ago(time.Minute)}), policy.TokenExpired, policy.AudienceRefused},
+		"issued too long ago":            {i.token(map[string]any{"aud": "ops", "iat": ago(2 * time.Hour)}), policy.TokenTooOld, policy.AudienceRefused},
+		"a logout token":                 {i.token(map[string]any{"aud": "ops", "events": map[string]any{}}), policy.TokenPurpose, policy.TokenPurpose},
+		"signed by somebody else":        {sign(jose.EdDSA, "ed", otherKey(), i.claims(map[string]any{"aud": "ops"})), policy.SignatureInvalid, policy.SignatureInvalid},
+	} {
+		reason := func(r *policy.Refusal) policy.Reason {
+			if r == nil {
+				return policy.Allowed
+			}
+			return r.Reason
+		}
+		if _, r := v.VerifyAdmin(t.Context(), c.raw); reason(r) != c.admin {
+			t.Errorf("%s, for administration: %v, want %s", name, r, c.admin)
+		}
+		if _, r, _ := v.Verify(c.raw); reason(r) != c.user {
+			t.Errorf("%s, for a login: %v, want %s", name, r, c.user)
+		}
+	}
+	plain := i.config()
+	if err := v.SetIssuers([]oidc.Issuer{plain}); err != nil {
+		t.Fatal(err)
+	}
+	admit(t, v, i.token(nil))
+	for aud, want := range map[string]policy.Reason{"nats": policy.LoginToken, "gatehouse-admin": policy.AdminAudienceRefused} {
+		if _, r := v.VerifyAdmin(t.Context(), i.token(map[string]any{"aud": aud})); r == nil || r.Reason != want {
+			t.Errorf("an issuer without admin audiences, aud %s: %v", aud, r)
+		}
+	}
+}
+
 func TestLargeTokenWhenAllowed(t *testing.T) {
 	t.Parallel()
 	i := newIssuer().listen(t)
@@ -330,6 +384,8 @@ func TestNewRefuses(t *testing.T) {
 		"a url that does not parse": func(i *oidc.Issuer) { i.URL = "https://me:s3cret@login.example.com:port" },
 		"no audience":               func(i *oidc.Issuer) { i.Audiences = nil },
 		"an empty audience":         func(i *oidc.Issuer) { i.Audiences = []string{"nats", ""} },
+		"an empty admin audience":   func(i *oidc.Issuer) { i.AdminAudiences = []string{""} },
+		"a shared admin audience":   func(i *oidc.Issuer) { i.AdminAudiences = []string{"ops", "nats"} },
 		"alg none":                  func(i *oidc.Issuer) { i.Algorithms = []string{"none"} },
 		"a symmetric algorithm":     func(i *oidc.Issuer) { i.Algorithms = []string{"RS256", "HS256"} },
 		"an unknown algorithm":      func(i *oidc.Issuer) { i.Algorithms = []string{"RS257"} },
