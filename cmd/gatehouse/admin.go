@@ -166,6 +166,9 @@ func (c *cli) printCheck(cfg *config.Config) error {
 	}
 	c.printWarnings(cfg)
 	bindings, needKey := 0, []string{}
+	for _, list := range rules.Admins {
+		bindings += len(list)
+	}
 	for _, list := range rules.Bindings {
 		bindings += len(list)
 		for _, b := range list {

@@ -161,6 +161,9 @@ type Issuer struct {
 	TokenFile TokenFile `yaml:"token_file"`
 	// A token must name one of them in aud: a token for something else is refused.
 	Audiences []string `yaml:"audiences" required:"what its tokens for NATS carry in aud"`
+	// What tokens for administration carry in aud, beside none of audiences: no token that could be used to log
+	// in is taken to administer. Without it nobody of this issuer can, whatever bindings say.
+	AdminAudiences []string `yaml:"admin_audiences"`
 	// Signature algorithms to accept; without it, the asymmetric ones that discovery or jwks names.
 	Algorithms []string `yaml:"algorithms"`
 	// Longest time since a token was issued, however long it is valid; without it, unbounded.
@@ -170,7 +173,6 @@ type Issuer struct {
 	// How gatehouse login gets a token here.
 	Login Login `yaml:"login"`
 
-	_ unbuilt `yaml:"admin_audiences"`
 	_ unbuilt `yaml:"trust_email"`
 }
 
@@ -298,7 +300,7 @@ type ObjectUse struct {
 	Allow []string `yaml:"allow" enum:"read write" refused:"manage" required:"what is allowed: read or write"`
 }
 
-// Binding gives identities of one issuer whose claims match a role in an account.
+// Binding gives identities of one issuer whose claims match a role in an account, or rights of administration.
 type Binding struct {
 	// Name for the audit trail and explain.
 	Name string `yaml:"name" required:"a name for the audit trail"`
@@ -328,14 +330,18 @@ type Binding struct {
 	TTL Duration `yaml:"ttl" default:"1h" min:"10s" max:"30d"`
 }
 
-// Grant is what a binding gives.
+// Grant is what a binding gives: a role in an account, or rights of administration.
 type Grant struct {
 	// Name of the account.
-	Account string `yaml:"account" required:"the name of an account"`
+	Account string `yaml:"account"`
 	// Name of the role.
-	Role string `yaml:"role" required:"the name of a role"`
+	Role string `yaml:"role"`
+	// Rights to administer with a token whose aud is in the issuer's admin_audiences, in place of an account and
+	// a role. revoke: block, log out, lift and list that, and kick. sessions: see who is connected. accounts: the
+	// accounts of sign-up. audit: read the audit trail. explain: ask what anybody gets. docs/administration.md
+	// says how.
+	Admin []string `yaml:"admin" enum:"revoke sessions accounts audit explain"`
 
-	_ unbuilt `yaml:"admin"`
 	_ unbuilt `yaml:"lobby"`
 	_ unbuilt `yaml:"sign_up"`
 	_ unbuilt `yaml:"direct"`

@@ -43,6 +43,11 @@ func (r *report) issuers(list []*Issuer) map[string][]policy.ClaimPath {
 		r.check(join(at, "name"), is.Name, checkIssuerName)
 		r.check(join(at, "url"), is.URL, is.checkURL)
 		r.issuerKeys(at, is)
+		for j, a := range is.AdminAudiences {
+			if slices.Contains(is.Audiences, a) {
+				r.problem(index(join(at, "admin_audiences"), j), "%s is in audiences too, so that every login token would be one of an admin: have the issuer make tokens of another audience for administration", quoted(a))
+			}
+		}
 		for j, a := range is.Algorithms {
 			r.check(index(join(at, "algorithms"), j), a, checkAlgorithm)
 		}
@@ -153,7 +158,7 @@ func checkAlgorithm(name string) error {
 
 func (i *Issuer) tokenIssuer() oidc.Issuer {
 	is := oidc.Issuer{
-		Name: i.Name, URL: i.URL, Audiences: i.Audiences, Algorithms: i.Algorithms,
+		Name: i.Name, URL: i.URL, Audiences: i.Audiences, AdminAudiences: i.AdminAudiences, Algorithms: i.Algorithms,
 		MaxAge: time.Duration(i.MaxAge), Keys: i.JWKS.keys, KeysURL: i.JWKS.url,
 	}
 	if i.TokenFile.path != "" {

@@ -29,6 +29,10 @@ func (r *report) lint(f *File, rules *policy.Rules, bindings []*policy.Binding, 
 	for i, b := range bindings {
 		at := index("bindings", i)
 		r.lintConditions(at, b, rules.Issuers)
+		if b.Grant.Role == nil {
+			r.lintAdmin(at, b, rules.Issuers[b.Issuer])
+			continue
+		}
 		r.lintKey(at, f, b)
 		r.lintTags(at, b)
 		if b.Grant.Role.NeedsAccount() && !b.Grant.Account.InSubjects() {
@@ -36,6 +40,7 @@ func (r *report) lint(f *File, rules *policy.Rules, bindings []*policy.Binding, 
 				b.Grant.Role.Name, quoted(b.Grant.Account.Name))
 		}
 	}
+	r.lintAdminAudiences(f, rules)
 	r.lintCost(bindings)
 	r.lintUnused(f, bindings)
 	r.lintPairs(bindings)
@@ -44,7 +49,7 @@ func (r *report) lint(f *File, rules *policy.Rules, bindings []*policy.Binding, 
 // lintConditions warns of conditions that never hold, or always.
 func (r *report) lintConditions(at string, b *policy.Binding, issuers map[string]string) {
 	narrows := func(c policy.Condition) bool { return !always(c, issuers[b.Issuer]) }
-	if b.When == nil && !slices.ContainsFunc(b.Match, narrows) && everywhere(b.Source) {
+	if b.Grant.Role != nil && b.When == nil && !slices.ContainsFunc(b.Match, narrows) && everywhere(b.Source) {
 		r.warn(at, "every identity of issuer %s gets it: narrow it down with match unless that is meant", b.Issuer)
 	}
 	for _, c := range b.Match {
@@ -120,7 +125,7 @@ const maxUnmatched = 100
 func (r *report) lintCost(bindings []*policy.Binding) {
 	unmatched := map[string]int{} // by issuer
 	for _, b := range bindings {
-		if b.When != nil && len(b.Match) == 0 {
+		if b.Grant.Role != nil && b.When != nil && len(b.Match) == 0 {
 			unmatched[b.Issuer]++
 		}
 	}
@@ -138,7 +143,10 @@ func (r *report) lintUnused(f *File, bindings []*policy.Binding) {
 	}
 	used := map[string]bool{}
 	for _, b := range bindings {
-		used["issuer "+b.Issuer], used["account "+b.Grant.Account.Name], used["role "+b.Grant.Role.Name] = true, true, true
+		used["issuer "+b.Issuer] = true
+		if b.Grant.Role != nil {
+			used["account "+b.Grant.Account.Name], used["role "+b.Grant.Role.Name] = true, true
+		}
 	}
 	for i, issuer := range f.Issuers {
 		if !used["issuer "+issuer.Name] {
@@ -166,7 +174,9 @@ const maxCompared = 2000
 func (r *report) lintPairs(bindings []*policy.Binding) {
 	of := map[string][]int{} // by issuer
 	for i, b := range bindings {
-		of[b.Issuer] = append(of[b.Issuer], i)
+		if b.Grant.Role != nil {
+			of[b.Issuer] = append(of[b.Issuer], i)
+		}
 	}
 	for _, issuer := range sorted(of) {
 		if n := len(of[issuer]); n > maxCompared {

@@ -35,6 +35,7 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 		Issuers:  map[string]string{},
 		Accounts: map[string]*policy.Account{},
 		Bindings: map[string][]*policy.Binding{},
+		Admins:   map[string][]*policy.Binding{},
 	}
 	for _, i := range f.Issuers {
 		if i != nil {
@@ -63,15 +64,21 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 		at := index("bindings", i)
 		r.unique(names, join(at, "name"), b.Name, i)
 		r.check(join(at, "name"), b.Name, checkName)
-		if binding := r.binding(at, f, b, rules.Accounts, roles); binding != nil {
-			rules.Bindings[b.Issuer] = append(rules.Bindings[b.Issuer], binding)
-			bindings = append(bindings, binding)
+		binding := r.binding(at, f, b, rules.Accounts, roles)
+		if binding == nil {
+			continue
 		}
+		bindings = append(bindings, binding)
+		of := rules.Bindings
+		if binding.Grant.Role == nil {
+			of = rules.Admins
+		}
+		of[b.Issuer] = append(of[b.Issuer], binding)
 	}
 	if f.Audit.Claims == "policy" {
 		rules.Recorded = map[string]*policy.ClaimSet{}
 		for name := range rules.Issuers {
-			rules.Recorded[name] = policy.NewClaimSet(rules.Bindings[name])
+			rules.Recorded[name] = policy.NewClaimSet(slices.Concat(rules.Bindings[name], rules.Admins[name]))
 		}
 	}
 	if len(r.problems) == 0 {
@@ -321,13 +328,10 @@ func (r *report) subjects(at string, list []string, parse func(string) (policy.T
 func (r *report) binding(at string, f *File, b *Binding, accounts map[string]*policy.Account, roles map[string]*policy.Role) *policy.Binding {
 	r.refer(join(at, "issuer"), "issuer", b.Issuer, issuerNames(f.Issuers))
 	grant := join(at, "grant")
-	r.refer(join(grant, "account"), "account", b.Grant.Account, sorted(accounts))
-	r.refer(join(grant, "role"), "role", b.Grant.Role, sorted(roles))
 	binding := &policy.Binding{
 		Name: b.Name, Issuer: b.Issuer, TTL: time.Duration(b.TTL),
 		Match: r.conditions(join(at, "match"), b.Match), RequireKey: b.RequireKey,
-		When:  r.expression(join(at, "when"), b.When),
-		Grant: policy.Grant{Account: accounts[b.Grant.Account], Role: roles[b.Grant.Role]},
+		When: r.expression(join(at, "when"), b.When),
 	}
 	for _, n := range b.Source {
 		binding.Source = append(binding.Source, n.Prefix)
@@ -338,6 +342,14 @@ func (r *report) binding(at string, f *File, b *Binding, accounts map[string]*po
 	if b.RequireKey && len(b.ConnectionTypes) > 0 && !slices.ContainsFunc(b.ConnectionTypes, func(t string) bool { return t != string(policy.MQTT) }) {
 		r.problem(join(at, "require_key"), "nobody can meet it: MQTT clients, for which alone this binding is, cannot sign with a key: name other connection_types, or leave it out")
 	}
+	if r.given(join(grant, "admin")) {
+		return r.admin(at, f, b, binding)
+	}
+	r.giveIfMissing(join(grant, "account"), "the name of an account")
+	r.giveIfMissing(join(grant, "role"), "the name of a role")
+	r.refer(join(grant, "account"), "account", b.Grant.Account, sorted(accounts))
+	r.refer(join(grant, "role"), "role", b.Grant.Role, sorted(roles))
+	binding.Grant = policy.Grant{Account: accounts[b.Grant.Account], Role: roles[b.Grant.Role]}
 	if binding.Grant.Account == nil || binding.Grant.Role == nil {
 		return nil
 	}

@@ -1,0 +1,58 @@
+package config
+
+import (
+	"slices"
+
+	"github.com/gatehouse-nats/gatehouse/policy"
+)
+
+// admin returns the binding with the rights of administration that it gives, nil without any. What it cannot
+// have beside them is reported.
+func (r *report) admin(at string, f *File, b *Binding, binding *policy.Binding) *policy.Binding {
+	grant := join(at, "grant")
+	for _, key := range []string{"account", "role"} {
+		if r.given(join(grant, key)) {
+			r.problem(join(grant, key), "cannot stand beside admin: give the account and the role in a binding of their own")
+		}
+	}
+	if r.given(join(at, "connection_types")) {
+		r.problem(join(at, "connection_types"), "says nothing of calls, which are no connections: leave it out beside grant.admin")
+	}
+	if b.RequireKey {
+		r.problem(join(at, "require_key"), "nobody can meet it: a call cannot prove that it holds the key of its token; leave it out beside grant.admin")
+	}
+	i := slices.IndexFunc(f.Issuers, func(is *Issuer) bool { return is.Name == b.Issuer })
+	if i >= 0 && !r.given(join(index("issuers", i), "admin_audiences")) {
+		r.problem(join(grant, "admin"), "issuer %s has no admin_audiences, so that none of its tokens is for administration: say there what those carry in aud", b.Issuer)
+	}
+	for _, right := range b.Grant.Admin {
+		binding.Rights = append(binding.Rights, policy.Right(right))
+	}
+	if len(binding.Rights) == 0 {
+		return nil // reported when it was decoded
+	}
+	return binding
+}
+
+// giveIfMissing reports a key that is not there.
+func (r *report) giveIfMissing(path, what string) {
+	if !r.given(path) && !r.wrong[path] {
+		r.problem(path, "is missing: give %s", what)
+	}
+}
+
+// lintAdmin warns of rights that everybody has.
+func (r *report) lintAdmin(at string, b *policy.Binding, url string) {
+	if b.When == nil && !slices.ContainsFunc(b.Match, func(c policy.Condition) bool { return !always(c, url) }) {
+		r.warn(at, "whoever gets a token of issuer %s for administration is an admin: narrow it down with match", b.Issuer)
+	}
+}
+
+// lintAdminAudiences warns of tokens for administration that no binding gives rights.
+func (r *report) lintAdminAudiences(f *File, rules *policy.Rules) {
+	for i, is := range f.Issuers {
+		if len(is.AdminAudiences) > 0 && len(rules.Admins[is.Name]) == 0 {
+			r.warn(join(index("issuers", i), "admin_audiences"), "no binding gives rights to identities of %s: add one with grant.admin, or remove them", is.Name)
+		}
+	}
+}
