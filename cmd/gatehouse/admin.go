@@ -145,6 +145,7 @@ are reported at once, each with its place and what to do.`,
 type checked struct {
 	Config   string   `json:"config"`
 	Rules    string   `json:"rules"`
+	Managed  bool     `json:"managed"` // whether account claims can be changed
 	Warnings []string `json:"warnings"`
 }
 
@@ -157,7 +158,7 @@ func (c *cli) printWarnings(cfg *config.Config) {
 
 func (c *cli) printCheck(cfg *config.Config) error {
 	rules := cfg.Rules()
-	out := checked{Config: cfg.Path(), Rules: rules.Version, Warnings: []string{}}
+	out := checked{Config: cfg.Path(), Rules: rules.Version, Managed: cfg.Unmanaged() == "", Warnings: []string{}}
 	for _, w := range cfg.Warnings {
 		out.Warnings = append(out.Warnings, w.String())
 	}
@@ -184,6 +185,11 @@ func (c *cli) printCheck(cfg *config.Config) error {
 		xkey = "xkey " + cfg.NATS.Callout.XKey.Public()
 	}
 	fmt.Fprintf(c.out, "callout account %s\n  signing key %s\n  %s\n", cfg.CalloutAccount(), cfg.NATS.Callout.SigningKey.Public(), xkey)
+	if why := cfg.Unmanaged(); why != "" {
+		fmt.Fprintf(c.out, "account claims are left alone: %s\n  logins work; users with a user JWT of their own, suspensions and signing keys are out of reach\n", why)
+	} else {
+		fmt.Fprintf(c.out, "account claims are signed by %s\n", cfg.Operator.SigningKey.Public())
+	}
 	if len(needKey) > 0 {
 		slices.Sort(needKey)
 		fmt.Fprintf(c.out, "require_key in %s: tokens that were renewed, or obtained by device code, are seldom bound to a key and get nothing there\n", strings.Join(needKey, ", "))

@@ -24,6 +24,7 @@ const maxFile = 1 << 20
 type existing struct {
 	operator    *jwt.OperatorClaims
 	signer      key
+	signerFile  string // path
 	system      string // public key of the system account
 	systemCreds string // path
 	accounts    []existingAccount
@@ -99,7 +100,8 @@ func (e *existing) findSigner(o IntoOptions, store *nscStore) error {
 		return fmt.Errorf("%w: %s holds the identity key of operator %s, which accepts signing keys only: name the file of one", ErrExisting, path, e.operator.Name)
 	}
 	e.signer = signer
-	return nil
+	e.signerFile, err = filepath.Abs(path)
+	return err
 }
 
 // findSystem checks the system user and learns the system account from it when the

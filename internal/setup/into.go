@@ -92,8 +92,8 @@ func (e *existing) serviceFile(o IntoOptions) serviceFile {
 	f := serviceFile{
 		URL: cmp.Or(o.URL, "nats://127.0.0.1:4222"), CA: o.TLSCA,
 		CalloutCreds: "creds/callout.creds", CalloutKey: "keys/callout.nk",
-		SystemCreds: e.systemCreds,
-		Service:     o.Service,
+		SystemCreds: e.systemCreds, OperatorKey: e.signerFile, OperatorIdentity: e.signer.public == e.operator.Subject,
+		Service: o.Service,
 	}
 	for _, a := range e.accounts {
 		f.Accounts = append(f.Accounts, serviceAccount{Name: a.name, ID: a.id, Key: a.keyFile, Notes: a.notes})

@@ -23,6 +23,8 @@ import (
 // signing key, and PLAIN with an identity key only.
 type operator struct {
 	store         string // folder
+	operatorKey   string // seed of the operator's signing key
+	identityFile  string // of the operator
 	url           string
 	conf          string // of a running server
 	server        *os.Process
@@ -114,7 +116,7 @@ func newOperator(t *testing.T, strict bool) *operator {
 	claims.SigningKeys.Add(signing.public)
 	token := encode(t, claims, identity)
 	o.put(t, "stores/OP/OP.jwt", token)
-	o.putKey(t, identity)
+	o.identityFile, o.operatorKey = o.putKey(t, identity), signing.seed
 	o.putKey(t, signing)
 	o.systemCreds, o.employeeCreds = userCreds(t, system.Subject, systemKey), userCreds(t, shop.Subject, shopKey)
 	o.put(t, "keys/creds/OP/SYS/admin.creds", string(o.systemCreds))
@@ -242,6 +244,11 @@ func TestInto(t *testing.T) {
 			if creds := doc["nats"].(map[string]any)["system"].(map[string]any)["creds"]; creds != filepath.Join(o.store, "keys/creds/OP/SYS/admin.creds") {
 				t.Errorf("system creds %v", creds)
 			}
+			operator, _ := doc["operator"].(map[string]any)
+			named, _ := operator["signing_key"].(string)
+			if content, err := os.ReadFile(strings.TrimPrefix(named, "file:")); err != nil || string(content) != o.operatorKey {
+				t.Errorf("signing key of the operator: %v, %v", operator, err)
+			}
 			_, has := accounts["PLAIN"]
 			if has == strict || (len(a.LeftOut) == 1) != strict || accounts["SYS"] != nil {
 				t.Errorf("accounts %v, left out %v", accounts, a.LeftOut)
@@ -262,6 +269,23 @@ func TestInto(t *testing.T) {
 				t.Errorf("second write: got %v", err)
 			}
 		})
+	}
+}
+
+// The identity of an operator signs what init makes, and is not named to the service: it belongs offline.
+func TestIntoNamesNoOperatorIdentity(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t, false)
+	a, err := setup.Into(setup.IntoOptions{Store: o.store, OperatorKey: o.identityFile})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := a.ServiceConfig()
+	if doc, _ := keysOfYAML(t, text); doc["operator"] != nil || strings.Contains(text, o.identityFile) {
+		t.Errorf("operator %v", doc["operator"])
+	}
+	if full, _ := keysOfYAML(t, example.ReplaceAllString(text, "$1$2")); full["operator"].(map[string]any)["signing_key"] == nil {
+		t.Error("what to add later is not shown")
 	}
 }
 

@@ -50,6 +50,8 @@ type serviceFile struct {
 	URL, CA                        string
 	CalloutCreds, CalloutKey, XKey string
 	SystemCreds                    string
+	OperatorKey                    string
+	OperatorIdentity               bool // there is only the operator's identity key, which is not named
 	// Users says that there is no operator, and then these count too.
 	Users                                    *FileUsers
 	Callout, System, ServiceNkey, SystemNkey string
@@ -75,10 +77,10 @@ func (s *Set) ServiceConfig() string {
 	f := serviceFile{
 		URL: s.ClientURL(), CA: s.options.TLSCA,
 		CalloutCreds: "creds/callout.creds", CalloutKey: "keys/callout.nk",
-		SystemCreds: "creds/system.creds",
-		Accounts:    []serviceAccount{{Name: s.App.Name, ID: s.App.ID, Key: s.appKeyFile()}},
-		Service:     s.options.Service,
-		Users:       s.Users, Callout: s.Callout.Name, System: s.System.Name,
+		SystemCreds: "creds/system.creds", OperatorKey: "keys/operator-signing.nk",
+		Accounts: []serviceAccount{{Name: s.App.Name, ID: s.App.ID, Key: s.appKeyFile()}},
+		Service:  s.options.Service,
+		Users:    s.Users, Callout: s.Callout.Name, System: s.System.Name,
 		ServiceNkey: "keys/service.nk", SystemNkey: "keys/system.nk",
 	}
 	if s.XKey != nil {

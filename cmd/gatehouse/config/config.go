@@ -163,6 +163,18 @@ func (c *Config) Rules() *policy.Rules { return c.rules }
 // Keyring returns the account signing keys.
 func (c *Config) Keyring() *mint.Keyring { return c.keyring }
 
+// Unmanaged says what keeps Gatehouse from changing account claims; "" when nothing does.
+func (c *Config) Unmanaged() string {
+	switch {
+	case c.NATS.without():
+		return "the servers have no operator, so that there are no account claims"
+	case !c.Operator.SigningKey.Given():
+		return "operator.signing_key is not configured"
+	default:
+		return ""
+	}
+}
+
 // ScopedKeys returns the scoped signing keys of the roles by the ids of their accounts, each list sorted.
 func (c *Config) ScopedKeys() map[string][]string {
 	keys := map[string][]string{}

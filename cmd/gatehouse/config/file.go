@@ -11,6 +11,8 @@ package config
 type File struct {
 	// How Gatehouse reaches the NATS servers.
 	NATS NATS `yaml:"nats" restart:"true"`
+	// The operator that the servers trust, for changes of account claims.
+	Operator Operator `yaml:"operator"`
 	// Where blocks, logouts and the audit trail are kept: sqlite:PATH for one replica, or
 	// postgres://USER@HOST/DATABASE for several. A password belongs into a .pgpass file,
 	// PGPASSWORD or this variable, never into the file.
@@ -43,7 +45,6 @@ type File struct {
 	// Who gets which role in which account. All that match count, in whatever order; who matches none is refused.
 	Bindings []*Binding `yaml:"bindings"`
 
-	_ unbuilt `yaml:"operator"`
 	_ unbuilt `yaml:"seal"`
 	_ unbuilt `yaml:"portal"`
 	_ unbuilt `yaml:"plans"`
@@ -98,6 +99,13 @@ type System struct {
 	Nkey KeyFile `yaml:"nkey" key:"user" mode:"config"`
 	// Name of the system account in the servers' files. Nobody is placed there.
 	Account string `yaml:"account" mode:"config" default:"SYS"`
+}
+
+// Operator is what Gatehouse holds of the operator.
+type Operator struct {
+	// Key file (SO…) of a signing key of the operator, never its identity. Without it Gatehouse changes no account's
+	// claims: what only they can end, such as users with a user JWT of their own, answers not_managed.
+	SigningKey KeyFile `yaml:"signing_key" key:"operator" mode:"operator"`
 }
 
 // HTTP is where operations are served over HTTP.

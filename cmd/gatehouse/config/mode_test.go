@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nkeys"
@@ -67,5 +68,33 @@ func TestClosedAccounts(t *testing.T) {
 	slices.Sort(want)
 	if got := c.ClosedAccounts(); !slices.Equal(got, want) || c.Addressee() != callout {
 		t.Errorf("closed %q, want %q; requests for %s", got, want, c.Addressee())
+	}
+}
+
+// TestUnmanaged: account claims can be changed only where there is an operator, with a signing key of it.
+func TestUnmanaged(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	_, operator := testKey(t, nkeys.PrefixByteOperator, "operator")
+	const configMode = `
+nats:
+  callout: { mode: config, account: AUTH, nkey: keys/user.nk, signing_key: keys/callout.nk, xkey: keys/callout.xk }
+`
+	const key = "operator: { signing_key: file:keys/operator.nk }\n"
+	if c := f.mustLoad(connected + key); c.Unmanaged() != "" || c.Operator.SigningKey.Public() != operator {
+		t.Errorf("with a key: %q, %s", c.Unmanaged(), c.Operator.SigningKey)
+	}
+	for name, text := range map[string]string{"operator.signing_key": connected, "no operator": configMode} {
+		if got := f.mustLoad(text).Unmanaged(); !strings.Contains(got, name) {
+			t.Errorf("without: %q, want %q in it", got, name)
+		}
+	}
+	for want, text := range map[string]string{
+		"want an operator seed (SO…)": connected + "operator: { signing_key: keys/app.nk }\n",
+		"operator.signing_key":        configMode + key,
+	} {
+		if _, err := f.load(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q in it", err, want)
+		}
 	}
 }

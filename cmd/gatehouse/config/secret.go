@@ -99,9 +99,10 @@ var keyKinds = map[string]struct {
 	seed   string
 	hint   string
 }{
-	"account": {nkeys.PrefixByteAccount, "an account seed (SA…)", "nk -gen account makes one"},
-	"user":    {nkeys.PrefixByteUser, "a user seed (SU…)", "nk -gen user makes one"},
-	"curve":   {nkeys.PrefixByteCurve, "a curve seed (SX…)", "nk -gen curve makes one"},
+	"account":  {nkeys.PrefixByteAccount, "an account seed (SA…)", "nk -gen account makes one"},
+	"user":     {nkeys.PrefixByteUser, "a user seed (SU…)", "nk -gen user makes one"},
+	"curve":    {nkeys.PrefixByteCurve, "a curve seed (SX…)", "nk -gen curve makes one"},
+	"operator": {nkeys.PrefixByteOperator, "an operator seed (SO…)", "nsc generate nkey --operator makes one, which nsc edit operator --sk adds"},
 }
 
 func (k *KeyFile) parse(text string, f form) error {
