@@ -13,9 +13,9 @@ const maxKeyID = 512 // bytes of a kid
 
 // token is a JWT whose signature has not been verified yet.
 type token struct {
-	jws       *jose.JSONWebSignature
-	algorithm string // asymmetric
-	keyID     string // may be empty
+	jws       *jose.JSONWebSignature // nil once it has verified
+	algorithm string                 // asymmetric
+	keyID     string                 // may be empty
 	issuer    string
 	claims    map[string]any
 }

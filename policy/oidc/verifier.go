@@ -82,13 +82,14 @@ type Verifier struct {
 	keepers atomic.Pointer[map[string]*keeper] // by URL; immutable
 	setting sync.Mutex                         // held while keepers is replaced
 	changed chan struct{}                      // tells Run that keepers was replaced
+	seen    *seen
 	started atomic.Bool
 }
 
 // New returns a verifier for tokens of the issuers. It does no I/O; until [Verifier.Run]
 // has loaded an issuer's keys, its tokens are pending.
 func New(cfg Config, issuers []Issuer) (*Verifier, error) {
-	v := &Verifier{cfg: cfg.withDefaults(), client: newClient(), changed: make(chan struct{}, 1)}
+	v := &Verifier{cfg: cfg.withDefaults(), client: newClient(), changed: make(chan struct{}, 1), seen: newSeen(seenTokens, seenBytes)}
 	if err := v.cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -195,24 +196,46 @@ func (v *Verifier) Verify(raw string) (id *policy.Identity, refusal *policy.Refu
 }
 
 func (v *Verifier) verify(raw string, use use) (id *policy.Identity, refusal *policy.Refusal, pending <-chan struct{}) {
+	t, refusal, pending := v.authentic(raw)
+	if t == nil {
+		return nil, refusal, pending
+	}
+	id, refusal = judge(t.keeper.issuer.Load(), use, t.claims, v.cfg.Leeway, v.cfg.Now())
+	return id, refusal, nil
+}
+
+// authentic returns a token of which the signature verifies with a key that its issuer has now.
+func (v *Verifier) authentic(raw string) (*verified, *policy.Refusal, <-chan struct{}) {
+	keepers := *v.keepers.Load()
+	if known := v.seen.find(raw); known != nil && known.holds(keepers) {
+		// The issuer may be pinned to other algorithms now.
+		if key, refusal, pending := known.keeper.key(known.keyID, known.algorithm); key == nil {
+			return nil, refusal, pending
+		}
+		return known, nil, nil
+	}
 	t, refusal := parse(raw, v.cfg.MaxTokenSize)
 	if refusal != nil {
 		return nil, refusal, nil
 	}
-	k := (*v.keepers.Load())[t.issuer]
+	k := keepers[t.issuer]
 	if k == nil {
 		return nil, policy.Refuse(policy.IssuerUnknown, "no issuer is configured with url %q, the token's iss", clip(t.issuer)), nil
 	}
+	digest := k.keys.Load().digest
 	key, refusal, pending := k.key(t.keyID, t.algorithm)
 	if key == nil {
 		return nil, refusal, pending
 	}
-	issuer := k.issuer.Load()
 	if _, err := t.jws.Verify(key.Key); err != nil {
-		return nil, policy.Refuse(policy.SignatureInvalid, "the signature does not verify with key %q of issuer %s", clip(key.KeyID), issuer.Name), nil
+		return nil, policy.Refuse(policy.SignatureInvalid, "the signature does not verify with key %q of issuer %s", clip(key.KeyID), k.issuer.Load().Name), nil
 	}
-	id, refusal = judge(issuer, use, t.claims, v.cfg.Leeway, v.cfg.Now())
-	return id, refusal, nil
+	t.jws = nil // is not needed any more, and large
+	found := &verified{token: *t, keeper: k, digest: digest}
+	if k.keys.Load().digest == digest { // otherwise the key may be one of either set
+		v.seen.add(raw, found)
+	}
+	return found, nil, nil
 }
 
 // VerifyWait is [Verifier.Verify] for callers that can wait for an issuer's keys, as long as
