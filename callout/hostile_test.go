@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/store"
 )
 
 // forger sends requests as a server would whose keys it has, and as no server would.
@@ -411,7 +412,7 @@ func TestRefusalsWithoutIdentityAreSampled(t *testing.T) {
 	}
 	s.stop()
 	entries := s.records.of(policy.SignatureInvalid)
-	if most := 2 + int(time.Since(started)/sampleEvery); len(entries) > most || count(entries) != n {
+	if most := 2 + int(time.Since(started)/store.SampleEvery); len(entries) > most || count(entries) != n {
 		t.Errorf("%d entries for %d refusals, want at most %d for %d", len(entries), count(entries), most, n)
 	}
 	if got := s.ended(policy.SignatureInvalid, ""); got != n {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
-	"sync"
-	"time"
 
 	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/store"
@@ -19,7 +17,7 @@ const maxShown = 256
 func (s *Service) record(l *login, r *policy.Refusal) error {
 	e := s.entry(l, r)
 	if l.identity == nil {
-		return s.sampler.offer(e, s.Now())
+		return s.sampler.Offer(e, s.Now())
 	}
 	return s.keep(e)
 }
@@ -161,66 +159,4 @@ func attrs(e store.AuditEntry) []slog.Attr {
 		list = append(list, slog.Int("count", e.Count))
 	}
 	return list
-}
-
-// sampleEvery is how often an entry of one reason is kept while many come.
-const sampleEvery = time.Second
-
-// sampler keeps one entry a second of each reason and counts the others into the next.
-type sampler struct {
-	keep func(store.AuditEntry) error
-
-	mu      sync.Mutex
-	samples map[string]*sample
-}
-
-// sample is the state of one reason.
-type sample struct {
-	kept time.Time
-	held store.AuditEntry // the newest that was not kept; its Count counts all since
-}
-
-func newSampler(keep func(store.AuditEntry) error) *sampler {
-	return &sampler{keep: keep, samples: map[string]*sample{}}
-}
-
-// offer keeps the entry, or counts it into a later one.
-func (s *sampler) offer(e store.AuditEntry, now time.Time) error {
-	s.mu.Lock()
-	p, ok := s.samples[e.Reason]
-	if !ok {
-		p = &sample{}
-		s.samples[e.Reason] = p
-	}
-	e.Count = p.held.Count + 1
-	if now.Sub(p.kept) < sampleEvery {
-		p.held = e
-		s.mu.Unlock()
-		return nil
-	}
-	before := *p
-	p.kept, p.held = now, store.AuditEntry{}
-	s.mu.Unlock()
-	err := s.keep(e)
-	if err != nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		p.kept = before.kept
-		p.held.Count += before.held.Count
-	}
-	return err
-}
-
-// flush keeps what has been held for long enough. An entry that cannot be kept now is held on.
-func (s *sampler) flush(now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.samples {
-		if p.held.Count == 0 || now.Sub(p.kept) < sampleEvery {
-			continue
-		}
-		if s.keep(p.held) == nil {
-			p.kept, p.held = now, store.AuditEntry{}
-		}
-	}
 }

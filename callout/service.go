@@ -99,7 +99,7 @@ type Service struct {
 	queue    *queue
 	throttle *throttle
 	replays  *replays
-	sampler  *sampler
+	sampler  *store.Sampler
 
 	inFlight            atomic.Int64 // logins that have arrived and not ended
 	forKeys, forServers atomic.Int64 // those that wait
@@ -131,7 +131,7 @@ func New(o Options) *Service {
 		replays:  newReplays(o.Now()),
 		ended:    make(chan struct{}),
 	}
-	s.sampler = newSampler(s.keep)
+	s.sampler = store.NewSampler(s.keep)
 	s.queue = newQueue(o.Now, s.dropped)
 	o.Metrics.watch(s.queue, o.Now)
 	return s
@@ -149,7 +149,7 @@ func (s *Service) Run(ctx context.Context) error {
 		workers.Wait()
 		close(s.ended)
 		s.waiting.Wait()
-		s.sampler.flush(s.Now().Add(sampleEvery))
+		s.sampler.Flush(s.Now().Add(store.SampleEvery))
 	}()
 	rejections, err := s.listenForRejections()
 	if err != nil {
@@ -164,7 +164,7 @@ func (s *Service) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-tick.C:
-			s.sampler.flush(s.Now())
+			s.sampler.Flush(s.Now())
 		case <-ctx.Done():
 			s.leave()
 			s.finish()

@@ -23,6 +23,11 @@ type Identity struct {
 	Claims map[string]any
 }
 
+// Principal returns what revocations of the identity are keyed on.
+func (id *Identity) Principal() Principal {
+	return Principal{Issuer: id.IssuerURL, Subject: id.Subject}
+}
+
 // Name returns the principal name of the identity, see [PrincipalName].
 func (id *Identity) Name() string { return PrincipalName(id.Issuer, id.Subject) }
 

@@ -107,7 +107,7 @@ func TestUnknownPaths(t *testing.T) {
 	}
 }
 
-// Whoever is no peer of the local socket is no admin, even with a token.
+// Whoever is neither a peer of the local socket nor has a token for administration and rights is no admin.
 func TestAdminOperationsNeedAnActor(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
@@ -121,7 +121,13 @@ func TestAdminOperationsNeedAnActor(t *testing.T) {
 			}
 			continue
 		}
-		call(t, public, http.MethodPost, api.Path(op), "alice", "{}").refused(t, http.StatusNotFound, api.ReasonNotFound)
+		if op == api.OpReload || op == api.OpStatus {
+			call(t, public, http.MethodPost, api.Path(op), "admin:alice", "{}").refused(t, http.StatusForbidden, api.ReasonForbidden)
+		} else {
+			call(t, public, http.MethodPost, api.Path(op), "", "{}").refused(t, http.StatusUnauthorized, api.ReasonUnauthenticated)
+			call(t, public, http.MethodPost, api.Path(op), "alice", "{}").refused(t, http.StatusForbidden, string(policy.LoginToken))
+			call(t, public, http.MethodPost, api.Path(op), "admin:alice", "{}").refused(t, http.StatusForbidden, string(policy.NoRights))
+		}
 		call(t, local, http.MethodPost, api.Path(op), "alice", "{}").refused(t, http.StatusForbidden, api.ReasonForbidden)
 	}
 	body := `{"issuer":"corp","subject":"alice","reason":"left"}`

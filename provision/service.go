@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -33,14 +32,22 @@ const retryAfter = 1
 // comes along with a refusal when the signature verified.
 type Tokens interface {
 	VerifyWait(ctx context.Context, token string) (*policy.Identity, *policy.Refusal)
+	// VerifyAdmin is for tokens that are made for administration.
+	VerifyAdmin(ctx context.Context, token string) (*policy.Identity, *policy.Refusal)
 }
 
-// Options configure a [Service]. Tokens may be nil where nobody brings one (the command
+// Records keeps audit entries of calls until the store has them.
+type Records interface {
+	Append(store.AuditEntry) error
+}
+
+// Options configure a [Service]. Tokens and Records may be nil where nobody brings a token (the command
 // line with the store opened by itself); the fields from Refresh to
 // Template too.
 type Options struct {
 	Store   store.Store
 	Tokens  Tokens
+	Records Records
 	State   func() *policy.Snapshot  // may return nil: not loaded yet
 	Issuers func() map[string]string // URLs of the configured issuers by name
 	// Refresh makes this replica see what was just stored before the call returns.
@@ -50,6 +57,7 @@ type Options struct {
 	// Template returns the permissions in the template of an account's scoped signing key, false when
 	// no server has shown them.
 	Template func(account, key string) (policy.Permissions, bool)
+	Replica  string // name of the replica, for the audit trail
 	Logger   *slog.Logger
 	Now      func() time.Time
 }
@@ -58,6 +66,8 @@ type Options struct {
 type Service struct {
 	Options
 	history chan struct{} // holds one for each read of the audit trail on behalf of whoami
+	rates   rates
+	sampler *store.Sampler
 }
 
 // New returns a service.
@@ -68,25 +78,24 @@ func New(o Options) *Service {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Service{Options: o, history: make(chan struct{}, historyReads)}
+	s := &Service{Options: o, history: make(chan struct{}, historyReads)}
+	s.sampler = store.NewSampler(s.keep)
+	return s
 }
 
-// Caller is who calls an operation, as the transport found out.
-type Caller struct {
-	// Actor names a caller with the rights of an admin, for the audit trail: the peer of the
-	// local socket. Empty for everybody else.
-	Actor     string
-	Token     string // bearer token, may be empty
-	Source    netip.Addr
-	RequestID string
-}
-
-// admin refuses callers without the rights of an admin.
-func (c Caller) admin() error {
-	if c.Actor == "" {
-		return refuse(http.StatusForbidden, api.ReasonForbidden, "this operation is for admins: call it on the host, through the local socket")
+// Run records what was sampled, until ctx ends; it returns nil then.
+func (s *Service) Run(ctx context.Context) error {
+	tick := time.NewTicker(store.SampleEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			s.sampler.Flush(s.Now().Add(store.SampleEvery))
+			return nil
+		case <-tick.C:
+			s.sampler.Flush(s.Now())
+		}
 	}
-	return nil
 }
 
 func refuse(code int, reason, format string, args ...any) *api.Error {

@@ -29,6 +29,9 @@ func (s *Service) Whoami(ctx context.Context, c Caller, req api.WhoamiRequest) (
 	if id == nil {
 		return api.Whoami{}, unverified(r)
 	}
+	if wait := s.rates.take(id.Principal(), s.Now()); wait > 0 {
+		return api.Whoami{}, tooMany(wait)
+	}
 	out := api.Whoami{Identity: identity(id), RequestID: c.RequestID}
 	if r != nil {
 		out.Decision = refusal(r)

@@ -272,7 +272,7 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 		MaxToken: int(cfg.MaxTokenSize), Version: semantic(version), Replica: d.replica, Logger: d.log,
 	})
 	d.provision = provision.New(provision.Options{
-		Store: d.store, Tokens: d.tokens, State: d.mirror.Snapshot, Issuers: d.issuers,
+		Store: d.store, Tokens: d.tokens, Records: d.spool, Replica: d.replica, State: d.mirror.Snapshot, Issuers: d.issuers,
 		Refresh: d.mirror.Refresh, Reload: d.reload, Status: d.status, Template: d.resolver.Template, Logger: d.log,
 	})
 	watchDaemon(d.registry, d)
@@ -314,7 +314,7 @@ func (d *daemon) issuers() map[string]string {
 func (d *daemon) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, task := range []func(context.Context) error{
-		d.mirror.Run, d.tokens.Run, d.resolver.Run, d.callout.Run,
+		d.mirror.Run, d.tokens.Run, d.resolver.Run, d.callout.Run, d.provision.Run,
 		d.ship, d.prune, d.keepTime, d.follow, d.watchReadiness,
 		d.serve(d.public, provision.NewServer(d.provision.Handler())),
 		d.serve(d.metrics, metricsServer(healthHandler(d.registry, d.readiness(), d.cfg.Load().Metrics.Pprof))),

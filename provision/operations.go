@@ -1,0 +1,114 @@
+package provision
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime/debug"
+
+	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/policy"
+)
+
+// operations lists every operation with who may call it. The transports serve nothing else.
+func (s *Service) operations() []operation {
+	return []operation{
+		of(api.OpWhoami, anybody, s.Whoami),
+		of(api.OpExplain, admins(policy.RightExplain), s.ExplainLive),
+		of(api.OpRevoke, admins(policy.RightRevoke), s.Revoke),
+		of(api.OpRevokeLift, admins(policy.RightRevoke), s.Lift),
+		of(api.OpRevocations, admins(policy.RightRevoke), s.Revocations),
+		of(api.OpAudit, admins(policy.RightAudit), s.Audit),
+		of(api.OpReload, onHost, s.ReloadConfig),
+		of(api.OpStatus, onHost, s.ShowStatus),
+	}
+}
+
+// access says who may call an operation. Whoever is on the host may call each.
+type access struct {
+	everybody bool         // whoever has a token, which the operation itself looks at
+	right     policy.Right // admins with this one; with neither, nobody but who is on the host
+}
+
+var (
+	anybody = access{everybody: true}
+	onHost  = access{}
+)
+
+func admins(right policy.Right) access { return access{right: right} }
+
+// operation is a method of [Service] as transports see it.
+type operation struct {
+	name   string
+	access access
+	do     func(ctx context.Context, c Caller, body []byte) (any, error)
+}
+
+func of[Req, Resp any](name string, a access, do func(context.Context, Caller, Req) (Resp, error)) operation {
+	return operation{name, a, func(ctx context.Context, c Caller, body []byte) (any, error) {
+		var req Req
+		if err := decode(body, &req); err != nil {
+			return nil, err
+		}
+		return do(ctx, c, req)
+	}}
+}
+
+// call carries an operation out for whom the transport says is calling, with the JSON that was sent.
+func (s *Service) call(ctx context.Context, op operation, c Caller, body []byte) (resp any, err error) {
+	ctx, cancel := context.WithTimeout(ctx, handlerTimeout)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			s.Logger.Error("an operation made the service panic", "op", op.name, "request_id", c.RequestID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			resp, err = nil, errors.New("panic")
+		}
+	}()
+	c, err = s.authorize(ctx, op, c)
+	if err != nil {
+		return nil, err
+	}
+	return op.do(ctx, c, body)
+}
+
+// answerable returns the error as one for callers, with the request's id: a constant one unless it was made for them.
+func answerable(err error, requestID string) api.Error {
+	e, ok := errors.AsType[*api.Error](err)
+	if !ok {
+		e = refuse(http.StatusInternalServerError, string(policy.Internal), "the service failed; its log tells more under this request id")
+	}
+	out := *e
+	out.RequestID = requestID
+	return out
+}
+
+// decode reads a body, which may be empty, strictly into req.
+func decode(body []byte, req any) error {
+	if len(bytes.TrimSpace(body)) == 0 {
+		return nil
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.UseNumber()
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(req); err != nil {
+		// The decoder's own text may quote the body, which may hold a token.
+		return badRequest("the body is not the JSON that this operation takes; unknown fields are not accepted")
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return badRequest("the body holds more than one JSON value")
+	}
+	return nil
+}
+
+// encode returns an answer as JSON.
+func encode(v any) ([]byte, error) {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false) // subjects are full of >, and no answer is HTML
+	err := enc.Encode(v)
+	return body.Bytes(), err
+}
