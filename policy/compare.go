@@ -30,7 +30,7 @@ func (b *Binding) Within(other *Binding) bool {
 func (b *Binding) otherConditions() Binding {
 	rest := *b
 	rest.Name, rest.Issuer, rest.Match, rest.When, rest.Source, rest.ConnectionTypes = "", "", nil, nil, nil, nil
-	rest.RequireKey, rest.Grant, rest.TTL = false, Grant{}, 0
+	rest.RequireKey, rest.Grant, rest.Direct, rest.TTL = false, Grant{}, nil, 0
 	return rest
 }
 
@@ -40,7 +40,18 @@ func (b *Binding) ShadowedBy(other *Binding) bool {
 	return b.Grant.Account == other.Grant.Account && b.TTL >= other.TTL && b.Within(other) &&
 		// The credential is limited to connection types when one of its bindings is.
 		(len(b.ConnectionTypes) == 0 || len(other.ConnectionTypes) > 0) &&
-		b.Grant.Role.within(other.Grant.Role)
+		b.Grant.Role.within(other.Grant.Role) && b.asksNoMoreOfDirect(other)
+}
+
+// asksNoMoreOfDirect reports whether the binding limits no direct user more than other does, which
+// applies as well: the stricter terms count, and what all bindings accept.
+func (b *Binding) asksNoMoreOfDirect(other *Binding) bool {
+	if other.Direct == nil || b.Direct == nil {
+		return other.Direct == nil // there is none, with or without b
+	}
+	return b.Direct.TTL >= other.Direct.TTL && b.Direct.Keys >= other.Direct.Keys &&
+		(len(b.Source) == 0 || reflect.DeepEqual(b.Source, other.Source)) &&
+		all(ConnectionTypes(), func(t ConnectionType) bool { return b.Accepts(t) == other.Accepts(t) })
 }
 
 // within reports whether the role adds nothing to other, neither permissions nor reasons to be refused.

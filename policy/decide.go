@@ -30,6 +30,9 @@ type Connection struct {
 	Proof   Proof          // that it holds a key, for tokens that are bound to one
 	// ProofGiven takes the proof as given. It is for questions without a connection: explain and whoami.
 	ProofGiven bool
+	// SignUp is set where a user JWT for an own key is asked for. There is no connection then: Type and
+	// Proof say nothing.
+	SignUp *SignUp
 }
 
 // Permissions are the rendered permissions of a decision. An empty Allow allows nothing.
@@ -54,14 +57,19 @@ type Decision struct {
 	Roles       []string // names, sorted
 	Bindings    []string // names of the bindings that gave the grant, sorted
 	Permissions Permissions
-	// Expires is the latest end of the credential: the shortest ttl from now on, and never past
-	// the token's own end plus the leeway. The minter takes its jitter off.
+	// Expires is the latest end of the credential: the shortest ttl from now on, and of one for a single
+	// connection never past the token's own end plus the leeway. The minter takes its jitter off that one.
 	Expires time.Time
 	// TTL is the shortest ttl of the bindings.
 	TTL time.Duration
 	// RestrictType says that a binding was limited to connection types, so that the
 	// credential must be too.
 	RestrictType bool
+	// Direct is set in a decision on [SignUp]: its terms, the strictest of the bindings'. Such a credential
+	// is for Types and Source alone, which servers see to; no Source stands for everywhere.
+	Direct *Direct
+	Types  []ConnectionType
+	Source []netip.Prefix
 	// ScopedKey is the public key of the scoped signing key whose template holds the permissions;
 	// when it is not empty, Permissions are and the credential must be signed with that key.
 	ScopedKey string
@@ -105,10 +113,8 @@ func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Tr
 		return refused(r)
 	}
 	key := id.BoundKey()
-	if key != nil {
-		if r := key.proven(conn); r != nil {
-			return refused(r)
-		}
+	if r := conn.proven(key, now); r != nil {
+		return refused(r)
 	}
 	grants, r := applicable(s.Rules.Bindings[id.Issuer], id, key != nil, conn, trace)
 	if r != nil {
@@ -121,13 +127,36 @@ func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Tr
 	if r := revokedIn(s, account, id, now); r != nil {
 		return refused(r)
 	}
-	d := unite(s.Rules, account, grants, id, now)
-	if d.Allowed() {
-		if d.Account, r = usable(s, account, d.ScopedKey, now); r != nil {
-			return refused(r)
-		}
+	grants = slices.DeleteFunc(grants, func(b *Binding) bool { return b.Grant.Account != account })
+	d, r := unite(account, grants, id)
+	if r != nil {
+		return refused(r)
+	}
+	if conn.SignUp != nil {
+		r = d.permit(conn.SignUp, s, grants, now)
+	} else {
+		r = d.end(id, s.Rules.Leeway, now)
+	}
+	if r != nil {
+		return refused(r)
+	}
+	if d.Account, r = usable(s, account, d.ScopedKey, now); r != nil {
+		return refused(r)
 	}
 	return d
+}
+
+// proven returns nil when the client has given every proof that is asked of it: that it holds the key that
+// its token is bound to, nil when that is bound to none, and the one that it signs up.
+func (c *Connection) proven(bound *BoundKey, now time.Time) *Refusal {
+	switch {
+	case c.SignUp != nil:
+		return c.SignUp.proven(bound, now)
+	case bound != nil:
+		return bound.proven(*c)
+	default:
+		return nil
+	}
 }
 
 // standing says why the identity gets nothing at all, whatever it asks for: the snapshot cannot be
@@ -288,7 +317,7 @@ func (b *Binding) miss(l *lookup, bound bool, conn Connection, explain bool) mis
 	switch {
 	case !b.Admits(conn.Source):
 		return miss{SourceRefused, "a binding matches, but not for the client's address", "the claims match, but the client's address is not in source"}
-	case !b.Accepts(conn.Type):
+	case conn.SignUp == nil && !b.Accepts(conn.Type):
 		return miss{ConnectionTypeRefused, "a binding matches, but not for this type of connection", "the claims match, but " + string(conn.Type) + " is not in connection_types"}
 	case b.RequireKey && !bound:
 		return miss{KeyRequired, "a binding matches, but only for tokens that are bound to a key", "the claims match, but require_key is set and the token is not bound to a key"}
@@ -346,12 +375,11 @@ func clip(s string) string {
 
 // unite joins the grants to one account: permissions together, deny wins, the most replies and
 // the longest time for them, the shortest ttl.
-func unite(rules *Rules, account *Account, grants []*Binding, id *Identity, now time.Time) Decision {
+func unite(account *Account, grants []*Binding, id *Identity) (Decision, *Refusal) {
 	d := Decision{Account: account}
-	grants = slices.DeleteFunc(grants, func(b *Binding) bool { return b.Grant.Account != account })
 	scoped, r := chooseScope(account, grants)
 	if r != nil {
-		return refused(r)
+		return d, r
 	}
 	for _, b := range grants {
 		d.Bindings = append(d.Bindings, b.Name)
@@ -361,13 +389,13 @@ func unite(rules *Rules, account *Account, grants []*Binding, id *Identity, now 
 		}
 		d.RestrictType = d.RestrictType || len(b.ConnectionTypes) > 0
 		if r := d.Permissions.add(b.Grant.Role, id, account); r != nil {
-			return refused(r)
+			return d, r
 		}
 	}
 	if scoped != nil {
 		d.ScopedKey = scoped.Key
 		if d.Tags, r = scoped.tags(id, account); r != nil {
-			return refused(r)
+			return d, r
 		}
 	}
 	d.Permissions.Subscribe = d.Permissions.Subscribe.withClosedEnds()
@@ -380,14 +408,19 @@ func unite(rules *Rules, account *Account, grants []*Binding, id *Identity, now 
 		slices.Sort(*set)
 		*set = slices.Compact(*set)
 	}
+	return d, nil
+}
+
+// end sets the end of a credential for one connection: the ttl, and never past the token's own end plus the leeway.
+func (d *Decision) end(id *Identity, leeway time.Duration, now time.Time) *Refusal {
 	d.Expires = now.Add(d.TTL)
-	if end := id.Expires.Add(rules.Leeway); end.Before(d.Expires) {
+	if end := id.Expires.Add(leeway); end.Before(d.Expires) {
 		d.Expires = end
 	}
 	if d.Expires.Sub(now) < MinLife {
-		return refused(Refuse(ExpiresTooSoon, "the token ends in %s: get a new one before connecting", id.Expires.Sub(now).Round(time.Second)))
+		return Refuse(ExpiresTooSoon, "the token ends in %s: get a new one before connecting", id.Expires.Sub(now).Round(time.Second))
 	}
-	return d
+	return nil
 }
 
 // withAnyQueue keeps plain subscriptions whole beside some that are limited to a queue group:

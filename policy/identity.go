@@ -71,7 +71,12 @@ func PrincipalName(issuer, subject string) string {
 // characters of a-z2-7, derived from iss and sub alone, so that a client can compute
 // it from its own token. A client asks for it with its library's custom inbox prefix.
 func InboxPrefix(issuerURL, subject string) string {
-	sum := sha256.Sum256([]byte("gatehouse inbox\n" + issuerURL + "\n" + subject))
+	return "_INBOX_" + digest("gatehouse inbox\n", issuerURL, subject)
+}
+
+// digest returns 26 characters of a-z2-7 that stand for an identity in one purpose: 128 bits of a SHA-256.
+func digest(purpose, issuerURL, subject string) string {
+	sum := sha256.Sum256([]byte(purpose + issuerURL + "\n" + subject))
 	enc := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16])
-	return "_INBOX_" + strings.ToLower(enc)
+	return strings.ToLower(enc)
 }

@@ -72,6 +72,15 @@ const (
 	AccountSuspended      Reason = "account_suspended"
 	ClaimUnsafe           Reason = "claim_unsafe"
 	ExpiresTooSoon        Reason = "expires_too_soon"
+
+	// Refusals of a user JWT for an own key.
+	DirectNotGranted    Reason = "direct_not_granted"
+	SignUpProofInvalid  Reason = "signup_proof_invalid"
+	SignUpProofStale    Reason = "signup_proof_stale"
+	SignUpProofReplayed Reason = "signup_proof_replayed"
+	UserKeyRevoked      Reason = "user_key_revoked"
+	UserKeyTaken        Reason = "user_key_taken"
+	TooManyKeys         Reason = "too_many_keys"
 )
 
 // silent lists the reasons that are met with silence instead of the constant refusal.

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -87,6 +88,7 @@ type Binding struct {
 	ConnectionTypes []ConnectionType // none means all but leaf nodes
 	RequireKey      bool             // only for tokens that are bound to a key
 	Grant           Grant            // of those in [Rules.Bindings]
+	Direct          *Direct          // terms for direct users with the grant; nil permits none
 	Rights          []Right          // of those in [Rules.Admins]
 	TTL             time.Duration    // longest life of a credential, over 0
 }
@@ -94,7 +96,11 @@ type Binding struct {
 // gives says in words what the binding gives.
 func (b *Binding) gives() string {
 	if b.Grant.Role != nil {
-		return "gives role " + b.Grant.Role.Name + " in account " + b.Grant.Account.Name
+		text := "gives role " + b.Grant.Role.Name + " in account " + b.Grant.Account.Name
+		if d := b.Direct; d != nil {
+			text += fmt.Sprintf(", to direct users too (%d keys, %s each)", d.Keys, d.TTL)
+		}
+		return text
 	}
 	return "gives tokens for administration the rights " + joined(b.Rights)
 }

@@ -1,0 +1,130 @@
+package policy
+
+import (
+	"crypto/ed25519"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// ProofWindow is how far the time in a proof of sign-up may be from the service's, either way.
+const ProofWindow = 30 * time.Second
+
+// maxProgram bounds the name of a program in bytes.
+const maxProgram = 32
+
+// Direct lets those who get a grant hold user JWTs for own keys, with which servers admit them without
+// asking anybody.
+type Direct struct {
+	TTL  time.Duration // longest life of a user JWT
+	Keys int           // the most keys at a time with a user JWT that has not ended, for each identity in the account
+}
+
+// SignUp asks for a user JWT for an own key rather than for one connection.
+type SignUp struct {
+	Key string // the user public key (U…)
+	// Statement is what the proof has to be a signature of, as the service itself makes it of what it
+	// was sent; its time is At.
+	Statement []byte
+	Signature string // in base64; made with the key
+	At        time.Time
+	// Program names the program of the identity that the key is of; empty for the identity itself.
+	Program string
+}
+
+// proven returns nil when the proof is of now and was made with the key that a user JWT is asked for,
+// which must also be the one that the token is bound to, where it is bound.
+func (s *SignUp) proven(bound *BoundKey, now time.Time) *Refusal {
+	public, ok := decodeUserKey(s.Key)
+	if !ok {
+		return Refuse(SignUpProofInvalid, "%q is not a user public key (U…)", clip(s.Key))
+	}
+	signature, ok := decodeSignature(s.Signature)
+	if !ok || !ed25519.Verify(public, s.Statement, signature) {
+		return Refuse(SignUpProofInvalid, "the proof is not key %s's signature of this request", s.Key)
+	}
+	if off := now.Sub(s.At); off > ProofWindow || off < -ProofWindow {
+		return Refuse(SignUpProofStale, "the proof was made at %s, and it is %s here: at most %s may lie between", s.At.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339), ProofWindow)
+	}
+	switch {
+	case bound == nil:
+		return nil
+	case bound.Uncheckable:
+		return Refuse(KeyUncheckable, "the token is bound to %s", bound)
+	}
+	if own, ok := bound.public(s.Key); !ok || !own.Equal(public) {
+		return Refuse(KeyProofInvalid, "the token is bound to %s, and a user JWT is asked for key %s", bound, s.Key)
+	}
+	return nil
+}
+
+// permit makes the decision one for a user JWT of the key, or says why there is none. Every binding that
+// grants something has to permit it: one that does not may be there to deny.
+func (d *Decision) permit(signUp *SignUp, s *Snapshot, grants []*Binding, now time.Time) *Refusal {
+	terms := Direct{}
+	source, anywhere, types := []netip.Prefix(nil), true, ConnectionTypes()
+	for _, b := range grants {
+		direct := b.Direct
+		if direct == nil {
+			return Refuse(DirectNotGranted, "binding %s, which matches too, does not permit direct users in account %s: its grant has no direct", b.Name, d.Account.Name)
+		}
+		if terms.TTL == 0 || direct.TTL < terms.TTL {
+			terms.TTL = direct.TTL
+		}
+		if terms.Keys == 0 || direct.Keys < terms.Keys {
+			terms.Keys = direct.Keys
+		}
+		if len(b.Source) > 0 {
+			source, anywhere = meet(source, b.Source, anywhere), false
+		}
+		types = slices.DeleteFunc(types, func(t ConnectionType) bool { return !b.Accepts(t) })
+	}
+	switch {
+	case d.Account.ByName:
+		return Refuse(DirectNotGranted, "servers without an operator know no direct users")
+	case len(types) == 0:
+		return Refuse(ConnectionTypeRefused, "the bindings have no type of connection in common")
+	case d.ScopedKey != "" && (d.RestrictType || !anywhere):
+		return Refuse(DirectNotGranted, "a user of a scoped signing key cannot be limited to addresses or types of connection, as a binding asks")
+	}
+	if r, ok := s.Revocations.OfKey(UserKey, d.Account.ID, signUp.Key, now); ok {
+		refusal := Refuse(UserKeyRevoked, "key %s is revoked in account %s by %s", signUp.Key, d.Account.Name, r.ID)
+		refusal.RetryAfter = until(r, now)
+		return refusal
+	}
+	d.Direct, d.Source, d.Types = &terms, source, types
+	d.TTL, d.Expires = terms.TTL, now.Add(terms.TTL)
+	return nil
+}
+
+// meet returns the addresses that are in both lists, where anywhere stands for a first list of all of them.
+func meet(a, b []netip.Prefix, anywhere bool) []netip.Prefix {
+	if anywhere {
+		return slices.Clone(b)
+	}
+	var both []netip.Prefix
+	for _, p := range a {
+		for _, q := range b {
+			switch {
+			case Holds(p, q):
+				both = append(both, q)
+			case Holds(q, p):
+				both = append(both, p)
+			}
+		}
+	}
+	slices.SortFunc(both, netip.Prefix.Compare)
+	return slices.Compact(both)
+}
+
+// IsProgram reports whether the text can name a program: 1 to 32 of a-z, 0-9, _ and -.
+func IsProgram(name string) bool {
+	return name != "" && len(name) <= maxProgram && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == ""
+}
+
+// ProgramName returns the name of an identity's program, `prog-<program>-<26 characters of a-z2-7>`, which
+// no program of another identity has: a single safe NATS subject token.
+func ProgramName(program, issuerURL, subject string) string {
+	return "prog-" + program + "-" + digest("gatehouse program\n", issuerURL, subject)
+}
