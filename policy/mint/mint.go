@@ -22,16 +22,20 @@ var ErrRefused = errors.New("decision is a refusal")
 // to be signed with another key.
 var ErrNotScoped = errors.New("key is not the scoped signing key of the decision")
 
+// ErrDirect says that a decision on a direct user was to be minted for a callout user, or the other way round.
+var ErrDirect = errors.New("decision is for the other kind of user")
+
 // User is whom a credential is for and where it is valid.
 type User struct {
 	Name    string // principal name
-	UserKey string // the public key that the server made for this connection (U…)
+	UserKey string // the public key that the server made for this connection (U…), or a direct user's own
 	Type    policy.ConnectionType
 }
 
 // Credential is a signed user JWT.
 type Credential struct {
 	JWT     string
+	Issued  time.Time
 	Expires time.Time
 }
 
@@ -56,13 +60,31 @@ func Mint(d policy.Decision, u User, key *Key, now time.Time) (Credential, error
 	if !d.Allowed() {
 		return Credential{}, ErrRefused
 	}
+	if d.Direct != nil {
+		return Credential{}, ErrDirect
+	}
+	uc, err := claims(d, u, key)
+	if err != nil {
+		return Credential{}, err
+	}
+	// nats-server refuses limits of a scoped key's users, connection types among them; the decision was
+	// made for this one connection anyway.
+	if d.ScopedKey == "" && d.RestrictType {
+		uc.AllowedConnectionTypes.Add(connectionTypes(u.Type)...)
+	}
+	uc.Expires = Expiry(d, now, rand.Float64()).Unix()
+	return sign(uc, key)
+}
+
+// claims returns what the user JWTs of callout users and direct users have in common.
+func claims(d policy.Decision, u User, key *Key) (*jwt.UserClaims, error) {
 	// Signed by another key, a credential without permissions may do anything.
 	if d.ScopedKey != "" && d.ScopedKey != key.public {
-		return Credential{}, ErrNotScoped
+		return nil, ErrNotScoped
 	}
 	uc := jwt.NewUserClaims(u.UserKey)
 	if uc == nil {
-		return Credential{}, errors.New("mint: the user key is empty")
+		return nil, errors.New("mint: the user key is empty")
 	}
 	uc.Name = u.Name
 	switch {
@@ -75,19 +97,16 @@ func Mint(d policy.Decision, u User, key *Key, now time.Time) (Credential, error
 		uc.IssuerAccount = d.Account.ID
 	}
 	if d.ScopedKey != "" {
-		// nats-server refuses permissions and limits of a scoped key's users, connection types
-		// among them; the decision was made for this one connection anyway.
 		uc.SetScoped(true)
 		uc.Tags = d.Tags
 	} else {
 		uc.Permissions = permissions(d.Permissions)
-		if d.RestrictType {
-			uc.AllowedConnectionTypes.Add(connectionTypes(u.Type)...)
-		}
 	}
-	expires := Expiry(d, now, rand.Float64())
-	uc.Expires = expires.Unix()
+	return uc, nil
+}
 
+// sign validates and signs the claims.
+func sign(uc *jwt.UserClaims, key *Key) (Credential, error) {
 	var vr jwt.ValidationResults
 	uc.Validate(&vr)
 	// nats-server rejects a credential for any issue, even a warning.
@@ -98,7 +117,7 @@ func Mint(d policy.Decision, u User, key *Key, now time.Time) (Credential, error
 	if err != nil {
 		return Credential{}, fmt.Errorf("mint: encode the user JWT: %w", err)
 	}
-	return Credential{JWT: token, Expires: expires}, nil
+	return Credential{JWT: token, Issued: time.Unix(uc.IssuedAt, 0), Expires: time.Unix(uc.Expires, 0)}, nil
 }
 
 // permissions denies everything where nothing is allowed: to nats-server an empty list
