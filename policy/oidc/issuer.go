@@ -32,6 +32,7 @@ type Issuer struct {
 	// [Keys.Algorithms].
 	Algorithms []string
 	MaxAge     time.Duration // longest time since iat; 0 means no bound
+	Logout     LogoutRules   // of its logout tokens
 	Rules      string        // version of the rules that it is configured beside; identities carry it
 	// AllowHTTP accepts an unencrypted URL on a host other than this one: whoever can change
 	// what travels there can then log in as anybody.
@@ -40,6 +41,15 @@ type Issuer struct {
 	// Credential returns a bearer token that is sent with every fetch, to the issuer and to where
 	// it says that its keys are, and never unencrypted to another host. Nil means none is.
 	Credential func() (string, error)
+}
+
+// LogoutRules say which logout tokens of an issuer are accepted, and what they end.
+type LogoutRules struct {
+	// Audiences are the client ids that its logout tokens are made for; without any, none is accepted.
+	Audiences []string
+	// EndIdentity has a logout token that names an identity end all of its sessions, for issuers
+	// whose tokens do not say of which session they are.
+	EndIdentity bool
 }
 
 // source tells where the issuer's keys come from.
@@ -110,6 +120,9 @@ func (i *Issuer) validate() error {
 	}
 	if i.MaxAge < 0 {
 		fault("its maximum age %s is negative: use 0 for none", i.MaxAge)
+	}
+	if len(i.Logout.Audiences) > 0 && i.MaxAge == 0 {
+		fault("it sends logout tokens and has no maximum age: what they end would have to be known for ever")
 	}
 	return errors.Join(errs...)
 }

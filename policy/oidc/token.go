@@ -20,9 +20,9 @@ type token struct {
 	claims    map[string]any
 }
 
-// parse reads a signed JWT in its compact form (RFC 7515 section 7.1) of at most most bytes.
-// Everything it does costs time linear in the length.
-func parse(raw string, most int) (*token, *policy.Refusal) {
+// parse reads a signed JWT in its compact form (RFC 7515 section 7.1) of at most most bytes, made for
+// the purpose as far as its header says. Everything it does costs time linear in the length.
+func parse(raw string, most int, made purpose) (*token, *policy.Refusal) {
 	switch {
 	case raw == "":
 		return nil, policy.Refuse(policy.TokenMissing, "the token is empty")
@@ -32,7 +32,7 @@ func parse(raw string, most int) (*token, *policy.Refusal) {
 	if refusal := checkShape(raw); refusal != nil {
 		return nil, refusal
 	}
-	t, refusal := parseHeader(raw[:strings.IndexByte(raw, '.')])
+	t, refusal := parseHeader(raw[:strings.IndexByte(raw, '.')], made)
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -99,7 +99,7 @@ func canonical(part string) bool {
 }
 
 // parseHeader reads the protected header, given as base64url.
-func parseHeader(encoded string) (*token, *policy.Refusal) {
+func parseHeader(encoded string, made purpose) (*token, *policy.Refusal) {
 	data, err := base64.RawURLEncoding.DecodeString(encoded)
 	if err != nil {
 		return nil, policy.Refuse(policy.TokenMalformed, "the token's header is not base64url")
@@ -128,8 +128,8 @@ func parseHeader(encoded string) (*token, *policy.Refusal) {
 		if !ok {
 			return nil, policy.Refuse(policy.TokenMalformed, "the token's typ is not a text")
 		}
-		if otherPurpose(name) {
-			return nil, policy.Refuse(policy.TokenPurpose, "the token is a %q: send an ID token or a JWT access token", clip(name))
+		if !made.has(name) {
+			return nil, policy.Refuse(policy.TokenPurpose, "the token is a %q: %s", clip(name), made.send)
 		}
 	}
 	if kid, found := header["kid"]; found {
@@ -140,11 +140,21 @@ func parseHeader(encoded string) (*token, *policy.Refusal) {
 	return t, nil
 }
 
-// otherPurpose reports whether typ marks a JWT as neither an ID token nor an access token
-// (at+jwt, RFC 9068). Those that bear an explicit type (RFC 8725 section 3.11), such as
-// logout+jwt, secevent+jwt and dpop+jwt, were made for one purpose alone, so that an
-// unknown one is refused as well.
-func otherPurpose(typ string) bool {
+// purpose is what tokens are made for, as typ says.
+type purpose struct {
+	typ  string // the explicit type (RFC 8725 section 3.11)
+	send string // what to send in place of a token of another purpose
+}
+
+var (
+	forLogin  = purpose{"at+jwt", "send an ID token or a JWT access token"} // RFC 9068; ID tokens have no explicit type
+	forLogout = purpose{"logout+jwt", "this is where logout tokens are sent"}
+)
+
+// has reports whether typ does not mark a JWT as one of another purpose. Those that bear an explicit
+// type, such as secevent+jwt and dpop+jwt, were made for one purpose alone, so that an unknown one is
+// refused as well. Of the providers that send logout tokens some give them none, or JWT.
+func (p purpose) has(typ string) bool {
 	typ = strings.TrimPrefix(strings.ToLower(typ), "application/") // RFC 7515 section 4.1.9
-	return strings.HasSuffix(typ, "+jwt") && typ != "at+jwt"
+	return !strings.HasSuffix(typ, "+jwt") || typ == p.typ
 }

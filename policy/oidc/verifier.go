@@ -114,6 +114,7 @@ func (v *Verifier) SetIssuers(issuers []Issuer) error {
 	for _, issuer := range issuers {
 		issuer.Audiences, issuer.AdminAudiences = slices.Clone(issuer.Audiences), slices.Clone(issuer.AdminAudiences)
 		issuer.Algorithms = slices.Clone(issuer.Algorithms)
+		issuer.Logout.Audiences = slices.Clone(issuer.Logout.Audiences)
 		k := before[issuer.URL]
 		if k == nil || k.issuer.Load().source() != issuer.source() {
 			k = newKeeper(v.cfg, v.client)
@@ -204,7 +205,22 @@ func (v *Verifier) verify(raw string, use use) (id *policy.Identity, refusal *po
 	return id, refusal, nil
 }
 
-// authentic returns a token of which the signature verifies with a key that its issuer has now.
+// VerifyLogout is [Verifier.Verify] for a logout token (OpenID Connect Back-Channel Logout 1.0 section
+// 2.4) of the issuer with that name. Whether it was used before is for the caller to find out.
+func (v *Verifier) VerifyLogout(name, raw string) (l *policy.LogoutToken, refusal *policy.Refusal, pending <-chan struct{}) {
+	t, refusal, pending := v.open(*v.keepers.Load(), raw, forLogout)
+	if t == nil {
+		return nil, refusal, pending
+	}
+	issuer := t.keeper.issuer.Load()
+	if issuer.Name != name {
+		return nil, policy.Refuse(policy.IssuerUnknown, "the logout token is of issuer %s, and was sent to where those of %q go", issuer.Name, clip(name)), nil
+	}
+	l, refusal = judgeLogout(issuer, t.claims, v.cfg.Leeway, v.cfg.Now())
+	return l, refusal, nil
+}
+
+// authentic returns a login's token of which the signature verifies with a key that its issuer has now.
 func (v *Verifier) authentic(raw string) (*verified, *policy.Refusal, <-chan struct{}) {
 	keepers := *v.keepers.Load()
 	if known := v.seen.find(raw); known != nil && known.holds(keepers) {
@@ -214,7 +230,19 @@ func (v *Verifier) authentic(raw string) (*verified, *policy.Refusal, <-chan str
 		}
 		return known, nil, nil
 	}
-	t, refusal := parse(raw, v.cfg.MaxTokenSize)
+	found, refusal, pending := v.open(keepers, raw, forLogin)
+	if found == nil {
+		return nil, refusal, pending
+	}
+	if found.holds(keepers) { // otherwise the key may be one of either set
+		v.seen.add(raw, found)
+	}
+	return found, nil, nil
+}
+
+// open parses a token made for the purpose and verifies its signature.
+func (v *Verifier) open(keepers map[string]*keeper, raw string, made purpose) (*verified, *policy.Refusal, <-chan struct{}) {
+	t, refusal := parse(raw, v.cfg.MaxTokenSize, made)
 	if refusal != nil {
 		return nil, refusal, nil
 	}
@@ -231,11 +259,7 @@ func (v *Verifier) authentic(raw string) (*verified, *policy.Refusal, <-chan str
 		return nil, policy.Refuse(policy.SignatureInvalid, "the signature does not verify with key %q of issuer %s", clip(key.KeyID), k.issuer.Load().Name), nil
 	}
 	t.jws = nil // is not needed any more, and large
-	found := &verified{token: *t, keeper: k, digest: digest}
-	if k.keys.Load().digest == digest { // otherwise the key may be one of either set
-		v.seen.add(raw, found)
-	}
-	return found, nil, nil
+	return &verified{token: *t, keeper: k, digest: digest}, nil, nil
 }
 
 // VerifyWait is [Verifier.Verify] for callers that can wait for an issuer's keys, as long as
