@@ -135,20 +135,17 @@ func (s *Service) liftTargets(ctx context.Context, req api.LiftRequest, now time
 	return ids, nil
 }
 
-// blocksInForce returns the ids of an identity's blocks; logouts stay in force for ever, so
-// that there may be several pages of them.
+// blocksInForce returns the ids of an identity's blocks.
 func (s *Service) blocksInForce(ctx context.Context, p policy.Principal, now time.Time) ([]string, error) {
 	var ids []string
-	f := store.RevocationFilter{Principal: p, InForceAt: now}
+	f := store.RevocationFilter{Target: policy.Target{Principal: p}, Kind: policy.Block, InForceAt: now}
 	for {
 		page, next, err := s.Store.Revocations(ctx, f)
 		if err != nil {
 			return nil, err
 		}
 		for _, r := range page {
-			if r.Kind == policy.Block {
-				ids = append(ids, r.ID)
-			}
+			ids = append(ids, r.ID)
 		}
 		if next == "" {
 			return ids, nil
@@ -164,13 +161,13 @@ func (s *Service) Revocations(ctx context.Context, c Caller, req api.Revocations
 	}
 	now := s.now()
 	f := store.RevocationFilter{Limit: req.Limit, Cursor: req.Cursor}
-	f.Principal.Subject = req.Subject
+	f.Target.Subject = req.Subject
 	if req.Issuer != "" {
 		url, err := s.storedIssuerURL(req.Issuer)
 		if err != nil {
 			return api.RevocationsPage{}, err
 		}
-		f.Principal.Issuer = url
+		f.Target.Issuer = url
 	}
 	if !req.All {
 		f.InForceAt = now

@@ -33,6 +33,12 @@ var (
 	ErrUnavailable = errors.New("store is unavailable")
 	// ErrCursor says that the cursor of a list was not one that the list gave.
 	ErrCursor = errors.New("cursor of the list is not valid")
+	// ErrTooMany says that somebody has as many of something as they may have.
+	ErrTooMany = errors.New("there are as many as there may be")
+	// ErrTaken says that what was to be recorded belongs to somebody else.
+	ErrTaken = errors.New("it belongs to somebody else")
+	// ErrChanged says that what was to be replaced is no longer what the caller has read.
+	ErrChanged = errors.New("it was changed meanwhile")
 	// ErrClosed says that the store was closed.
 	ErrClosed = errors.New("store is closed")
 )
@@ -96,40 +102,6 @@ type Change struct {
 type State struct {
 	Position    Position
 	Revocations []policy.Revocation // in force: not lifted, not ended
-}
-
-// Revocation is a block or a logout with who made it and why.
-type Revocation struct {
-	policy.Revocation
-	Reason   string
-	Actor    string
-	LiftedAt time.Time // zero: not lifted
-	LiftedBy string
-	LiftNote string // why it was lifted
-}
-
-// InForce reports whether the revocation has an effect at now.
-func (r Revocation) InForce(now time.Time) bool {
-	return r.LiftedAt.IsZero() && (r.Until.IsZero() || now.Before(r.Until))
-}
-
-// Lift ends a revocation before its time.
-type Lift struct {
-	ID    string
-	At    time.Time
-	Actor string
-	Note  string
-}
-
-// MaxPage is the most entries of one page; a filter's limit of 0 or more than that means it.
-const MaxPage = 1000
-
-// RevocationFilter chooses revocations; zero fields do not filter.
-type RevocationFilter struct {
-	Principal policy.Principal // issuer URL and subject, or the issuer URL alone
-	InForceAt time.Time        // only those in force at that time
-	Limit     int
-	Cursor    string
 }
 
 // AuditKind tells logins from acts of admins.

@@ -131,11 +131,20 @@ func queryRevocation(found pgx.Row) (r store.Revocation, err error) {
 func (s *Store) Revocations(ctx context.Context, f store.RevocationFilter) ([]store.Revocation, string, error) {
 	const what = "list revocations"
 	var where conditions
-	if f.Principal.Subject != "" && f.Principal.Issuer != "" {
-		where.add(`principal = ?`, row.PrincipalHash(f.Principal))
+	if f.Target.Subject != "" && f.Target.Issuer != "" {
+		where.add(`principal = ?`, row.PrincipalHash(f.Target.Principal))
 	}
-	where.text(`issuer`, f.Principal.Issuer)
-	where.text(`subject`, f.Principal.Subject)
+	where.text(`id`, f.ID)
+	where.text(`kind`, string(f.Kind))
+	where.text(`issuer`, f.Target.Issuer)
+	where.text(`subject`, f.Target.Subject)
+	where.text(`actor`, f.Actor)
+	if !f.Since.IsZero() {
+		where.add(`at >= ?`, timestamp(f.Since))
+	}
+	if !f.Before.IsZero() {
+		where.add(`at < ?`, timestamp(f.Before))
+	}
 	if !f.InForceAt.IsZero() {
 		where.add(`lifted_at IS NULL AND (until IS NULL OR until > ?)`, timestamp(f.InForceAt))
 	}

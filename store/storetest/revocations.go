@@ -269,13 +269,13 @@ func testRevocationFilters(t *testing.T, s store.Store) {
 		want   []string
 	}{
 		"all, newest first": {store.RevocationFilter{}, []string{lifted.ID, other.ID, bob.ID, alice.ID}},
-		"an identity":       {store.RevocationFilter{Principal: alice.Principal}, []string{alice.ID}},
-		"an issuer":         {store.RevocationFilter{Principal: policy.Principal{Issuer: issuer}}, []string{lifted.ID, bob.ID, alice.ID}},
-		"nobody":            {store.RevocationFilter{Principal: policy.Principal{Issuer: issuer, Subject: "dave"}}, nil},
+		"an identity":       {store.RevocationFilter{Target: alice.Target}, []string{alice.ID}},
+		"an issuer":         {store.RevocationFilter{Target: policy.Target{Principal: policy.Principal{Issuer: issuer}}}, []string{lifted.ID, bob.ID, alice.ID}},
+		"nobody":            {store.RevocationFilter{Target: policy.Target{Principal: policy.Principal{Issuer: issuer, Subject: "dave"}}}, nil},
 		"in force":          {store.RevocationFilter{InForceAt: base.Add(30 * time.Minute)}, []string{other.ID, bob.ID, alice.ID}},
 		"in force at the end": {store.RevocationFilter{InForceAt: bob.Until},
 			[]string{other.ID, alice.ID}},
-		"both": {store.RevocationFilter{Principal: bob.Principal, InForceAt: base.Add(2 * time.Hour)}, nil},
+		"both": {store.RevocationFilter{Target: bob.Target, InForceAt: base.Add(2 * time.Hour)}, nil},
 	} {
 		for _, limit := range []int{0, 1} {
 			c.filter.Limit = limit
@@ -337,7 +337,7 @@ func testOddSubjects(t *testing.T, s store.Store) {
 		r := block(odd)
 		r.Issuer, r.Reason, r.Actor = issuer+odd, odd, odd
 		revoke(t, s, r)
-		list, err := allRevocations(t.Context(), s, store.RevocationFilter{Principal: r.Principal})
+		list, err := allRevocations(t.Context(), s, store.RevocationFilter{Target: r.Target})
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -400,7 +400,7 @@ func testRevocationTimes(t *testing.T, s store.Store) {
 	r.Until = time.Date(9000, 3, 4, 5, 6, 7, 987654321, zone)
 	stored := revoke(t, s, r)
 	list, err := allRevocations(t.Context(), s, store.RevocationFilter{})
-	if err != nil || len(list) != 1 || list[0] != stored {
+	if err != nil || len(list) != 1 || !cmp.Equal(list[0], stored) {
 		t.Fatalf("listed %+v, answered %+v, %v", list, stored, err)
 	}
 	if want := time.Date(2026, 3, 4, 0, 6, 7, 123456000, time.UTC); list[0].At != want {
