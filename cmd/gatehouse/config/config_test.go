@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/policy/oidc"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -192,6 +193,34 @@ leeway: 1s
 	}
 	if got := c.TokenIssuers()[0]; got.URL != "https://login.example.com/" || got.MaxAge != 36*time.Hour || got.Client != nil || got.Algorithms[0] != "ES256" || got.Rules != c.Rules().Version || got.Rules == "" {
 		t.Errorf("issuer %+v", got)
+	}
+}
+
+func TestLogoutOfIssuers(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	issuers := f.mustLoad(connected + `
+issuers:
+  - { name: none, url: "https://a.example.com", audiences: nats }
+  - { name: session, url: "https://b.example.com", audiences: nats, logout: { audiences: cli } }
+  - { name: identity, url: "https://c.example.com", audiences: nats, max_age: 1h, logout: { audiences: [cli, web], ends: identity } }
+`).TokenIssuers()
+	type kept struct {
+		MaxAge time.Duration
+		Logout oidc.LogoutRules
+	}
+	var got []kept
+	for _, i := range issuers {
+		got = append(got, kept{i.MaxAge, i.Logout})
+	}
+	// Without an age that bounds tokens, a logout could never be forgotten.
+	want := []kept{
+		{},
+		{30 * 24 * time.Hour, oidc.LogoutRules{Audiences: []string{"cli"}}},
+		{time.Hour, oidc.LogoutRules{Audiences: []string{"cli", "web"}, EndIdentity: true}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

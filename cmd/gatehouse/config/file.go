@@ -174,12 +174,16 @@ type Issuer struct {
 	AdminAudiences []string `yaml:"admin_audiences"`
 	// Signature algorithms to accept; without it, the asymmetric ones that discovery or jwks names.
 	Algorithms []string `yaml:"algorithms"`
-	// Longest time since a token was issued, however long it is valid; without it, unbounded.
+	// Longest time since a token was issued, however long it is valid; without it, unbounded, or 30d where
+	// logout.audiences is given.
 	MaxAge Duration `yaml:"max_age" min:"1m" max:"365d"`
 	// Claims that people are known by, for the audit trail and the log. They are stored there.
 	Display []string `yaml:"display"`
 	// How gatehouse login gets a token here.
 	Login Login `yaml:"login"`
+	// How the provider logs people out (OpenID Connect Back-Channel Logout 1.0): it sends logout tokens to
+	// /backchannel-logout/NAME at http.listen, NAME being the issuer's.
+	Logout Logout `yaml:"logout"`
 
 	_ unbuilt `yaml:"trust_email"`
 }
@@ -194,6 +198,17 @@ type Login struct {
 	// require_key. Not with a login by device code; and most issuers' renewed tokens are not bound, so that
 	// people log in again when the first one ends.
 	BindKey bool `yaml:"bind_key" default:"false"`
+}
+
+// Logout is how an issuer logs people out.
+type Logout struct {
+	// Client ids of the applications at the provider that name this service for back-channel logout: a logout
+	// token must be for one of them. Without any, none is accepted.
+	Audiences []string `yaml:"audiences"`
+	// What a logout token ends: session means the login session that it names, and the identity where it
+	// names none; identity means all sessions of the identity, for a provider whose tokens for NATS carry
+	// no sid, so that nothing tells of which session they are.
+	Ends string `yaml:"ends" default:"session" enum:"session identity"`
 }
 
 // Account is a NATS account that a grant can lead to. With mode config its name is all: {}.

@@ -18,6 +18,11 @@ const (
 	// issuerTimeout bounds a request to an issuer with certificate authorities of its own.
 	issuerTimeout = 10 * time.Second
 	maxDisplay    = 16
+	// logoutMaxAge is the max_age of an issuer that logs people out and has none: no logout could be
+	// forgotten while tokens from before it may still be valid.
+	logoutMaxAge = 30 * 24 * time.Hour
+	// endIdentity is the value of logout.ends for all sessions of an identity.
+	endIdentity = "identity"
 )
 
 var issuerName = regexp.MustCompile(`^[a-z0-9]{1,16}$`)
@@ -50,6 +55,9 @@ func (r *report) issuers(list []*Issuer) map[string][]policy.ClaimPath {
 		}
 		for j, a := range is.Algorithms {
 			r.check(index(join(at, "algorithms"), j), a, checkAlgorithm)
+		}
+		if is.Logout.Ends == endIdentity && len(is.Logout.Audiences) == 0 {
+			r.problem(join(join(at, "logout"), "ends"), "has no effect without logout.audiences: name the client ids that logout tokens are made for")
 		}
 		paths := r.claimPaths(join(at, "display"), is.Display)
 		if len(paths) > maxDisplay {
@@ -160,6 +168,10 @@ func (i *Issuer) tokenIssuer() oidc.Issuer {
 	is := oidc.Issuer{
 		Name: i.Name, URL: i.URL, Audiences: i.Audiences, AdminAudiences: i.AdminAudiences, Algorithms: i.Algorithms,
 		MaxAge: time.Duration(i.MaxAge), Keys: i.JWKS.keys, KeysURL: i.JWKS.url,
+		Logout: oidc.LogoutRules{Audiences: i.Logout.Audiences, EndIdentity: i.Logout.Ends == endIdentity},
+	}
+	if len(i.Logout.Audiences) > 0 && i.MaxAge == 0 {
+		is.MaxAge = logoutMaxAge
 	}
 	if i.TokenFile.path != "" {
 		is.Credential = i.TokenFile.token
