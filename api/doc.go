@@ -12,6 +12,10 @@ func Subject(op string) string { return "gatehouse." + Version + "." + op }
 // Path returns the HTTP path of an operation, such as /v1/whoami. It is served for POST.
 func Path(op string) string { return "/" + Version + "/" + op }
 
+// LogoutPath returns the HTTP path that an issuer with that configured name calls to log somebody out
+// (OpenID Connect Back-Channel Logout 1.0).
+func LogoutPath(issuer string) string { return "/backchannel-logout/" + issuer }
+
 // The operations.
 const (
 	OpWhoami      = "whoami"

@@ -43,6 +43,9 @@ func (s *Service) Handler() http.Handler {
 			mux.HandleFunc(api.Path(op.name), s.serve(op, publicCaller, admin))
 		}
 	}
+	if s.Logouts != nil {
+		mux.HandleFunc(api.LogoutPath("{issuer}"), s.takeLogout)
+	}
 	mux.HandleFunc("/", s.notFound)
 	return mux
 }

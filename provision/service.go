@@ -47,6 +47,7 @@ type Records interface {
 type Options struct {
 	Store   store.Store
 	Tokens  Tokens
+	Logouts Logouts // nil: no issuer can log anybody out
 	Records Records
 	State   func() *policy.Snapshot  // may return nil: not loaded yet
 	Issuers func() map[string]string // URLs of the configured issuers by name
@@ -68,6 +69,8 @@ type Service struct {
 	history chan struct{} // holds one for each read of the audit trail on behalf of whoami
 	rates   rates
 	sampler *store.Sampler
+
+	logoutChecks, logoutWaits slots
 }
 
 // New returns a service.
@@ -78,7 +81,10 @@ func New(o Options) *Service {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{Options: o, history: make(chan struct{}, historyReads)}
+	s := &Service{
+		Options: o, history: make(chan struct{}, historyReads),
+		logoutChecks: make(slots, logoutChecks), logoutWaits: make(slots, logoutWaits),
+	}
 	s.sampler = store.NewSampler(s.keep)
 	return s
 }
