@@ -109,6 +109,15 @@ func (f *forger) seal(t *testing.T, data []byte) *nats.Msg {
 	return f.sealed(t, data, f.xkey, f.public, f.sealTo)
 }
 
+// anotherXKey returns a new xkey where the forger seals at all.
+func (f *forger) anotherXKey(t *testing.T) (nkeys.KeyPair, string) {
+	t.Helper()
+	if f.sealTo == "" {
+		return nil, ""
+	}
+	return pair(t, nkeys.PrefixByteCurve)
+}
+
 func (f *forger) plain(data []byte) *nats.Msg {
 	return &nats.Msg{Subject: injectSubject, Reply: f.answers.Subject, Data: data}
 }
@@ -222,10 +231,10 @@ func hostiles(f *forger) []hostile {
 		{"expires before it is made", edited(func(c *jwt.AuthorizationRequestClaims) { c.Expires = c.IssuedAt - 60 }), policy.RequestLate},
 		{"type is another", edited(func(c *jwt.AuthorizationRequestClaims) { c.Type = jwt.AuthorizationResponseClaim }), policy.RequestMalformed},
 		{"signed by somebody else", func(t *testing.T) *nats.Msg {
-			c := f.claims(t, token)
 			g := *f
 			g.identity, _ = pair(t, nkeys.PrefixByteServer)
-			return f.seal(t, g.sign(t, c))
+			g.xkey, g.public = g.anotherXKey(t) // its own would prove the server without a signature
+			return g.seal(t, g.sign(t, g.claims(t, token)))
 		}, policy.RequestMalformed},
 		{"signed by a user", func(t *testing.T) *nats.Msg {
 			g := *f

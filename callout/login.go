@@ -41,7 +41,7 @@ type login struct {
 	// Set once the request is opened.
 	opened    bool
 	throttled bool
-	claims    *jwt.AuthorizationRequestClaims
+	claims    *request
 	peer      string // the server's xkey; empty when the request came unsealed
 	conn      policy.Connection
 	source    netip.Prefix
@@ -77,8 +77,7 @@ func (s *Service) open(l *login) *policy.Refusal {
 		}
 		data = plain
 	}
-	// The decoder verifies the signature with the key that the request names as its issuer.
-	claims, err := jwt.DecodeAuthorizationRequestClaims(string(data))
+	claims, err := decodeRequest(data, func(issuer string) bool { return s.Sealer != nil && s.Sealer.proves(l.peer, issuer) })
 	if err != nil {
 		return policy.Refuse(policy.RequestMalformed, "the request does not decode and verify as an authorization request")
 	}
@@ -98,7 +97,7 @@ func (s *Service) open(l *login) *policy.Refusal {
 }
 
 // authentic checks that the request was made by the server that it names, for this service.
-func (s *Service) authentic(c *jwt.AuthorizationRequestClaims, peer string) *policy.Refusal {
+func (s *Service) authentic(c *request, peer string) *policy.Refusal {
 	switch {
 	case c.Audience != requestAudience:
 		return policy.Refuse(policy.RequestForged, "the request is for audience %.64q", c.Audience)
@@ -116,21 +115,21 @@ func (s *Service) authentic(c *jwt.AuthorizationRequestClaims, peer string) *pol
 }
 
 // connection returns what the decision needs of the request.
-func connection(c *jwt.AuthorizationRequestClaims) policy.Connection {
+func connection(c *request) policy.Connection {
 	conn := policy.Connection{Type: policy.Standard}
-	conn.Source, _ = netip.ParseAddr(c.ClientInformation.Host)
+	conn.Source, _ = netip.ParseAddr(c.Client.Host)
 	switch {
-	case c.ClientInformation.Kind == "Leafnode":
+	case c.Client.Kind == "Leafnode":
 		conn.Type = policy.LeafNode
-	case c.ClientInformation.Type == "mqtt":
+	case c.Client.Type == "mqtt":
 		conn.Type = policy.MQTT
-	case c.ClientInformation.Type == "websocket":
+	case c.Client.Type == "websocket":
 		conn.Type = policy.WebSocket
 	}
 	conn.Proof = policy.Proof{
-		Nonce: c.ClientInformation.Nonce, Signature: c.ConnectOptions.SignedNonce, Key: c.ConnectOptions.Nkey,
+		Nonce: c.Client.Nonce, Signature: c.Connect.SignedNonce, Key: c.Connect.Nkey,
 	}
-	if name, ok := strings.CutPrefix(c.ConnectOptions.Username, accountPrefix); ok {
+	if name, ok := strings.CutPrefix(c.Connect.Username, accountPrefix); ok {
 		conn.Account = name
 	}
 	return conn
@@ -186,7 +185,7 @@ func (s *Service) first(l *login, now time.Time) *policy.Refusal {
 		return policy.Refuse(policy.RequestReplayed, "the request was worked on before")
 	}
 	if s.Sealer != nil {
-		s.Sealer.remember(l.peer)
+		s.Sealer.remember(l.peer, l.claims.Issuer)
 	}
 	l.fresh = true
 	return nil
@@ -195,9 +194,9 @@ func (s *Service) first(l *login, now time.Time) *policy.Refusal {
 // token returns the token that the client sent, raw or in an envelope that also names an
 // account.
 func (s *Service) token(l *login) (string, *policy.Refusal) {
-	raw := l.claims.ConnectOptions.Token
+	raw := l.claims.Connect.Token
 	if raw == "" {
-		raw = l.claims.ConnectOptions.Password
+		raw = l.claims.Connect.Password
 	}
 	token, account, r := ParseEnvelope(raw, s.MaxToken)
 	if r != nil {

@@ -47,9 +47,9 @@ func (s *Service) entry(l *login, r *policy.Refusal) store.AuditEntry {
 	}
 	if c := l.claims; c != nil {
 		e.ServerID, e.ServerName = c.Server.ID, clip(c.Server.Name)
-		e.CID, e.UserKey = c.ClientInformation.ID, c.UserNkey
-		e.Source, e.ConnType = clip(c.ClientInformation.Host), string(l.conn.Type)
-		e.Client = clip(c.ConnectOptions.Lang + " " + c.ConnectOptions.Version)
+		e.CID, e.UserKey = c.Client.ID, c.UserNkey
+		e.Source, e.ConnType = clip(c.Client.Host), string(l.conn.Type)
+		e.Client = clip(c.Connect.Lang + " " + c.Connect.Version)
 		e.Asked = clip(l.conn.Account)
 	}
 	if l.rules != nil {

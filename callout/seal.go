@@ -31,8 +31,14 @@ type Sealer struct {
 	public  string
 	private [keySize]byte
 
-	mu     sync.RWMutex
-	shared map[string]*[keySize]byte
+	mu    sync.RWMutex
+	peers map[string]peer // by public xkey
+}
+
+// peer is a server that has sealed an authentic request.
+type peer struct {
+	server string // its id, which has signed that the xkey is its own
+	secret *[keySize]byte
 }
 
 // NewSealer returns the sealer of an xkey seed (SX…); an error holds nothing of the seed.
@@ -49,7 +55,7 @@ func NewSealer(seed []byte) (*Sealer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("xkey: derive the public key: %w", err)
 	}
-	s := &Sealer{public: public, shared: map[string]*[keySize]byte{}}
+	s := &Sealer{public: public, peers: map[string]peer{}}
 	copy(s.private[:], raw)
 	return s, nil
 }
@@ -90,34 +96,42 @@ func (s *Sealer) seal(data []byte, peer string) ([]byte, error) {
 	return box.SealAfterPrecomputation(out, data, &nonce, secret), nil
 }
 
-// remember keeps the secret shared with a peer that has proved to be a server.
-func (s *Sealer) remember(peer string) {
-	s.mu.RLock()
-	_, ok := s.shared[peer]
-	s.mu.RUnlock()
-	if ok {
+// remember keeps the secret shared with the xkey of a server that has just signed a request, in which it
+// names the xkey as its own, and sealed it with that xkey.
+func (s *Sealer) remember(xkey, server string) {
+	if s.proves(xkey, server) {
 		return
 	}
-	secret, err := s.derive(peer)
+	secret, err := s.derive(xkey)
 	if err != nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.shared) >= maxShared {
-		clear(s.shared)
+	if len(s.peers) >= maxShared {
+		clear(s.peers)
 	}
-	s.shared[peer] = secret
+	s.peers[xkey] = peer{server, secret}
 }
 
-func (s *Sealer) secret(peer string) (*[keySize]byte, error) {
+// proves reports whether what opens with the xkey was made by the server: nobody else has the xkey's private
+// half but for this service, and the server has signed once that it is its own. Its further requests need no
+// signature, of which verifying takes longer than opening.
+func (s *Sealer) proves(xkey, server string) bool {
 	s.mu.RLock()
-	secret, ok := s.shared[peer]
+	defer s.mu.RUnlock()
+	p, ok := s.peers[xkey]
+	return ok && p.server == server
+}
+
+func (s *Sealer) secret(xkey string) (*[keySize]byte, error) {
+	s.mu.RLock()
+	p, ok := s.peers[xkey]
 	s.mu.RUnlock()
 	if ok {
-		return secret, nil
+		return p.secret, nil
 	}
-	return s.derive(peer)
+	return s.derive(xkey)
 }
 
 func (s *Sealer) derive(peer string) (*[keySize]byte, error) {

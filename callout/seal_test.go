@@ -41,7 +41,7 @@ func TestSealerSpeaksNkeys(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		data := rapid.SliceOfN(rapid.Byte(), 1, 5000).Draw(t, "data")
 		if rapid.Bool().Draw(t, "remember") {
-			s.remember(serverPublic)
+			s.remember(serverPublic, otherServer)
 		}
 		sealed, err := server.Seal(data, servicePublic)
 		if err != nil {
@@ -109,6 +109,28 @@ func TestSealerRefuses(t *testing.T) {
 	}
 }
 
+// An xkey proves one server: the one that has signed that it is its own.
+func TestSealerProves(t *testing.T) {
+	_, _, seed := curve(t)
+	_, xkey, _ := curve(t)
+	s, err := NewSealer(seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := mustPublic(nkeys.PrefixByteServer)
+	if s.proves(xkey, otherServer) || s.proves("", "") {
+		t.Error("an xkey of nobody proves a server")
+	}
+	s.remember(xkey, otherServer)
+	if !s.proves(xkey, otherServer) || s.proves(xkey, other) || s.proves(otherXKey, otherServer) {
+		t.Error("a remembered xkey does not prove its server, or another one")
+	}
+	s.remember(xkey, other) // only its private half can have brought that about
+	if s.proves(xkey, otherServer) || !s.proves(xkey, other) {
+		t.Error("an xkey proves two servers")
+	}
+}
+
 func BenchmarkSealer(b *testing.B) {
 	_, servicePublic, seed := curve(b)
 	server, serverPublic, _ := curve(b)
@@ -116,7 +138,7 @@ func BenchmarkSealer(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s.remember(serverPublic)
+	s.remember(serverPublic, otherServer)
 	sealed, err := server.Seal(make([]byte, 3000), servicePublic)
 	if err != nil {
 		b.Fatal(err)

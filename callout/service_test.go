@@ -176,8 +176,8 @@ func TestConnectionTypes(t *testing.T) {
 		{"Client", "nats", policy.Standard}, {"Client", "websocket", policy.WebSocket}, {"Client", "mqtt", policy.MQTT},
 		{"Leafnode", "", policy.LeafNode}, {"Leafnode", "websocket", policy.LeafNode},
 	} {
-		claims := &jwt.AuthorizationRequestClaims{}
-		claims.ClientInformation.Kind, claims.ClientInformation.Type = c.kind, c.via
+		claims := new(request)
+		claims.Client.Kind, claims.Client.Type = c.kind, c.via
 		if got := connection(claims).Type; got != c.want {
 			t.Errorf("%s over %q is %s, want %s", c.kind, c.via, got, c.want)
 		}
