@@ -26,6 +26,7 @@ const (
 	OpRevocations = "revocations"
 	OpIdentities  = "identities"
 	OpAudit       = "audit"
+	OpAdminToken  = "admin-token"
 	OpReload      = "reload"
 	OpStatus      = "status"
 )

@@ -15,8 +15,19 @@ type WhoamiRequest struct {
 type Whoami struct {
 	Identity
 	Decision
-	LastRefusal *LastRefusal `json:"last_refusal,omitempty"`
-	RequestID   string       `json:"request_id"`
+	// Administration is set where the identity has rights to administer, and for tokens that are for that.
+	Administration *Administration `json:"administration,omitempty"`
+	LastRefusal    *LastRefusal    `json:"last_refusal,omitempty"`
+	RequestID      string          `json:"request_id"`
+}
+
+// Administration says what an identity may do as an admin.
+type Administration struct {
+	// Token says that the token is for administration; with another one of the same claims it takes a login for that.
+	Token   bool     `json:"token"`
+	Rights  []string `json:"rights"`
+	Reason  string   `json:"reason,omitempty"` // why there are none
+	Message string   `json:"message,omitempty"`
 }
 
 // Identity is who a token speaks of.
@@ -228,7 +239,9 @@ type ExplainRequest struct {
 type Explanation struct {
 	Identity
 	Decision
-	Verdicts []Verdict `json:"verdicts"`
+	// Administration is set where the identity has rights to administer, and for tokens that are for that.
+	Administration *Administration `json:"administration,omitempty"`
+	Verdicts       []Verdict       `json:"verdicts"`
 	// Recorded is the login whose claims were decided on, when only a subject was given.
 	Recorded *RecordedLogin `json:"recorded,omitempty"`
 }
@@ -288,4 +301,20 @@ type IssuerStatus struct {
 	KeysLoaded bool      `json:"keys_loaded"`
 	LoadedAt   time.Time `json:"loaded_at,omitzero"`
 	Error      string    `json:"error,omitempty"`
+}
+
+// AdminTokenRequest asks for a token to administer with while no issuer can make one.
+type AdminTokenRequest struct {
+	Rights []string `json:"rights"`
+	Reason string   `json:"reason"`
+	TTL    string   `json:"ttl,omitempty"` // such as 15m, which is the default; at most 1h
+}
+
+// AdminToken is such a token. It is taken by every replica, and void once its id is logged out.
+type AdminToken struct {
+	Token   string    `json:"token"`
+	ID      string    `json:"id"`
+	Actor   string    `json:"actor"` // who made it
+	Rights  []string  `json:"rights"`
+	Expires time.Time `json:"expires"`
 }

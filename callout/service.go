@@ -131,7 +131,7 @@ func New(o Options) *Service {
 		replays:  newReplays(o.Now()),
 		ended:    make(chan struct{}),
 	}
-	s.sampler = store.NewSampler(s.keep)
+	s.sampler = store.NewSampler(store.SampleEvery, store.ByReason, s.keep)
 	s.queue = newQueue(o.Now, s.dropped)
 	o.Metrics.watch(s.queue, o.Now)
 	return s

@@ -109,7 +109,7 @@ func (t *Trace) add(b *Binding, applies bool, why string) {
 // Decide returns what the identity gets on this connection at now. The order of the
 // bindings does not matter, and another revocation never admits anybody. The trace may be nil.
 func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Trace) Decision {
-	if r := standing(s, id, now); r != nil {
+	if r := Standing(s, id, now); r != nil {
 		return refused(r)
 	}
 	key := id.BoundKey()
@@ -159,9 +159,9 @@ func (c *Connection) proven(bound *BoundKey, now time.Time) *Refusal {
 	}
 }
 
-// standing says why the identity gets nothing at all, whatever it asks for: the snapshot cannot be
+// Standing says why the identity gets nothing at all, whatever it asks for: the snapshot cannot be
 // used, or a stored revocation denies it everywhere. Nil when nothing does.
-func standing(s *Snapshot, id *Identity, now time.Time) *Refusal {
+func Standing(s *Snapshot, id *Identity, now time.Time) *Refusal {
 	// By the wall clock as well: the monotonic one stands still while a virtual machine is suspended.
 	if until := s.FreshUntil; !until.IsZero() && (now.After(until) || now.Round(0).After(until.Round(0))) {
 		return Refuse(SnapshotStale, "the store has not confirmed the state since too long")

@@ -33,7 +33,7 @@ func AllRights() []Right {
 // A call cannot prove that it holds the key that a token is bound to, as a connection does. Such
 // a token gets no rights: whoever stole it would have them as well.
 func Rights(s *Snapshot, id *Identity, source netip.Addr, now time.Time, trace *Trace) ([]Right, *Refusal) {
-	if r := standing(s, id, now); r != nil {
+	if r := Standing(s, id, now); r != nil {
 		return nil, r
 	}
 	if id.BoundKey() != nil {

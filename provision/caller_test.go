@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -121,7 +122,7 @@ func TestRightsOfOperations(t *testing.T) {
 func equalEntry(a, b store.AuditEntry) bool {
 	return a.ID == b.ID && a.At.Equal(b.At) && a.Kind == b.Kind && a.Op == b.Op && a.Outcome == b.Outcome && a.Reason == b.Reason &&
 		a.Detail == b.Detail && a.Issuer == b.Issuer && a.Subject == b.Subject && a.Name == b.Name && a.Actor == b.Actor &&
-		a.Source == b.Source && a.ConnType == b.ConnType && a.Replica == b.Replica && a.Count == b.Count
+		a.Source == b.Source && a.ConnType == b.ConnType && a.Replica == b.Replica
 }
 
 // Who is denied logins is denied administration at once.
@@ -245,6 +246,31 @@ func TestRefusedCallsAreSampled(t *testing.T) {
 	list := records.taken()
 	if len(list) != 2 || list[0].Count != 1 || list[1].Count != 499 {
 		t.Errorf("recorded %+v", list)
+	}
+}
+
+// Who follows the audit trail does not fill it.
+func TestPolledCallsAreRecordedOnceAMinute(t *testing.T) {
+	t.Parallel()
+	b, records, _ := newAdminBed(t)
+	h := b.Handler()
+	poll := func(token string) {
+		if a := call(t, h, http.MethodPost, api.Path(api.OpAudit), token, ""); a.Code != http.StatusOK {
+			t.Fatalf("%d %s", a.Code, a.Body)
+		}
+	}
+	for range 50 {
+		poll("admin:root")
+	}
+	poll("admin:audit")
+	b.at(now.Add(time.Minute))
+	poll("admin:root")
+	var counts []int
+	for _, e := range records.taken() {
+		counts = append(counts, e.Count)
+	}
+	if !slices.Equal(counts, []int{1, 1, 50}) {
+		t.Errorf("recorded with the counts %v", counts)
 	}
 }
 

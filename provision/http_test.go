@@ -121,7 +121,7 @@ func TestAdminOperationsNeedAnActor(t *testing.T) {
 			}
 			continue
 		}
-		if op == api.OpReload || op == api.OpStatus {
+		if op == api.OpReload || op == api.OpStatus || op == api.OpAdminToken {
 			call(t, public, http.MethodPost, api.Path(op), "admin:alice", "{}").refused(t, http.StatusForbidden, api.ReasonForbidden)
 		} else {
 			call(t, public, http.MethodPost, api.Path(op), "", "{}").refused(t, http.StatusUnauthorized, api.ReasonUnauthenticated)

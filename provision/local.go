@@ -24,21 +24,24 @@ func (s *Service) ExplainLive(ctx context.Context, c Caller, req api.ExplainRequ
 	if req.Claims != nil {
 		return api.Explanation{}, badRequest("claims without a token are explained by gatehouse explain --claims, which needs no service")
 	}
-	id, r := s.verify(ctx, req.Token)
+	id, r, admin := s.verifyEither(ctx, req.Token)
 	// For an admin the detail says more than the reason's general meaning.
 	if id == nil {
 		e := unverified(r)
 		e.Message = r.Detail
 		return api.Explanation{}, e
 	}
+	state := s.State()
+	if state == nil && (r == nil || admin) {
+		return api.Explanation{}, errNoState
+	}
+	if admin {
+		return ExplainAdmin(state, id, conn, s.Now()), nil
+	}
 	if r != nil {
 		out := api.Explanation{Identity: identity(id), Decision: refusal(r), Verdicts: []api.Verdict{}}
 		out.Message = r.Detail
 		return out, nil
-	}
-	state := s.State()
-	if state == nil {
-		return api.Explanation{}, errNoState
 	}
 	out := Explain(state, id, conn, s.Now())
 	out.Decision = s.templated(out.Decision)

@@ -22,7 +22,8 @@ func (s *Service) operations() []operation {
 		of(api.OpRevoke, admins(policy.RightRevoke), s.Revoke),
 		of(api.OpRevokeLift, admins(policy.RightRevoke), s.Lift),
 		of(api.OpRevocations, admins(policy.RightRevoke), s.Revocations),
-		of(api.OpAudit, admins(policy.RightAudit), s.Audit),
+		of(api.OpAudit, follow(policy.RightAudit), s.Audit),
+		of(api.OpAdminToken, onHost, s.MakeAdminToken),
 		of(api.OpReload, onHost, s.ReloadConfig),
 		of(api.OpStatus, onHost, s.ShowStatus),
 	}
@@ -32,6 +33,7 @@ func (s *Service) operations() []operation {
 type access struct {
 	everybody bool         // whoever has a token, which the operation itself looks at
 	right     policy.Right // admins with this one; with neither, nobody but who is on the host
+	polled    bool         // callers ask it again and again, to follow what happens
 }
 
 var (
@@ -40,6 +42,7 @@ var (
 )
 
 func admins(right policy.Right) access { return access{right: right} }
+func follow(right policy.Right) access { return access{right: right, polled: true} }
 
 // operation is a method of [Service] as transports see it.
 type operation struct {

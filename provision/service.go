@@ -49,6 +49,7 @@ type Options struct {
 	Tokens  Tokens
 	Logouts Logouts // nil: no issuer can log anybody out
 	Records Records
+	Signer  Signer                   // signs admin tokens; nil where there are none
 	State   func() *policy.Snapshot  // may return nil: not loaded yet
 	Issuers func() map[string]string // URLs of the configured issuers by name
 	// Refresh makes this replica see what was just stored before the call returns.
@@ -68,7 +69,8 @@ type Service struct {
 	Options
 	history chan struct{} // holds one for each read of the audit trail on behalf of whoami
 	rates   rates
-	sampler *store.Sampler
+	sampler *store.Sampler // of refused calls
+	polls   *store.Sampler // of calls that are repeated to see what has changed
 
 	logoutChecks, logoutWaits slots
 }
@@ -85,7 +87,8 @@ func New(o Options) *Service {
 		Options: o, history: make(chan struct{}, historyReads),
 		logoutChecks: make(slots, logoutChecks), logoutWaits: make(slots, logoutWaits),
 	}
-	s.sampler = store.NewSampler(s.keep)
+	s.sampler = store.NewSampler(store.SampleEvery, store.ByReason, s.keep)
+	s.polls = store.NewSampler(pollsEvery, func(e store.AuditEntry) string { return e.Op + " " + e.Actor }, s.keep)
 	return s
 }
 
@@ -97,9 +100,11 @@ func (s *Service) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			s.sampler.Flush(s.Now().Add(store.SampleEvery))
+			s.polls.Flush(s.Now().Add(pollsEvery))
 			return nil
 		case <-tick.C:
 			s.sampler.Flush(s.Now())
+			s.polls.Flush(s.Now())
 		}
 	}
 }
@@ -137,6 +142,9 @@ func (s *Service) storeError(what string, err error) error {
 
 // issuerURL returns the exact iss of a configured issuer, given by its name or by its URL.
 func (s *Service) issuerURL(issuer string) (string, error) {
+	if issuer == adminTokenName || issuer == AdminTokenIssuer {
+		return AdminTokenIssuer, nil
+	}
 	issuers := s.Issuers()
 	for name, url := range issuers {
 		if issuer == name || issuer == url {

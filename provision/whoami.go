@@ -25,23 +25,29 @@ func (s *Service) Whoami(ctx context.Context, c Caller, req api.WhoamiRequest) (
 	if c.Token == "" {
 		return api.Whoami{}, refuse(http.StatusUnauthorized, api.ReasonUnauthenticated, "send the token in the header Authorization: Bearer …")
 	}
-	id, r := s.verify(ctx, c.Token)
+	id, r, admin := s.verifyEither(ctx, c.Token)
 	if id == nil {
 		return api.Whoami{}, unverified(r)
 	}
 	if wait := s.rates.take(id.Principal(), s.Now()); wait > 0 {
 		return api.Whoami{}, tooMany(wait)
 	}
+	state := s.State()
+	if state == nil && (r == nil || admin) {
+		return api.Whoami{}, errNoState
+	}
 	out := api.Whoami{Identity: identity(id), RequestID: c.RequestID}
 	if r != nil {
 		out.Decision = refusal(r)
 	} else {
-		state := s.State()
-		if state == nil {
-			return api.Whoami{}, errNoState
-		}
 		conn := policy.Connection{Source: c.Source, Type: policy.Standard, Account: req.Account, ProofGiven: true}
 		out.Decision = s.templated(Decision(policy.Decide(state, id, conn, s.Now(), nil)))
+	}
+	if r == nil || admin {
+		out.Administration = Administration(state, id, admin, c.Source, s.Now(), nil)
+		if admin {
+			out.Message = notForLogins
+		}
 	}
 	last, err := s.lastRefusal(ctx, id)
 	if err != nil {
@@ -110,13 +116,20 @@ func (s *Service) lastRefusal(ctx context.Context, id *policy.Identity) (*api.La
 func Explain(state *policy.Snapshot, id *policy.Identity, conn policy.Connection, now time.Time) api.Explanation {
 	var trace policy.Trace
 	d := policy.Decide(state, id, conn, now, &trace)
-	out := api.Explanation{Identity: identity(id), Decision: Decision(d), Verdicts: []api.Verdict{}}
+	out := api.Explanation{Identity: identity(id), Decision: Decision(d)}
 	// For an admin the detail says more than the reason's general meaning.
 	if d.Refusal != nil {
 		out.Message = d.Refusal.Detail
 	}
-	for _, v := range trace.Verdicts {
-		out.Verdicts = append(out.Verdicts, api.Verdict(v))
+	out.Administration = Administration(state, id, false, conn.Source, now, &trace)
+	out.Verdicts = verdicts(trace)
+	return out
+}
+
+func verdicts(t policy.Trace) []api.Verdict {
+	out := []api.Verdict{}
+	for _, v := range t.Verdicts {
+		out = append(out, api.Verdict(v))
 	}
 	return out
 }

@@ -58,6 +58,7 @@ func TestWireContract(t *testing.T) {
 			}
 			return id, nil
 		})
+		o.Signer = newKey(t)
 		o.Template = func(account, key string) (policy.Permissions, bool) {
 			set := policy.SubjectSet{Allow: []string{"jobs.{{tag(team)}}.>"}}
 			return policy.Permissions{Publish: set, Subscribe: set}, account == "AAPP" && key == "AWORKER"
@@ -69,6 +70,7 @@ func TestWireContract(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			r.Admins = map[string][]*policy.Binding{"corp": {{Name: "admins", Issuer: "corp", When: subject("carol"), Rights: []policy.Right{policy.RightRevoke, policy.RightAudit}}}}
 			r.Bindings["jobs"] = []*policy.Binding{{Name: "batch-jobs", Issuer: "jobs", TTL: time.Hour, Grant: policy.Grant{
 				Account: r.Accounts["APP"],
 				Role: &policy.Role{Name: "worker", Scoped: &policy.ScopedKey{
@@ -107,6 +109,9 @@ func TestWireContract(t *testing.T) {
 		{"whoami_bound", api.OpWhoami, "bound", "", 200, &api.Whoami{}},
 		{"whoami_scoped", api.OpWhoami, "job", "", 200, &api.Whoami{}},
 		{"explain_scoped", api.OpExplain, "", `{"token":"job"}`, 200, &api.Explanation{}},
+		{"whoami_admin", api.OpWhoami, "admin:carol", "", 200, &api.Whoami{}},
+		{"whoami_admin_without_rights", api.OpWhoami, "admin:alice", "", 200, &api.Whoami{}},
+		{"explain_admin", api.OpExplain, "", `{"token":"carol"}`, 200, &api.Explanation{}},
 		{"whoami_refused", api.OpWhoami, "mallory", "", 200, &api.Whoami{}},
 		{"error_token", api.OpWhoami, "forged", "", 401, &api.Error{}},
 		{"error_again", api.OpWhoami, "pending", "", 503, &api.Error{}},
@@ -126,6 +131,7 @@ func TestWireContract(t *testing.T) {
 		{"lift", api.OpRevokeLift, "", `{"issuer":"corp","subject":"alice","reason":"back"}`, 200, &api.LiftResult{}},
 		{"revocations", api.OpRevocations, "", `{"all":true,"limit":1}`, 200, &api.RevocationsPage{}},
 		{"revocations_empty", api.OpRevocations, "", `{"subject":"nobody"}`, 200, &api.RevocationsPage{}},
+		{"admin_token", api.OpAdminToken, "", `{"rights":["revoke","audit"],"reason":"the provider is down","ttl":"5m"}`, 200, &api.AdminToken{}},
 		{"reload", api.OpReload, "", "", 200, &api.Reloaded{}},
 		{"status", api.OpStatus, "", "", 200, &api.Status{}},
 	} {
@@ -163,6 +169,7 @@ func golden(t *testing.T, name string, body []byte) {
 		t.Fatal(err)
 	}
 	got := uuids.ReplaceAllString(indented.String(), "00000000-0000-0000-0000-000000000000")
+	got = secrets.ReplaceAllString(got, `"token": "…"`)
 	got = cursors.ReplaceAllString(got, `"cursor": "…"`)
 	got = strings.ReplaceAll(got, provision.LocalActor(os.Getuid()), "local:somebody")
 	file := filepath.Join("testdata", name+".json")
@@ -182,6 +189,7 @@ func golden(t *testing.T, name string, body []byte) {
 
 var (
 	uuids   = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`)
+	secrets = regexp.MustCompile(`"token": "[^"]+"`)
 	cursors = regexp.MustCompile(`"cursor": "[^"]+"`)
 )
 

@@ -5,39 +5,45 @@ import (
 	"time"
 )
 
-// SampleEvery is how often a [Sampler] keeps an entry of one reason while many come.
+// SampleEvery is how often refusals of one reason are kept while many come.
 const SampleEvery = time.Second
 
-// Sampler keeps one audit entry a second of each reason and counts the others into the next: for what
-// anybody can cause at will. Whoever owns it calls Flush about as often, and once more in the end.
+// ByReason is the key of refusals that anybody can cause at will.
+func ByReason(e AuditEntry) string { return e.Reason }
+
+// Sampler keeps one audit entry of each key in a time and counts the others into the next. Whoever owns
+// it calls Flush every second or so, and once more in the end. There must be few keys: none is forgotten.
 type Sampler struct {
-	keep func(AuditEntry) error
+	every time.Duration
+	key   func(AuditEntry) string
+	keep  func(AuditEntry) error
 
 	mu      sync.Mutex
 	samples map[string]*sample
 }
 
-// sample is the state of one reason.
+// sample is the state of one key.
 type sample struct {
 	kept time.Time
 	held AuditEntry // the newest that was not kept; its Count counts all since
 }
 
-// NewSampler returns one that hands what it keeps to keep.
-func NewSampler(keep func(AuditEntry) error) *Sampler {
-	return &Sampler{keep: keep, samples: map[string]*sample{}}
+// NewSampler returns one that keeps an entry of each key so often, and hands it to keep.
+func NewSampler(every time.Duration, key func(AuditEntry) string, keep func(AuditEntry) error) *Sampler {
+	return &Sampler{every: every, key: key, keep: keep, samples: map[string]*sample{}}
 }
 
 // Offer keeps the entry, or counts it into a later one.
 func (s *Sampler) Offer(e AuditEntry, now time.Time) error {
 	s.mu.Lock()
-	p, ok := s.samples[e.Reason]
+	key := s.key(e)
+	p, ok := s.samples[key]
 	if !ok {
 		p = &sample{}
-		s.samples[e.Reason] = p
+		s.samples[key] = p
 	}
 	e.Count = p.held.Count + 1
-	if now.Sub(p.kept) < SampleEvery {
+	if now.Sub(p.kept) < s.every {
 		p.held = e
 		s.mu.Unlock()
 		return nil
@@ -60,7 +66,7 @@ func (s *Sampler) Flush(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.samples {
-		if p.held.Count == 0 || now.Sub(p.kept) < SampleEvery {
+		if p.held.Count == 0 || now.Sub(p.kept) < s.every {
 			continue
 		}
 		if s.keep(p.held) == nil {

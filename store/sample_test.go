@@ -10,7 +10,7 @@ import (
 
 func TestSamplerKeepsOneASecondAndCountsTheRest(t *testing.T) {
 	var kept []store.AuditEntry
-	s := store.NewSampler(func(e store.AuditEntry) error {
+	s := store.NewSampler(store.SampleEvery, store.ByReason, func(e store.AuditEntry) error {
 		kept = append(kept, e)
 		return nil
 	})
@@ -43,7 +43,7 @@ func TestSamplerKeepsOneASecondAndCountsTheRest(t *testing.T) {
 func TestSamplerHoldsWhatCannotBeKept(t *testing.T) {
 	full := true
 	var kept []store.AuditEntry
-	s := store.NewSampler(func(e store.AuditEntry) error {
+	s := store.NewSampler(store.SampleEvery, store.ByReason, func(e store.AuditEntry) error {
 		if full {
 			return errors.New("spool is full")
 		}

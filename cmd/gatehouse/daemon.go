@@ -272,7 +272,7 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 		MaxToken: int(cfg.MaxTokenSize), Version: semantic(version), Replica: d.replica, Logger: d.log,
 	})
 	d.provision = provision.New(provision.Options{
-		Store: d.store, Tokens: d.tokens, Logouts: d.tokens, Records: d.spool, Replica: d.replica, State: d.mirror.Snapshot, Issuers: d.issuers,
+		Store: d.store, Tokens: d.tokens, Logouts: d.tokens, Records: d.spool, Signer: cfg.NATS.Callout.SigningKey.Key(), Replica: d.replica, State: d.mirror.Snapshot, Issuers: d.issuers,
 		Refresh: d.mirror.Refresh, Reload: d.reload, Status: d.status, Template: d.resolver.Template, Logger: d.log,
 	})
 	watchDaemon(d.registry, d)
