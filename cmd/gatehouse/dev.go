@@ -47,6 +47,10 @@ bindings:
     match: { groups: ops }
     grant: { account: APP, role: auditor }
     ttl: 15m
+  - name: admins
+    issuer: demo
+    match: { groups: nats-admins }
+    grant: { admin: [revoke, sessions, accounts, audit, explain] }
 `
 
 // startLimit bounds how long everything may take to be ready.
@@ -200,7 +204,7 @@ func makeDevSet(dir, issuer string, random bool) error {
 	o := setup.Options{
 		Name: "gatehouse-dev",
 		Service: setup.Service{
-			Issuer: &setup.Issuer{Name: devIssuer, URL: issuer, Audiences: []string{devstack.Audience}, ClientID: devstack.ClientID, Display: []string{"email"}},
+			Issuer: &setup.Issuer{Name: devIssuer, URL: issuer, Audiences: []string{devstack.Audience}, ClientID: devstack.ClientID, AdminClientID: devstack.AdminClientID, Display: []string{"email"}},
 			Policy: devPolicy,
 		},
 		Origins: []string{"http://localhost:8080", "http://127.0.0.1:8080"},
@@ -297,6 +301,9 @@ Try in another terminal:
   # log in with the browser (over SSH: add --device), and give the nats CLI a context
   %[8]s connect --name demo
 
+  # root is an admin: over the network with a token for administration, here without any
+  %[10]s --user root --audience gatehouse-admin | %[8]s revocations --url %[5]s --token-file -
+
   # block alice, and see what was decided
   %[8]s revoke --issuer demo --subject alice --reason "trying it out"
   %[8]s audit
@@ -338,7 +345,7 @@ func (c *cli) devTokenCommand(o *devOptions) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&user, "user", "alice", "alice, bob, carol or root")
-	cmd.Flags().StringVar(&audience, "audience", "", "audience of the token (default nats)")
+	cmd.Flags().StringVar(&audience, "audience", "", "audience of the token (default nats; for administration: gatehouse-admin)")
 	cmd.Flags().DurationVar(&ttl, "ttl", time.Hour, "how long the token is valid")
 	return cmd
 }

@@ -52,7 +52,7 @@ The token comes from a file, from standard input (--token-file -), or from $GATE
 			if err := c.printExplanation(out); err != nil {
 				return err
 			}
-			if !out.Allowed {
+			if !out.Allowed && !administers(out.Administration) {
 				return fmt.Errorf("%w: %s", errRefused, out.Reason)
 			}
 			return nil
@@ -78,13 +78,16 @@ type explainInput struct {
 
 func (c *cli) explain(ctx context.Context, in explainInput) (api.Explanation, error) {
 	var none api.Explanation
-	if in.claimsFile != "" && (in.tokenFile != "" || in.live) {
-		return none, fmt.Errorf("%w: --claims goes with neither --token-file nor --live", errUsage)
+	if in.claimsFile != "" && (in.tokenFile != "" || in.live || c.remote.url != "") {
+		return none, fmt.Errorf("%w: --claims goes with neither --token-file nor --live, and --url asks a running service", errUsage)
 	}
 	if in.subject != "" {
 		return c.explainSubject(ctx, in)
 	}
-	if in.live {
+	if c.remote.url != "" && in.tokenFile == "" {
+		return none, fmt.Errorf("%w: --url needs --subject, or the token to explain by --token-file", errUsage)
+	}
+	if in.live || c.remote.url != "" {
 		token, err := c.token(in.tokenFile)
 		if err != nil {
 			return none, err
@@ -100,11 +103,15 @@ func (c *cli) explain(ctx context.Context, in explainInput) (api.Explanation, er
 	if err != nil {
 		return none, err
 	}
-	id, err := c.explained(ctx, cfg, in)
+	id, admin, err := c.explained(ctx, cfg, in)
 	if err != nil {
 		return none, err
 	}
-	return provision.Explain(&policy.Snapshot{Rules: cfg.Rules()}, id, conn, time.Now()), nil
+	state := &policy.Snapshot{Rules: cfg.Rules()}
+	if admin {
+		return provision.ExplainAdmin(state, id, conn, time.Now()), nil
+	}
+	return provision.Explain(state, id, conn, time.Now()), nil
 }
 
 // explainSubject asks about somebody who is not there.
@@ -119,23 +126,24 @@ func (c *cli) explainSubject(ctx context.Context, in explainInput) (api.Explanat
 		})
 }
 
-// explained returns the identity that is asked about.
-func (c *cli) explained(ctx context.Context, cfg *config.Config, in explainInput) (*policy.Identity, error) {
+// explained returns the identity that is asked about, and whether its token is for administration.
+func (c *cli) explained(ctx context.Context, cfg *config.Config, in explainInput) (id *policy.Identity, admin bool, err error) {
 	if in.claimsFile != "" {
-		return c.claimedIdentity(cfg, in)
+		id, err = c.claimedIdentity(cfg, in)
+		return id, false, err
 	}
 	token, err := c.token(in.tokenFile)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	return verify(ctx, cfg, token)
 }
 
-// verify turns a token into an identity with the issuers' keys, fetched now.
-func verify(ctx context.Context, cfg *config.Config, token string) (*policy.Identity, error) {
+// verify turns a token, for logins or for administration, into an identity with the issuers' keys, fetched now.
+func verify(ctx context.Context, cfg *config.Config, token string) (id *policy.Identity, admin bool, err error) {
 	tokens, err := oidc.New(oidc.Config{Leeway: time.Duration(cfg.Leeway), MaxTokenSize: int(cfg.MaxTokenSize)}, cfg.TokenIssuers())
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, keyWait)
 	defer cancel()
@@ -143,12 +151,17 @@ func verify(ctx context.Context, cfg *config.Config, token string) (*policy.Iden
 	running, stop := context.WithCancel(ctx)
 	go func() { ended <- tokens.Run(running) }()
 	id, r := tokens.VerifyWait(ctx, token)
+	if r != nil && r.Reason == policy.AudienceRefused {
+		if other, refused := tokens.VerifyAdmin(ctx, token); refused == nil {
+			id, r, admin = other, nil, true
+		}
+	}
 	stop()
 	if err := <-ended; err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if r == nil {
-		return id, nil
+		return id, admin, nil
 	}
 	why := ""
 	for _, s := range tokens.Status() {
@@ -156,7 +169,7 @@ func verify(ctx context.Context, cfg *config.Config, token string) (*policy.Iden
 			why += "\n" + s.Name + ": " + s.LastError
 		}
 	}
-	return nil, fmt.Errorf("%w%s", refused(r), why)
+	return nil, false, fmt.Errorf("%w%s", refused(r), why)
 }
 
 // refused returns the error of a token that is refused before any binding is asked, with what to do.
@@ -269,8 +282,27 @@ func (c *cli) printExplanation(e api.Explanation) error {
 		}
 		fmt.Fprintln(c.out)
 	}
-	c.printDecision(e.Decision, e.Inbox)
+	if !administers(e.Administration) || e.Allowed {
+		c.printDecision(e.Decision, e.Inbox)
+	}
+	c.printAdministration(e.Administration)
 	return nil
+}
+
+// administers reports whether a token is one for administration that gives rights.
+func administers(a *api.Administration) bool { return a != nil && a.Token && len(a.Rights) > 0 }
+
+// printAdministration shows what an identity may do as an admin.
+func (c *cli) printAdministration(a *api.Administration) {
+	switch {
+	case a == nil:
+	case len(a.Rights) == 0:
+		fmt.Fprintf(c.out, "NO RIGHTS of administration: %s\n%s\n", a.Reason, printable(a.Message))
+	case a.Token:
+		fmt.Fprintf(c.out, "MAY ADMINISTER: %s\n", strings.Join(a.Rights, ", "))
+	default:
+		fmt.Fprintf(c.out, "With a token for administration it may %s.\n", strings.Join(a.Rights, ", "))
+	}
 }
 
 // printRecorded says which login the claims are of.

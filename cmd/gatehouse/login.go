@@ -29,6 +29,7 @@ type loginFlags struct {
 	scopes   []string
 	port     int
 	bindKey  bool
+	admin    bool
 }
 
 func (l *loginFlags) add(cmd *cobra.Command) {
@@ -47,6 +48,9 @@ func (l *loginFlags) addBindKey(cmd *cobra.Command) {
 // loginClient returns the client of the issuer that the flags and the configuration name.
 // The configuration may be missing: whoever logs in elsewhere gives both flags.
 func (c *cli) loginClient(l loginFlags) (*login.Client, error) {
+	if l.admin && l.bindKey {
+		return nil, fmt.Errorf("%w: --bind-key does not go with --admin: a call cannot prove that it holds a key, and such a token gives no rights", errUsage)
+	}
 	conf := login.Config{Issuer: l.issuer, ClientID: l.clientID, Scopes: l.scopes, Port: l.port, BindKey: l.bindKey}
 	if dir := c.getenv("GATEHOUSE_HOME"); dir != "" {
 		conf.Dir = dir
@@ -58,15 +62,19 @@ func (c *cli) loginClient(l loginFlags) (*login.Client, error) {
 		}
 		var found []string
 		for _, i := range cfg.Issuers {
-			if i.Login.ClientID == "" || l.issuer != "" && l.issuer != i.Name && l.issuer != i.URL {
+			client, bindKey := i.Login.ClientID, i.Login.BindKey
+			if l.admin {
+				client, bindKey = i.Login.AdminClientID, false
+			}
+			if client == "" || l.issuer != "" && l.issuer != i.Name && l.issuer != i.URL {
 				continue
 			}
 			found = append(found, i.Name)
 			conf.Issuer = i.URL
 			conf.HTTP = i.HTTPClient()
-			conf.BindKey = l.bindKey || i.Login.BindKey
+			conf.BindKey = l.bindKey || bindKey
 			if l.clientID == "" {
-				conf.ClientID = i.Login.ClientID
+				conf.ClientID = client
 			}
 			if len(l.scopes) == 0 {
 				conf.Scopes = i.Login.Scopes
@@ -77,7 +85,11 @@ func (c *cli) loginClient(l loginFlags) (*login.Client, error) {
 			if l.issuer != "" && !slices.ContainsFunc(cfg.Issuers, func(i *config.Issuer) bool { return l.issuer == i.Name || l.issuer == i.URL }) {
 				return nil, fmt.Errorf("%w: there is no issuer %q in %s", errUsage, l.issuer, cfg.Path())
 			}
-			return nil, fmt.Errorf("%w: no issuer in %s has login.client_id: add it, or give --issuer URL and --client-id", errUsage, cfg.Path())
+			key := "login.client_id"
+			if l.admin {
+				key = "login.admin_client_id"
+			}
+			return nil, fmt.Errorf("%w: no issuer in %s has %s: add it, or give --issuer URL and --client-id", errUsage, cfg.Path(), key)
 		case 1:
 		default:
 			return nil, fmt.Errorf("%w: several issuers have a login (%s): choose one with --issuer", errUsage, strings.Join(found, ", "))
@@ -105,10 +117,14 @@ token that was obtained so carries no nonce and is therefore not bound to a key.
 With --bind-key the token is bound to a key that is made for this login and stays on this
 machine: a stolen token is of no use without it. --watch FILE writes the key to FILE.nk. Most
 issuers leave the binding out when they renew a token; a login that has lost it is over, and
-its token file is not replaced by one that anybody could use.`,
+its token file is not replaced by one that anybody could use.
+
+With --admin the token is one for administration: commands with --url use it, and it logs nobody in to
+NATS. It comes from a client of its own, so that no program with a login of yours can administer.`,
 		Example: `  gatehouse login                                # with the browser of this machine
   gatehouse login --device                       # with a code, in the browser of any device
   gatehouse login --device --watch token.jwt     # then keep the token in that file fresh
+  gatehouse login --admin                        # for gatehouse revoke --url … and the like
   gatehouse login --issuer https://login.example.com --client-id gatehouse-cli`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -133,6 +149,7 @@ its token file is not replaced by one that anybody could use.`,
 	l.addBindKey(cmd)
 	way.add(cmd)
 	f := cmd.Flags()
+	f.BoolVar(&l.admin, "admin", false, "get a token for administration, which logs nobody in, as the client that login.admin_client_id names")
 	f.StringVar(&watch, "watch", "", "stay, and keep the token in this file fresh")
 	f.StringVar(&account, "account", "", "account to name in the watched file")
 	f.BoolVar(&forget, "forget", false, "forget the login on this machine")
@@ -248,13 +265,14 @@ func (c *cli) whoamiCommand() *cobra.Command {
 			if err := c.printWhoami(out); err != nil {
 				return err
 			}
-			if !out.Allowed {
+			if !out.Allowed && !administers(out.Administration) {
 				return fmt.Errorf("%w: %s", errRefused, out.Reason)
 			}
 			return nil
 		},
 	}
 	l.add(cmd)
+	cmd.Flags().BoolVar(&l.admin, "admin", false, "ask about the token of gatehouse login --admin")
 	f := cmd.Flags()
 	f.StringVar(&base, "url", "", "address of the service, such as https://gatehouse.example.com (default: http.listen of the configuration)")
 	f.StringVar(&tokenFile, "token-file", "", "file with the token; - for standard input (default: $GATEHOUSE_TOKEN, then your login)")
@@ -282,7 +300,10 @@ func (c *cli) printWhoami(w api.Whoami) error {
 		return printJSON(c.out, w)
 	}
 	fmt.Fprintf(c.out, "%s (%s of %s), token until %s\n%s\n\n", w.Name, printable(w.Subject), w.IssuerURL, when(w.Identity.Expires), boundTo(w.Identity))
-	c.printDecision(w.Decision, w.Inbox)
+	if !administers(w.Administration) || w.Allowed {
+		c.printDecision(w.Decision, w.Inbox)
+	}
+	c.printAdministration(w.Administration)
 	if r := w.LastRefusal; r != nil {
 		fmt.Fprintf(c.out, "\nLast refused %s: %s, request %s\n%s\n", when(r.At), r.Reason, r.RequestID, r.Message)
 	}

@@ -4,16 +4,24 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
+	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/provision"
 )
+
+// remoteTimeout bounds a call over the network: longer than the service works on one.
+const remoteTimeout = 30 * time.Second
 
 // maxAnswer bounds an answer of the service: a full page of audit entries fits.
 const maxAnswer = 16 << 20
@@ -55,11 +63,55 @@ func post[Resp any](ctx context.Context, client *http.Client, base, op, token st
 	return out, nil
 }
 
-// local carries out an admin operation: through the socket of the running service, or,
-// when nothing serves, on the store itself.
+// remote is the service that a command reaches over the network, as its flags say.
+type remote struct {
+	url       string
+	tokenFile string
+}
+
+// reachable lets admin commands name a service that runs elsewhere.
+func (c *cli) reachable(commands ...*cobra.Command) []*cobra.Command {
+	for _, cmd := range commands {
+		token := "token-file"
+		if cmd.Flags().Lookup(token) != nil {
+			token = "admin-token-file" // the command's own is the token that it is about
+		}
+		f := cmd.PersistentFlags()
+		f.StringVar(&c.remote.url, "url", "", "address of the service, such as https://gatehouse.example.com (default: the one on this host, by its socket)")
+		f.StringVar(&c.remote.tokenFile, token, "", "file with the token for administration that --url gets; - for standard input (default: $GATEHOUSE_TOKEN, then that of gatehouse login --admin)")
+	}
+	return commands
+}
+
+// remotely carries out an admin operation over the network, with a token for administration.
+func remotely[Resp any](ctx context.Context, c *cli, op string, req any) (Resp, error) {
+	var none Resp
+	base, err := c.serviceURL(c.remote.url)
+	if err != nil {
+		return none, err
+	}
+	token, err := c.bearer(ctx, c.remote.tokenFile, loginFlags{admin: true})
+	if err != nil {
+		return none, fmt.Errorf("%w\nor give a token for administration by --token-file F, - for standard input, or $GATEHOUSE_TOKEN", err)
+	}
+	resp, err := post[Resp](ctx, &http.Client{Timeout: remoteTimeout}, base, op, token, req)
+	if refused, ok := errors.AsType[*api.Error](err); ok && refused.Reason == string(policy.TokenExpired) {
+		return none, fmt.Errorf("%w\nFor administration: gatehouse login --admin", err)
+	}
+	return resp, err
+}
+
+// local carries out an admin operation: at the service that --url names, else through the socket of
+// the running service, or, when nothing serves, on the store itself.
 func local[Req, Resp any](ctx context.Context, c *cli, op string, req Req,
 	direct func(*provision.Service) func(context.Context, provision.Caller, Req) (Resp, error)) (Resp, error) {
 	var zero Resp
+	if c.remote.url != "" {
+		return remotely[Resp](ctx, c, op, req)
+	}
+	if c.remote.tokenFile != "" {
+		return zero, fmt.Errorf("%w: the token is for a service elsewhere: name it with --url; on this host none is needed", errUsage)
+	}
 	socket := config.Socket(c.configPath(), c.env)
 	resp, err := post[Resp](ctx, provision.Client(socket), "http://local", op, "", req)
 	if err == nil || !provision.NobodyServes(err) {

@@ -51,6 +51,7 @@ type cli struct {
 	stdio
 	configFile string // -c
 	json       bool   // --json
+	remote     remote // --url
 }
 
 // config returns the path of the configuration file: -c, $GATEHOUSE_CONFIG, ./gatehouse.yaml.
@@ -134,8 +135,8 @@ func (c *cli) root() *cobra.Command {
 	for group, commands := range map[string][]*cobra.Command{
 		start:   {c.devCommand(), c.initCommand()},
 		service: {c.serveCommand(), c.checkCommand(), c.statusCommand(), c.reloadCommand(), c.migrateCommand()},
-		policy:  {c.explainCommand(), c.policyCommand()},
-		access:  {c.revokeCommand(), c.revocationsCommand(), c.auditCommand()},
+		policy:  append(c.reachable(c.explainCommand()), c.policyCommand()),
+		access:  append(c.reachable(c.revokeCommand(), c.revocationsCommand(), c.auditCommand()), c.adminTokenCommand()),
 		client:  {c.loginCommand(), c.whoamiCommand(), c.connectCommand()},
 	} {
 		for _, cmd := range commands {

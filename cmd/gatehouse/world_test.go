@@ -75,11 +75,15 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	for p := devtest.Ports(t, 4*o.servers); len(p) > 0; p = p[4:] {
 		ports = append(ports, setup.Ports{Client: p[0], Cluster: p[1], Monitor: p[2], WebSocket: p[3]})
 	}
+	issuer := &setup.Issuer{Name: "demo", URL: w.provider.Issuer(), Audiences: []string{devstack.Audience}, ClientID: devstack.ClientID, Display: []string{"email"}}
+	if strings.Contains(o.policy, "admin:") {
+		issuer.AdminClientID = devstack.AdminClientID
+	}
 	var err error
 	w.set, err = setup.New(setup.Options{
 		Servers: o.servers, Ports: ports, NoXKey: o.noXKey, ConfigMode: o.config, NoJetStream: !o.jetStream && !o.ways,
 		Service: setup.Service{
-			Issuer: &setup.Issuer{Name: "demo", URL: w.provider.Issuer(), Audiences: []string{devstack.Audience}, ClientID: devstack.ClientID, Display: []string{"email"}},
+			Issuer: issuer,
 			Policy: o.policy,
 		},
 	})

@@ -10,22 +10,41 @@ import (
 )
 
 const (
-	// ClientID is the only client of the demo provider: public, with PKCE, the authorization code, refresh token and
-	// device code grants.
+	// ClientID is the client for logins of the demo provider: public, with PKCE, the authorization code, refresh token
+	// and device code grants.
 	ClientID = "gatehouse-cli"
+	// AdminClientID is the client for administration, otherwise like it, and the only audience of its tokens.
+	AdminClientID = "gatehouse-admin"
 	// RedirectPath is the path that the client's redirect URI must have. Its host must be a loopback one and its port may
 	// be any (RFC 8252, section 7.3).
 	RedirectPath = "/callback"
-	// Audience is contained in the aud of all tokens, besides the client's own in ID tokens.
+	// Audience is contained in the aud of all tokens for logins, besides the client's own in ID tokens.
 	Audience = "nats"
 )
 
-// cliClient is the client named ClientID; it implements op.Client.
+// audienceOf returns the audience of the tokens that a client gets.
+func audienceOf(client string) []string {
+	if client == AdminClientID {
+		return []string{AdminClientID}
+	}
+	return []string{Audience}
+}
+
+// clientOf returns the client whose tokens have that audience.
+func clientOf(audience []string) string {
+	if slices.Contains(audience, AdminClientID) {
+		return AdminClientID
+	}
+	return ClientID
+}
+
+// cliClient is one of the clients; it implements op.Client.
 type cliClient struct {
+	id       string
 	tokenTTL time.Duration
 }
 
-func (cliClient) GetID() string { return ClientID }
+func (c cliClient) GetID() string { return c.id }
 
 // RedirectURIs are compared by path alone: op ignores host and port of loopback URIs of native clients.
 func (cliClient) RedirectURIs() []string {

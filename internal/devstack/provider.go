@@ -34,8 +34,8 @@ type ProviderOptions struct {
 }
 
 // Provider is an OIDC provider on a loopback address, over plain HTTP, with users whose passwords are public. It offers
-// discovery, JWKS, the authorization code flow with PKCE, refresh tokens and the device flow (RFC 8628) to the client
-// ClientID. The ID token is the one to send to NATS: its aud is [Audience, ClientID]; the access token is a JWT with the
+// discovery, JWKS, the authorization code flow with PKCE, refresh tokens and the device flow (RFC 8628) to the clients
+// ClientID and AdminClientID. The ID token is the one to send to NATS: its aud is [Audience, ClientID]; the access token is a JWT with the
 // same claims of the user, whose aud contains Audience.
 type Provider struct {
 	issuer string

@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -69,6 +70,7 @@ type login struct {
 // session is one login of a user at the client; refreshing keeps it.
 type session struct {
 	ID       string    `json:"sid"`
+	Client   string    `json:"client"`
 	Subject  string    `json:"sub"`
 	Scopes   []string  `json:"scopes"`
 	AuthTime time.Time `json:"auth_time"`
@@ -103,8 +105,8 @@ func newStorage(keys *Keys, users []User, tokenTTL time.Duration, dir string) (*
 	return s, nil
 }
 
-func newSession(user User, scopes []string) session {
-	return session{ID: rand.Text(), Subject: user.Name, Scopes: scopes, AuthTime: time.Now()}
+func newSession(client string, user User, scopes []string) session {
+	return session{ID: rand.Text(), Client: client, Subject: user.Name, Scopes: scopes, AuthTime: time.Now()}
 }
 
 // login implements op.AuthRequest.
@@ -112,7 +114,7 @@ func newSession(user User, scopes []string) session {
 func (l login) GetID() string                      { return l.id }
 func (l login) GetACR() string                     { return "" }
 func (l login) GetAMR() []string                   { return []string{"pwd"} }
-func (l login) GetAudience() []string              { return []string{Audience} }
+func (l login) GetAudience() []string              { return audienceOf(l.request.ClientID) }
 func (l login) GetAuthTime() time.Time             { return l.session.AuthTime }
 func (l login) GetClientID() string                { return l.request.ClientID }
 func (l login) GetNonce() string                   { return l.request.Nonce }
@@ -136,9 +138,9 @@ type refreshRequest struct {
 }
 
 func (r *refreshRequest) GetAMR() []string                 { return []string{"pwd"} }
-func (r *refreshRequest) GetAudience() []string            { return []string{Audience} }
+func (r *refreshRequest) GetAudience() []string            { return audienceOf(r.session.Client) }
 func (r *refreshRequest) GetAuthTime() time.Time           { return r.session.AuthTime }
-func (r *refreshRequest) GetClientID() string              { return ClientID }
+func (r *refreshRequest) GetClientID() string              { return cmp.Or(r.session.Client, ClientID) }
 func (r *refreshRequest) GetScopes() []string              { return r.scopes }
 func (r *refreshRequest) GetSubject() string               { return r.session.Subject }
 func (r *refreshRequest) SetCurrentScopes(scopes []string) { r.scopes = scopes }
@@ -173,7 +175,7 @@ func (s *storage) completeLogin(id string, user User) error {
 	if !ok || l.Done() || time.Now().After(l.expires) {
 		return fmt.Errorf("login request: %w", errUnknown)
 	}
-	l.session = newSession(user, l.request.Scopes)
+	l.session = newSession(l.request.ClientID, user, l.request.Scopes)
 	s.logins[id] = l
 	return nil
 }
@@ -251,7 +253,7 @@ func (s *storage) sessionOf(request op.TokenRequest) session {
 		return r.session
 	default:
 		user := User{Name: request.GetSubject()}
-		return newSession(user, request.GetScopes())
+		return newSession(clientOf(request.GetAudience()), user, request.GetScopes())
 	}
 }
 
@@ -361,7 +363,7 @@ func (s *storage) StoreDeviceAuthorization(_ context.Context, clientID, deviceCo
 	s.devices[deviceCode] = device{
 		userCode: plainUserCode(userCode),
 		state: op.DeviceAuthorizationState{
-			ClientID: clientID, Audience: []string{Audience}, Scopes: scopes, Expires: expires,
+			ClientID: clientID, Audience: audienceOf(clientID), Scopes: scopes, Expires: expires,
 		},
 	}
 	return nil
@@ -441,12 +443,12 @@ func (k webKey) Key() any                           { return k.jwk.Key }
 
 func (k webKey) SignatureAlgorithm() jose.SignatureAlgorithm { return k.Algorithm() }
 
-// GetClientByClientID knows ClientID alone.
+// GetClientByClientID knows the two clients.
 func (s *storage) GetClientByClientID(_ context.Context, id string) (op.Client, error) {
-	if id != ClientID {
-		return nil, oidc.ErrInvalidClient().WithDescription("unknown client_id; the demo provider knows " + ClientID)
+	if id != ClientID && id != AdminClientID {
+		return nil, oidc.ErrInvalidClient().WithDescription("unknown client_id; the demo provider knows " + ClientID + " and " + AdminClientID)
 	}
-	return cliClient{tokenTTL: s.tokenTTL}, nil
+	return cliClient{id: id, tokenTTL: s.tokenTTL}, nil
 }
 
 // AuthorizeClientIDSecret refuses: there is no confidential client.

@@ -66,7 +66,9 @@ type Issuer struct {
 	Audiences  []string // at least one
 	Algorithms []string // default: the asymmetric ones that discovery names
 	ClientID   string   // for gatehouse login; may be empty
-	Display    []string // claims that people are known by in the audit trail; may be empty
+	// AdminClientID is for gatehouse login --admin, and what the tokens carry in aud that it gets; may be empty.
+	AdminClientID string
+	Display       []string // claims that people are known by in the audit trail; may be empty
 }
 
 // Ports are the TCP ports of one server.

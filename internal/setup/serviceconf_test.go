@@ -75,8 +75,8 @@ func TestServiceConfig(t *testing.T) {
 					t.Errorf("issuer lacks %s: %v", key, first)
 				}
 			}
-			if got := len(full["bindings"].([]any)); got != 2 {
-				t.Errorf("%d bindings, want 2", got)
+			if got := len(full["bindings"].([]any)); got != 3 {
+				t.Errorf("%d bindings, want 3", got)
 			}
 			if full["roles"].(map[string]any)["team"] == nil || full["nats"].(map[string]any)["tls"] == nil {
 				t.Error("an example is not commented out in the way that the head of the file explains")

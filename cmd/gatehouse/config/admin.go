@@ -56,3 +56,15 @@ func (r *report) lintAdminAudiences(f *File, rules *policy.Rules) {
 		}
 	}
 }
+
+// adminLogin checks how gatehouse login --admin gets a token.
+func (r *report) adminLogin(at string, is *Issuer) {
+	path := join(join(at, "login"), "admin_client_id")
+	switch id := is.Login.AdminClientID; {
+	case id == "":
+	case id == is.Login.ClientID:
+		r.problem(path, "is the client_id, whose tokens are for logins: give gatehouse login --admin a client of its own")
+	case !r.given(join(at, "admin_audiences")):
+		r.problem(path, "is of no use without admin_audiences: say there what the client's tokens carry in aud, such as %s", quoted(id))
+	}
+}

@@ -192,6 +192,9 @@ type Issuer struct {
 type Login struct {
 	// The public client (authorization code with PKCE, redirect to loopback) that gatehouse login presents itself as.
 	ClientID string `yaml:"client_id"`
+	// Another public client, for gatehouse login --admin: the aud of its ID tokens is one of admin_audiences, and
+	// never one of audiences.
+	AdminClientID string `yaml:"admin_client_id"`
 	// Scopes that gatehouse login asks for besides openid.
 	Scopes []string `yaml:"scopes"`
 	// Has gatehouse login bind its tokens to a key that stays on the person's machine, for bindings with

@@ -48,6 +48,7 @@ func (r *report) issuers(list []*Issuer) map[string][]policy.ClaimPath {
 		r.check(join(at, "name"), is.Name, checkIssuerName)
 		r.check(join(at, "url"), is.URL, is.checkURL)
 		r.issuerKeys(at, is)
+		r.adminLogin(at, is)
 		for j, a := range is.AdminAudiences {
 			if slices.Contains(is.Audiences, a) {
 				r.problem(index(join(at, "admin_audiences"), j), "%s is in audiences too, so that every login token would be one of an admin: have the issuer make tokens of another audience for administration", quoted(a))
