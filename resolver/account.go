@@ -29,6 +29,7 @@ type AccountState struct {
 	Applied bool               // false: the server does not have the account
 	Claims  *jwt.AccountClaims // nil on servers without operator
 	Problem string             // why it is not applied
+	Token   string             // the JWT of Claims
 }
 
 // signingKey returns the scoped key when there is one, otherwise the first signing key of the
@@ -252,7 +253,7 @@ func (r *Resolver) applied(ctx context.Context, server, account string) (Account
 	if answer.Data.Detail.JWT == "" {
 		return AccountState{Problem: notLoaded}, nil
 	}
-	claims, err := jwt.DecodeAccountClaims(answer.Data.Detail.JWT)
+	claims, err := r.decode(account, answer.Data.Detail.JWT)
 	if err != nil {
 		return AccountState{}, fmt.Errorf("claims of account %s: %w", account, err)
 	}
@@ -264,7 +265,31 @@ func (r *Resolver) applied(ctx context.Context, server, account string) (Account
 	if answer.Data.Detail.Expired && claims.Expires == 0 {
 		return AccountState{Problem: "it was deleted there, or disabled: push its claims again, or take it out of the configuration"}, nil
 	}
-	return AccountState{Applied: true, Claims: claims}, nil
+	return AccountState{Applied: true, Claims: claims, Token: answer.Data.Detail.JWT}, nil
+}
+
+// decoded is an account JWT with what it says, which nobody changes.
+type decoded struct {
+	token  string
+	claims *jwt.AccountClaims
+}
+
+// decode returns what an account JWT says. Servers mostly show the same one, and one that is full takes long.
+func (r *Resolver) decode(account, token string) (*jwt.AccountClaims, error) {
+	r.mu.RLock()
+	known := r.decoded[account]
+	r.mu.RUnlock()
+	if known.token == token {
+		return known.claims, nil
+	}
+	claims, err := jwt.DecodeAccountClaims(token)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.decoded[account] = decoded{token, claims}
+	return claims, nil
 }
 
 // stored reports whether any server's resolver holds the account. Servers with a memory or

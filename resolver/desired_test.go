@@ -146,7 +146,7 @@ func (w *claimsWorld) decoded(t testing.TB, d *document) *jwt.AccountClaims {
 	return c
 }
 
-const properties = 2000
+const properties = 500
 
 // forAll calls f with random worlds; the seed is in the name of the failing case.
 func forAll(t *testing.T, f func(t *testing.T, w *claimsWorld, random *rand.Rand)) {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
@@ -25,6 +26,7 @@ type document struct {
 	limits  map[string]json.RawMessage
 	exports []map[string]json.RawMessage
 	entries map[place]json.RawMessage
+	says    func() []byte // all of it, rendered once
 }
 
 // place is where in account claims an entry is that Gatehouse may change.
@@ -58,6 +60,7 @@ func parseDocument(token string) (*document, error) {
 		return nil, fmt.Errorf("payload: %w", err)
 	}
 	d := &document{entries: map[place]json.RawMessage{}}
+	d.says = sync.OnceValue(func() []byte { return d.render(d.content()) })
 	if err := json.Unmarshal(payload, &d.claims); err != nil {
 		return nil, fmt.Errorf("payload: %w", err)
 	}
@@ -180,12 +183,13 @@ func number(raw json.RawMessage) (n int64) {
 func (d *document) with(entries map[place]json.RawMessage) *document {
 	next := *d
 	next.entries = entries
+	next.says = sync.OnceValue(func() []byte { return next.render(next.content()) })
 	return &next
 }
 
 // same reports whether both documents say the same of the account, whoever signed them and when.
 func (d *document) same(other *document) bool {
-	return bytes.Equal(d.render(d.content()), other.render(other.content()))
+	return bytes.Equal(d.says(), other.says())
 }
 
 // content returns the claims but for those that each signature makes anew.

@@ -178,4 +178,9 @@ func (r *Resolver) onShutdown(msg *nats.Msg) {
 const applyTime = 200 * time.Millisecond
 
 // onClaims starts a round after somebody pushed or deleted claims.
-func (r *Resolver) onClaims(*nats.Msg) { time.AfterFunc(applyTime, r.Wake) }
+func (r *Resolver) onClaims(*nats.Msg) {
+	time.AfterFunc(applyTime, func() {
+		r.Wake()
+		r.stir()
+	})
+}

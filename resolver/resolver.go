@@ -69,6 +69,7 @@ type Resolver struct {
 	log      *slog.Logger
 	now      func() time.Time
 	wake     chan struct{}
+	changed  func() // is called when claims may differ from what was read; may be nil
 	flight   singleflight.Group
 	searches sync.WaitGroup
 	life     context.Context // ends when Run does; bounds the searches
@@ -79,6 +80,7 @@ type Resolver struct {
 	pending  map[string]chan struct{} // searches for servers under way
 	negative map[string]time.Time     // ids that nobody answered for, until when
 	accounts map[string]Requirement   // what is read back, by account id
+	decoded  map[string]decoded       // what was read last of each account
 	active   int                      // servers in the cluster by its own count
 	lastErr  error
 	closed   bool
@@ -140,6 +142,7 @@ func New(o Options) *Resolver {
 		pending:  map[string]chan struct{}{},
 		negative: map[string]time.Time{},
 		accounts: map[string]Requirement{},
+		decoded:  map[string]decoded{},
 	}
 }
 
@@ -384,10 +387,18 @@ func (r *Resolver) find(id string) bool {
 		ctx, cancel := context.WithTimeout(r.life, readTimeout)
 		r.readServer(ctx, id)
 		cancel()
+		r.stir()
 		r.log.Info("a server is known", "server", a.Server.Name, "server_id", id, "version", a.Server.Version, "clock_offset", offset)
 		return true
 	}
 	return false
+}
+
+// stir tells whoever keeps claims that they may differ from what was read.
+func (r *Resolver) stir() {
+	if r.changed != nil {
+		r.changed()
+	}
 }
 
 // Servers returns the servers that are known, by name.

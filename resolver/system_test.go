@@ -46,12 +46,19 @@ func startSystem(t *testing.T, servers int) *system {
 
 func startSystemAs(t *testing.T, servers int, mode devtest.Mode) *system {
 	t.Helper()
-	free := devtest.Ports(t, 4*servers)
+	return startSystemOf(t, setup.Options{Servers: servers, NoJetStream: true}, mode)
+}
+
+// startSystemOf starts a set-up whose ports it chooses.
+func startSystemOf(t *testing.T, o setup.Options, mode devtest.Mode) *system {
+	t.Helper()
+	free := devtest.Ports(t, 4*o.Servers)
 	var ports []setup.Ports
 	for ; len(free) > 0; free = free[4:] {
 		ports = append(ports, setup.Ports{Client: free[0], Cluster: free[1], Monitor: free[2], WebSocket: free[3]})
 	}
-	set, err := setup.New(setup.Options{Servers: servers, Ports: ports, NoJetStream: true})
+	o.Ports = ports
+	set, err := setup.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +67,7 @@ func startSystemAs(t *testing.T, servers int, mode devtest.Mode) *system {
 		t.Fatal(err)
 	}
 	var confs []string
-	for i := range servers {
+	for i := range o.Servers {
 		confs = append(confs, filepath.Join(dir, set.ServerFile(i)))
 	}
 	s := &system{Set: set, servers: devtest.StartServers(t, confs, mode)}
@@ -93,8 +100,15 @@ func (s *system) run(t *testing.T, o Options, need map[string]Requirement, opts 
 // run returns a resolver that runs until the test ends.
 func run(t *testing.T, o Options, need map[string]Requirement) *Resolver {
 	t.Helper()
+	return runWith(t, o, need, func(*Resolver) {})
+}
+
+// runWith is run with something that is to be done before.
+func runWith(t *testing.T, o Options, need map[string]Requirement, before func(*Resolver)) *Resolver {
+	t.Helper()
 	o.Logger = devtest.Log(t)
 	r := New(o)
+	before(r)
 	r.SetAccounts(need)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -284,7 +298,13 @@ func (c *cuttable) mend() {
 // eventually repeats f until it returns nil.
 func eventually(t *testing.T, f func() error) {
 	t.Helper()
-	deadline := time.Now().Add(soon)
+	within(t, soon, f)
+}
+
+// within is eventually with another limit.
+func within(t *testing.T, limit time.Duration, f func() error) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
 	for {
 		err := f()
 		if err == nil {

@@ -1,0 +1,755 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nkeys"
+
+	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+const (
+	// claimsLease is the lease of whoever writes claims, and for how long it is held without a sign of life.
+	claimsLease     = "claims"
+	claimsLeaseLife = 5 * time.Second
+	// mostClaims bounds an account JWT in bytes: the library reads no longer one (jwt/v2, decoder.go).
+	mostClaims = 1 << 20
+	// pushEvery is the least time between two pushes for one account.
+	pushEvery = time.Second
+	// applyLimit is for how long servers are given to apply what was pushed.
+	applyLimit = 5 * time.Second
+	// firstRetry and mostRetry are between attempts for an account that servers do not take.
+	firstRetry = time.Second
+	mostRetry  = time.Minute
+	// parallelAccounts bounds the accounts that are worked on at once.
+	parallelAccounts = 16
+	// lookTimeout is for how long the first look at an account waits for a server, which may be frozen: those that
+	// answer are given the claims meanwhile.
+	lookTimeout = 300 * time.Millisecond
+)
+
+// The conditions that callers tell apart.
+var (
+	// ErrNotManaged says that there is no operator signing key to change claims with.
+	ErrNotManaged = errors.New("operator.signing_key is not configured, so that no account's claims can be changed")
+	// ErrLocksOut says that a revocation would end Gatehouse itself.
+	ErrLocksOut = errors.New("Gatehouse itself is in that account, and nobody could log in any more")
+	// ErrClaimsFull says that an account's claims have no room for what is asked.
+	ErrClaimsFull = errors.New("the account's claims are full")
+	// ErrUntrusted says that servers do not apply what the operator signing key signed.
+	ErrUntrusted = errors.New("the servers do not trust operator.signing_key")
+)
+
+// ClaimsStore keeps what the writer of claims needs.
+type ClaimsStore interface {
+	// Acquire takes or renews a lease for a holder, by the store's clock.
+	Acquire(ctx context.Context, name, holder string, ttl time.Duration) (held bool, until time.Time, err error)
+	// Release gives a lease up, if it is the holder's.
+	Release(ctx context.Context, name, holder string) error
+	// AccountClaims returns all that is kept.
+	AccountClaims(ctx context.Context) ([]store.AccountClaims, error)
+	// SaveAccountClaims keeps claims in the place of those of the revision, which is 0 at first, and one more
+	// afterwards. It fails when others have saved meanwhile.
+	SaveAccountClaims(ctx context.Context, c store.AccountClaims) error
+	// UserKeys lists the keys of direct users, a page at a time; an empty next cursor means the end.
+	UserKeys(ctx context.Context, f store.UserKeyFilter) (page []store.UserKey, next string, err error)
+}
+
+// ClaimsOptions configure [Claims].
+type ClaimsOptions struct {
+	Resolver *Resolver
+	Store    ClaimsStore
+	// Revocations returns those in force that claims may have to carry out, given the direct users that there are:
+	// none is missing that was stored before the call.
+	Revocations func(context.Context, []store.UserKey) ([]store.Revocation, error)
+	Holder      string               // of the lease: this replica
+	Signer      func() nkeys.KeyPair // the operator signing key; nil while there is none
+	Closed      func() Closed        // accounts that Gatehouse itself is in
+	Leeway      time.Duration        // of tokens
+	OnDrift     func(how string)     // is told of each server that had other claims; nil is nobody
+	Interval    time.Duration        // between looks at the servers when nothing happens
+}
+
+// Claims keeps the claims of accounts as revocations ask for, on every server. One replica writes, which holds
+// a lease; it looks at what is stored and at what the servers have, and pushes the difference, whatever made it.
+// An account that no revocation asks to change, and none did before, is never written to.
+type Claims struct {
+	ClaimsOptions
+	r    *Resolver
+	log  *slog.Logger
+	wake chan struct{}
+
+	workers sync.WaitGroup // one for each account at most
+	slots   chan struct{}
+
+	mu       sync.Mutex
+	holds    bool
+	accounts map[string]*accountStatus
+	proven   string    // public part of the signing key that a server has applied claims of
+	distrust *distrust // of the signing key that none has
+	lastErr  error
+}
+
+// accountStatus is how an account stands; guarded by Claims.mu.
+type accountStatus struct {
+	asked   overlay // by the last pass
+	busy    bool    // has a worker
+	settled bool    // every server that is known has applied what it is to have
+	problem error
+	pushed  time.Time // when it last was
+	retry   time.Duration
+	next    time.Time // not before
+	wanted  *document // what it was last pushed for
+}
+
+// distrust remembers that servers do not trust a key: nothing is pushed with it before either changes.
+type distrust struct {
+	key     string
+	servers string
+}
+
+// NewClaims returns a writer that does nothing until [Claims.Run].
+func NewClaims(o ClaimsOptions) *Claims {
+	if o.Interval <= 0 {
+		o.Interval = DefaultInterval
+	}
+	if o.OnDrift == nil {
+		o.OnDrift = func(string) {}
+	}
+	c := &Claims{ClaimsOptions: o, r: o.Resolver, log: o.Resolver.log, wake: make(chan struct{}, 1), slots: make(chan struct{}, parallelAccounts), accounts: map[string]*accountStatus{}}
+	o.Resolver.onClaimsChanged(c.Wake)
+	return c
+}
+
+// Wake has the writer look now. It never blocks.
+func (c *Claims) Wake() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run keeps the claims until ctx ends; it returns nil then.
+func (c *Claims) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	defer c.release(ctx)
+	defer c.workers.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.wake:
+		case <-timer.C:
+		}
+		timer.Reset(c.pass(ctx))
+	}
+}
+
+func (c *Claims) release(ctx context.Context) {
+	if !c.setHolds(false) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+	defer cancel()
+	_ = c.Store.Release(ctx, claimsLease, c.Holder) // it ends by itself
+}
+
+func (c *Claims) setHolds(holds bool) (before bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before, c.holds = c.holds, holds
+	return before
+}
+
+// pass looks at every account once and returns when to look again.
+func (c *Claims) pass(ctx context.Context) time.Duration {
+	if c.Signer() == nil || c.r.blind || !c.r.nc.IsConnected() {
+		return min(c.Interval, claimsLeaseLife/2)
+	}
+	held, err := c.lease(ctx)
+	if err == nil && held {
+		err = c.reconcile(ctx)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil && ctx.Err() == nil && (c.lastErr == nil || c.lastErr.Error() != err.Error()) {
+		c.log.Error("account claims cannot be kept; trying again", "error", err)
+	}
+	c.lastErr = err
+	if err != nil {
+		return firstRetry
+	}
+	next := min(c.Interval, claimsLeaseLife/2)
+	for _, a := range c.accounts {
+		if !a.settled && !a.busy && held {
+			next = min(next, max(time.Until(a.next), firstRetry/10))
+		}
+	}
+	return next
+}
+
+// lease takes or renews the lease, and reports whether this replica holds it.
+func (c *Claims) lease(ctx context.Context) (bool, error) {
+	held, _, err := c.Store.Acquire(ctx, claimsLease, c.Holder, claimsLeaseLife)
+	if err != nil {
+		held = false
+	}
+	if before := c.setHolds(held); before != held {
+		c.log.Info("who writes account claims has changed", "this_replica", held)
+	}
+	return held, err
+}
+
+// reconcile brings every account to what is asked.
+func (c *Claims) reconcile(ctx context.Context) error {
+	records, err := c.Store.AccountClaims(ctx)
+	if err != nil {
+		return err
+	}
+	wanted, err := c.wanted(ctx)
+	if err != nil {
+		return err
+	}
+	known := map[string]store.AccountClaims{}
+	for _, r := range records {
+		known[r.Account] = r
+	}
+	for account := range wanted {
+		if _, ok := known[account]; !ok {
+			known[account] = store.AccountClaims{Account: account}
+		}
+	}
+	c.forget(known)
+	for account, record := range known {
+		if a := c.begin(account, wanted[account]); a != nil {
+			c.workers.Go(func() { c.work(ctx, a, record, wanted[account]) })
+		}
+	}
+	return nil
+}
+
+// begin notes what is asked of an account and returns its status for a worker; nil when it has one, which sees
+// that something else is asked.
+func (c *Claims) begin(account string, o overlay) *accountStatus {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.accounts[account]
+	if a == nil {
+		a = &accountStatus{}
+		c.accounts[account] = a
+	}
+	a.asked = o
+	if a.busy {
+		return nil
+	}
+	a.busy = true
+	return a
+}
+
+// work settles one account, while others are worked on.
+func (c *Claims) work(ctx context.Context, a *accountStatus, record store.AccountClaims, o overlay) {
+	var err error
+	select {
+	case c.slots <- struct{}{}:
+		err = c.settle(ctx, a, record, o)
+		<-c.slots
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if c.note(ctx, record.Account, a, err) {
+		c.Wake()
+	}
+}
+
+// errOvertaken says that something else is asked of an account than what is being done.
+var errOvertaken = errors.New("something else is asked of it by now")
+
+// overtaken returns [errOvertaken] when the last pass asks something else than o.
+func (c *Claims) overtaken(a *accountStatus, o overlay) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if maps.Equal(a.asked, o) {
+		return nil
+	}
+	return errOvertaken
+}
+
+// wanted returns what the revocations in force ask of each account.
+func (c *Claims) wanted(ctx context.Context) (map[string]overlay, error) {
+	keys, err := c.userKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	asked, err := c.Revocations(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	return asks(asked, keys, c.Closed(), c.Leeway, c.r.now()), nil
+}
+
+// userKeys returns the keys of all direct users whose user JWTs have not ended.
+func (c *Claims) userKeys(ctx context.Context) ([]store.UserKey, error) {
+	var all []store.UserKey
+	f := store.UserKeyFilter{ValidAt: c.r.now()}
+	for {
+		page, next, err := c.Store.UserKeys(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, page...); next == "" {
+			return all, nil
+		}
+		f.Cursor = next
+	}
+}
+
+// forget drops the status of accounts that are nobody's business any more.
+func (c *Claims) forget(known map[string]store.AccountClaims) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.accounts, func(account string, _ *accountStatus) bool {
+		_, ok := known[account]
+		return !ok
+	})
+}
+
+// note keeps the outcome of an attempt and when to make the next, and reports whether that is now.
+func (c *Claims) note(ctx context.Context, account string, a *accountStatus, err error) (now bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a.busy = false
+	switch {
+	case ctx.Err() != nil:
+		return false
+	case errors.Is(err, errOvertaken):
+		a.settled = false
+		return true
+	case err == nil:
+		a.settled, a.problem, a.retry, a.next = true, nil, 0, time.Time{}
+		return false
+	}
+	if a.problem == nil || a.problem.Error() != err.Error() {
+		c.log.Error("an account's claims are not as they are to be", "account", account, "error", err)
+	}
+	a.settled, a.problem = false, err
+	a.retry = min(max(2*a.retry, firstRetry), mostRetry)
+	a.next = time.Now().Add(a.retry)
+	return false
+}
+
+// settle brings one account to what is asked of it.
+func (c *Claims) settle(ctx context.Context, a *accountStatus, record store.AccountClaims, o overlay) error {
+	h, err := historyOf(record)
+	if err != nil {
+		return fmt.Errorf("what the store has of its claims cannot be read: %w", err)
+	}
+	held, d, err := c.look(ctx, record.Account, h, o)
+	if d == nil {
+		return err
+	}
+	for _, how := range d.drifts {
+		c.OnDrift(string(how))
+	}
+	stale, failed := c.stale(ctx, record.Account, d, held)
+	err = errors.Join(err, failed)
+	switch {
+	case d.push || stale:
+		return errors.Join(c.change(ctx, a, record, h, d, held, o), err)
+	case !d.base.same(h.base) || !d.desired.same(h.desired):
+		return errors.Join(c.adopt(ctx, record, d, held), err)
+	default:
+		return err
+	}
+}
+
+// look reads an account back and decides what becomes of it; nil when nothing does. A server that is silent keeps
+// the others waiting only where nothing is to be pushed to them.
+func (c *Claims) look(ctx context.Context, account string, h history, o overlay) ([]serverClaims, *decision, error) {
+	short, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	held, err := c.r.appliedEverywhere(short, account)
+	if err != nil && anyOf(held) {
+		if d, failed := decide(h, documents(held), o); failed == nil && d != nil && d.push {
+			return held, d, err
+		}
+	}
+	if err != nil {
+		if held, err = c.r.appliedEverywhere(ctx, account); err != nil && !anyOf(held) {
+			return nil, nil, err
+		}
+	}
+	d, failed := decide(h, documents(held), o)
+	return held, d, errors.Join(err, failed)
+}
+
+// stale reports whether a server stores other claims than it has applied: it would come up with them.
+func (c *Claims) stale(ctx context.Context, account string, d *decision, held []serverClaims) (bool, error) {
+	if d.push {
+		return false, nil
+	}
+	stored, err := c.r.lookup(ctx, account)
+	if err != nil {
+		return false, err
+	}
+	for _, token := range stored {
+		if slices.ContainsFunc(held, func(h serverClaims) bool { return h.token == token }) {
+			continue
+		}
+		if found, err := parseDocument(token); err != nil || !d.desired.same(found) || !slices.ContainsFunc(held, func(h serverClaims) bool { return h.signedBy(found.issuer()) }) {
+			c.OnDrift("stored")
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// adopt keeps what all servers have as what they are to have: others made it so.
+func (c *Claims) adopt(ctx context.Context, record store.AccountClaims, d *decision, held []serverClaims) error {
+	for _, h := range held {
+		if h.found != nil && h.found.same(d.desired) {
+			record.Desired = h.token
+		}
+	}
+	signer := c.Signer()
+	if signer == nil {
+		return ErrNotManaged
+	}
+	base, err := d.base.sign(signer, d.base.issued(), record.Revision)
+	if err != nil {
+		return err
+	}
+	record.Base = base
+	return c.save(ctx, record)
+}
+
+// save keeps an account's claims, unless another replica has since they were read.
+func (c *Claims) save(ctx context.Context, record store.AccountClaims) error {
+	err := c.Store.SaveAccountClaims(ctx, record)
+	if errors.Is(err, store.ErrConflict) {
+		return errOvertaken
+	}
+	return err
+}
+
+// change signs, keeps and pushes an account's claims, and waits until they are applied.
+func (c *Claims) change(ctx context.Context, a *accountStatus, record store.AccountClaims, h history, d *decision, held []serverClaims, o overlay) error {
+	signer := c.Signer()
+	if signer == nil {
+		return ErrNotManaged
+	}
+	if err := c.mayPush(a, d, signer); err != nil {
+		return err
+	}
+	if !rest(ctx, pushEvery-time.Since(a.pushed)) {
+		return ctx.Err()
+	}
+	if err := c.overtaken(a, o); err != nil {
+		return err
+	}
+	base, token, err := c.signed(record, h, d, held, signer)
+	if err != nil {
+		return err
+	}
+	record.Base, record.Desired = base, token
+	if err := c.save(ctx, record); err != nil {
+		return err
+	}
+	if held, err := c.lease(ctx); err != nil || !held {
+		return errors.Join(errOvertaken, err)
+	}
+	a.pushed, a.wanted = time.Now(), d.desired
+	answers, refused, err := c.r.push(ctx, record.Account, token)
+	if err != nil {
+		return err
+	}
+	return c.await(ctx, a, push{record.Account, d.desired, o, held, answers, refused}, signer)
+}
+
+// mayPush returns why nothing is to be pushed now.
+func (c *Claims) mayPush(a *accountStatus, d *decision, signer nkeys.KeyPair) error {
+	public, err := signer.PublicKey()
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.distrust != nil && *c.distrust == (distrust{public, c.r.serverIDs()}) {
+		return untrusted(public)
+	}
+	if a.problem != nil && time.Now().Before(a.next) && a.wanted != nil && a.wanted.same(d.desired) {
+		return a.problem
+	}
+	return nil
+}
+
+// signed returns the JWTs of the base and of what servers are to have, issued after all that they have had.
+func (c *Claims) signed(record store.AccountClaims, h history, d *decision, held []serverClaims, signer nkeys.KeyPair) (base, token string, err error) {
+	issued := c.r.now().Unix()
+	if h.desired != nil {
+		issued = max(issued, h.desired.issued()+1)
+	}
+	for _, s := range held {
+		if s.found != nil {
+			issued = max(issued, s.found.issued()+1)
+		}
+		if s.found != nil && s.found.same(d.base) {
+			base = s.token
+		}
+	}
+	if base == "" {
+		if base, err = d.base.sign(signer, d.base.issued(), record.Revision); err != nil {
+			return "", "", err
+		}
+	}
+	if token, err = d.desired.sign(signer, issued, record.Revision+1); err != nil {
+		return "", "", err
+	}
+	if most := min(mostClaims, c.r.nc.MaxPayload()); int64(len(token)) > most {
+		return "", "", fmt.Errorf("%w: with %d entries of revocations the claims of account %s take %d bytes, and servers take %d: log all of its users out, which is one entry for all of them, or lift what is not needed any more",
+			ErrClaimsFull, d.desired.revocations(), record.Account, len(token), most)
+	}
+	return base, token, nil
+}
+
+func (d *document) revocations() (n int) {
+	for p := range d.entries {
+		if p.part == revocation {
+			n++
+		}
+	}
+	return n
+}
+
+// push is what servers were given.
+type push struct {
+	account string
+	want    *document
+	asked   overlay
+	before  []serverClaims
+	answers int      // of servers
+	refused []string // what servers said that refused it
+}
+
+// await reads the account back until every server that is known has applied what was pushed, or something else is
+// asked. Claims that no server applies although they store them are signed by a key that they do not trust, and
+// would break the account at their next start: those from before are put back.
+func (c *Claims) await(ctx context.Context, a *accountStatus, p push, signer nkeys.KeyPair) error {
+	public, err := signer.PublicKey()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
+		missing, err := c.missing(ctx, p, public, lookTimeout+time.Since(began))
+		if err == nil && len(missing) == 0 {
+			c.log.Info("an account's claims are applied on every server", "account", p.account)
+			return nil
+		}
+		if overtaken := c.overtaken(a, p.asked); overtaken != nil {
+			return overtaken
+		}
+		if time.Since(began) < applyLimit && rest(ctx, wait) {
+			continue
+		}
+		return errors.Join(ctx.Err(), c.failure(ctx, p, public, missing, err))
+	}
+}
+
+// missing returns which of the servers that answer in time have not applied what was pushed.
+func (c *Claims) missing(ctx context.Context, p push, public string, limit time.Duration) (missing []string, err error) {
+	short, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	held, err := c.r.appliedEverywhere(short, p.account)
+	for _, s := range held {
+		if s.found == nil || !p.want.same(s.found) {
+			missing = append(missing, s.server.Name)
+		}
+		if s.signedBy(public) {
+			c.mu.Lock()
+			c.proven, c.distrust = public, nil
+			c.mu.Unlock()
+		}
+	}
+	return missing, err
+}
+
+// failure says why servers have not applied what was pushed, and puts back what they had where the key is why.
+func (c *Claims) failure(ctx context.Context, p push, public string, missing []string, err error) error {
+	switch {
+	case len(p.refused) > 0:
+		return errors.Join(fmt.Errorf("servers refuse the claims: %s", strings.Join(p.refused, "; ")), err)
+	// Who answers has done what it does with a push.
+	case len(missing) > 0 && p.answers >= len(missing) && !c.isProven(public):
+		return errors.Join(untrusted(public), c.putBack(ctx, p.account, public, p.before), err)
+	case len(missing) > 0:
+		return errors.Join(fmt.Errorf("not applied on %s", strings.Join(missing, ", ")), err)
+	default:
+		return err
+	}
+}
+
+func (c *Claims) isProven(public string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.proven == public
+}
+
+func untrusted(public string) error {
+	return fmt.Errorf("%w (%s): they store what it signs and do not apply it: configure a signing key of the operator that the servers have; nothing more is pushed with this one", ErrUntrusted, public)
+}
+
+// putBack gives the servers the claims that they had before.
+func (c *Claims) putBack(ctx context.Context, account, public string, before []serverClaims) error {
+	c.mu.Lock()
+	c.distrust = &distrust{public, c.r.serverIDs()}
+	c.mu.Unlock()
+	var latest *serverClaims
+	for i, h := range before {
+		if h.found != nil && (latest == nil || h.found.issued() > latest.found.issued()) {
+			latest = &before[i]
+		}
+	}
+	if latest == nil {
+		return nil
+	}
+	_, _, err := c.r.push(ctx, account, latest.token)
+	return err
+}
+
+// historyOf returns what is kept as documents.
+func historyOf(r store.AccountClaims) (h history, err error) {
+	if r.Base == "" {
+		return h, nil
+	}
+	h.revision = r.Revision
+	if h.base, err = parseDocument(r.Base); err != nil {
+		return h, err
+	}
+	h.desired, err = parseDocument(r.Desired)
+	return h, err
+}
+
+// Refuses returns why a revocation cannot be carried out in claims, before it is stored: [ErrNotManaged],
+// [ErrLocksOut]; nil when nothing is known to be in the way.
+func (c *Claims) Refuses(r policy.Revocation) error {
+	places := placesOf(store.Revocation{Revocation: r})
+	for _, p := range places {
+		if c.Closed().locksOut(r.Account, p) {
+			return ErrLocksOut
+		}
+	}
+	if len(places) > 0 && (c.Signer() == nil || c.r.blind) {
+		return ErrNotManaged
+	}
+	return nil
+}
+
+// Converged reports whether every server that is known has applied what the revocation asks of claims, and would
+// come up with it again; why says what is missing. It reads the servers, so that it is true on any replica, and
+// wakes the writer when something is missing.
+func (c *Claims) Converged(ctx context.Context, r store.Revocation) (done bool, why string, err error) {
+	keys, err := c.userKeys(ctx)
+	if err != nil {
+		return false, "", err
+	}
+	wanted := asks([]store.Revocation{r}, keys, c.Closed(), c.Leeway, c.r.now())
+	if len(wanted) == 0 {
+		return true, "", nil
+	}
+	if c.r.blind {
+		return false, "", ErrNoSystemUser
+	}
+	for _, account := range slices.Sorted(maps.Keys(wanted)) {
+		missing, err := c.lacking(ctx, account, wanted[account])
+		if err != nil {
+			return false, "", err
+		}
+		if missing != "" {
+			c.Wake()
+			return false, "account " + account + ": " + missing, nil
+		}
+	}
+	return true, "", nil
+}
+
+// lacking says where an account's claims do not do what is asked; "" when they do everywhere.
+func (c *Claims) lacking(ctx context.Context, account string, o overlay) (string, error) {
+	if c.Signer() == nil {
+		return ErrNotManaged.Error(), nil
+	}
+	held, err := c.r.appliedEverywhere(ctx, account)
+	if errors.Is(err, errDisconnected) {
+		return "", err
+	}
+	var missing []string
+	if err != nil {
+		missing = append(missing, err.Error())
+	}
+	for _, h := range held {
+		if h.found == nil || !o.holds(h.found) {
+			missing = append(missing, "not applied on "+h.server.Name)
+		}
+	}
+	if len(missing) == 0 {
+		stored, err := c.r.lookup(ctx, account)
+		if err != nil {
+			return "", err
+		}
+		for _, token := range stored {
+			if d, err := parseDocument(token); err != nil || !o.holds(d) {
+				missing = append(missing, "a server stores others than it has applied")
+			}
+		}
+	}
+	if len(missing) == 0 {
+		return "", nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a := c.accounts[account]; a != nil && a.problem != nil {
+		missing = append(missing, a.problem.Error())
+	}
+	return strings.Join(missing, "; "), nil
+}
+
+// ClaimsStatus is how the claims stand, as one replica sees it.
+type ClaimsStatus struct {
+	Holder   bool     // whether this replica writes
+	Accounts int      // whose claims are kept; 0 where another replica writes
+	Settled  int      // of those, as they are to be on every server
+	Problems []string // sorted
+}
+
+// Status returns how the claims stand.
+func (c *Claims) Status() ClaimsStatus {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := ClaimsStatus{Holder: c.holds}
+	if !c.holds {
+		return s
+	}
+	if c.lastErr != nil {
+		s.Problems = append(s.Problems, c.lastErr.Error())
+	}
+	s.Accounts = len(c.accounts)
+	for id, a := range c.accounts {
+		switch {
+		case a.settled:
+			s.Settled++
+		case a.problem != nil:
+			s.Problems = append(s.Problems, "account "+id+": "+a.problem.Error())
+		}
+	}
+	slices.Sort(s.Problems)
+	return s
+}
