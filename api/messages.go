@@ -195,6 +195,9 @@ type AuditEntry struct {
 	Name    string            `json:"name,omitempty"`
 	Display map[string]string `json:"display,omitempty"` // display claims, as configured for the issuer
 	TokenID string            `json:"token_id,omitempty"`
+	// SessionID is the sid of the token, and Issued its iat.
+	SessionID string    `json:"session_id,omitempty"`
+	Issued    time.Time `json:"issued,omitzero"`
 	// Claims are those that the rules read, so that the login can be decided anew.
 	Claims json.RawMessage `json:"claims,omitempty"`
 	// ClaimsCut says that there would be claims, but too many to keep.

@@ -56,7 +56,9 @@ func (s *Service) entry(l *login, r *policy.Refusal) store.AuditEntry {
 		e.Rules = l.rules.Version
 	}
 	if id := l.identity; id != nil {
-		e.Issuer, e.Subject, e.Name, e.TokenID = id.IssuerURL, id.Subject, id.Name(), clip(id.TokenID)
+		e.Issuer, e.Subject, e.Name = id.IssuerURL, id.Subject, id.Name()
+		// Whole, since revocations are compared with them.
+		e.TokenID, e.SessionID, e.Issued = id.TokenID, id.SessionID, id.IssuedAt.UTC()
 		e.Display = display(l.rules, id)
 		e.Claims, e.ClaimsCut = recorded(l.rules, id)
 	}

@@ -33,7 +33,8 @@ func TestLogin(t *testing.T) {
 				t.Fatal(err)
 			}
 			e := s.records.only(t, policy.Allowed)
-			if e.Outcome != "allowed" || e.Name != "corp-alice" || e.Issuer != issuer || e.Subject != "alice" || e.TokenID != "jti-alice" ||
+			if e.Outcome != "allowed" || e.Name != "corp-alice" || e.Issuer != issuer || e.Subject != "alice" || e.TokenID != "jti-alice" || e.SessionID != "sid-alice" ||
+				time.Since(e.Issued) < time.Minute || time.Since(e.Issued) > time.Hour ||
 				e.Account != "APP" || e.ServerID != nc.ConnectedServerId() || e.ServerName != nc.ConnectedServerName() || e.CID != cid ||
 				!nkeys.IsValidPublicUserKey(e.UserKey) || e.Source != "127.0.0.1" || e.ConnType != "standard" || e.Rules != "v1" || e.Replica != "r1" ||
 				strings.Join(e.Bindings, " ") != "developers" || strings.Join(e.Roles, " ") != "app" || !strings.HasPrefix(e.Client, "go ") {

@@ -427,7 +427,7 @@ func newTokenTable() *tokenTable {
 func valid(subject string, groups ...any) func() (*policy.Identity, *policy.Refusal, <-chan struct{}) {
 	return func() (*policy.Identity, *policy.Refusal, <-chan struct{}) {
 		return &policy.Identity{
-			Issuer: "corp", IssuerURL: issuer, Subject: subject, TokenID: "jti-" + subject,
+			Issuer: "corp", IssuerURL: issuer, Subject: subject, TokenID: "jti-" + subject, SessionID: "sid-" + subject,
 			IssuedAt: time.Now().Add(-time.Minute), Expires: time.Now().Add(2 * time.Hour),
 			Claims: map[string]any{"groups": groups, "email": subject + "@example.com", "password": secret},
 		}, nil, nil

@@ -84,6 +84,7 @@ func TestWireContract(t *testing.T) {
 		store.AuditEntry{
 			ID: "01970000-0000-7000-8000-000000000001", At: now.Add(-2 * time.Hour), Kind: store.LoginEntry, Outcome: "refused", Reason: "no_binding", Detail: "no binding matches the claims",
 			Issuer: corp, Subject: "mallory", Name: "corp-mallory", Display: map[string]string{"email": "mallory@example.com"}, TokenID: "jti",
+			SessionID: "sid", Issued: now.Add(-3 * time.Hour),
 			Claims: json.RawMessage(`{"groups":["none"],"level":1.50}`), Asked: "APP",
 			ServerID: "NA", ServerName: "n1", CID: 42, UserKey: "UA", Source: "192.0.2.7", ConnType: "standard", Client: "go 1.48",
 			Replica: "r1", Rules: "v0", Count: 3,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,9 @@ const (
 	pollTimeout   = 10 * time.Second
 	reloadTimeout = 90 * time.Second
 )
+
+// mostLearnt is how many changes are held ahead of the feed.
+const mostLearnt = 10_000
 
 // errBehind says that reads do not show what writes have left, as when they are sent to a
 // standby that lags or is cut off.
@@ -71,7 +75,10 @@ type Mirror struct {
 
 	mu          sync.Mutex // guards what the next snapshot is made of
 	rules       *policy.Rules
-	revocations *policy.Revocations // nil until the first load
+	revocations *policy.Revocations // as the feed says; nil until the first load
+	learnt      map[string]learnt   // by id, what was learnt ahead of the feed
+	shown       *policy.Revocations // both together
+	applied     Position            // of revocations; zero while they may not be of the store
 	confirmed   time.Time           // when the confirmation began that holds
 	failed      error               // of the last poll, nil when it succeeded
 
@@ -83,6 +90,13 @@ type cursor struct {
 	position Position
 	beat     time.Time // when the last successful beat began
 	loaded   time.Time // when the state was last loaded; zero means that it must be
+}
+
+// learnt is a change that was taken ahead of the feed.
+type learnt struct {
+	change policy.RevocationChange
+	at     Position
+	since  time.Time
 }
 
 // NewMirror returns a mirror that has read nothing yet; [Mirror.Run] keeps it current.
@@ -106,7 +120,7 @@ func NewMirror(s Store, o MirrorOptions) *Mirror {
 	if o.OnError == nil {
 		o.OnError = func(error) {}
 	}
-	m := &Mirror{store: s, options: o, born: time.Now(), polling: make(chan struct{}, 1)}
+	m := &Mirror{store: s, options: o, born: time.Now(), polling: make(chan struct{}, 1), learnt: map[string]learnt{}}
 	m.polling <- struct{}{}
 	return m
 }
@@ -121,6 +135,58 @@ func (m *Mirror) SetRules(rules *policy.Rules) {
 	defer m.mu.Unlock()
 	m.rules = rules
 	m.publish()
+}
+
+// Applied returns up to where decisions follow the feed; the zero value while that cannot be told, as
+// after an outage until all was read anew.
+func (m *Mirror) Applied() Position {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.applied
+}
+
+// Learn takes a change ahead of the feed, which has it at that position, and reports whether decisions
+// follow it or what the feed says up to there. What was learnt holds until the feed has come to its position.
+//
+// A change that is not in the store after all, since a failover lost it, goes with it, but for a
+// revocation that is ahead of all that the store then has: that one holds on. A lift is only taken
+// while the mirror follows the feed that it is of, and one of ten thousand changes that wait for the feed
+// is no longer taken: it does not hurry to admit.
+func (m *Mirror) Learn(change policy.RevocationChange, at Position) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	id := change.Revocation.ID
+	before, known := m.learnt[id]
+	switch {
+	case m.covered(at), known && before.at.covers(at):
+		return true
+	case change.Lifted && at.Epoch != m.applied.Epoch, !known && len(m.learnt) >= mostLearnt:
+		return false
+	}
+	m.learnt[id] = learnt{change: change, at: at, since: time.Now()}
+	if m.revocations != nil { // otherwise the first load takes it in
+		m.shown = m.shown.With(change)
+		m.publish()
+	}
+	return true
+}
+
+// covered reports whether revocations are surely as they are after the position; the caller holds mu.
+func (m *Mirror) covered(p Position) bool { return p.Epoch != "" && m.applied.covers(p) }
+
+// show makes what is shown of what there is, without what need not be held any more; the caller
+// holds mu.
+func (m *Mirror) show(drop func(learnt) bool) {
+	m.shown = m.revocations
+	maps.DeleteFunc(m.learnt, func(_ string, l learnt) bool { return drop(l) })
+	if len(m.learnt) == 0 {
+		return
+	}
+	ahead := make([]policy.RevocationChange, 0, len(m.learnt))
+	for _, l := range m.learnt {
+		ahead = append(ahead, l.change) // each of another revocation
+	}
+	m.shown = m.revocations.With(ahead...)
 }
 
 // Age returns how long ago the confirmation began that holds; how long ago the mirror was
@@ -223,16 +289,24 @@ func (m *Mirror) poll(ctx context.Context) error {
 		reload = errors.Is(err, ErrLost)
 	}
 	if reload {
-		if err = m.reload(ctx, began); err != nil && m.cursor.position != (Position{}) {
+		if err = m.reload(ctx, began); err != nil && ctx.Err() == nil && m.cursor.position != (Position{}) {
+			m.distrust()
 			// What can be read counts even without a confirmation: a block is better early than late.
 			_ = m.tail(ctx)
 		}
 	}
 	if err != nil && ctx.Err() == nil {
-		// After an outage nothing that was read before it counts.
-		m.cursor.loaded = time.Time{}
+		m.distrust()
 	}
 	return err
+}
+
+// distrust makes the next poll read all anew: after an outage nothing that was read before it counts.
+func (m *Mirror) distrust() {
+	m.cursor.loaded = time.Time{}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.applied = Position{}
 }
 
 // follow reads the feed on from the cursor, with a heartbeat before it when one is due.
@@ -256,7 +330,7 @@ func (m *Mirror) follow(ctx context.Context, began time.Time) error {
 func (m *Mirror) beat(ctx context.Context) (Position, error) {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
-	return m.store.Beat(ctx, m.options.Replica)
+	return m.store.Beat(ctx, Heartbeat{Replica: m.options.Replica, Applied: m.Applied(), MaxStaleness: m.options.MaxStaleness})
 }
 
 // tail applies the feed from the cursor to its end.
@@ -269,8 +343,7 @@ func (m *Mirror) tail(ctx context.Context) error {
 			return err
 		}
 		if len(changes) > 0 {
-			m.apply(changes)
-			m.cursor.position = next
+			m.apply(changes, next)
 		}
 		if len(changes) < MaxPage {
 			return nil
@@ -278,14 +351,20 @@ func (m *Mirror) tail(ctx context.Context) error {
 	}
 }
 
-func (m *Mirror) apply(changes []Change) {
+// apply takes the changes up to the position.
+func (m *Mirror) apply(changes []Change, next Position) {
 	list := make([]policy.RevocationChange, len(changes))
 	for i, c := range changes {
 		list[i] = c.Revocation
 	}
+	m.cursor.position = next
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.revocations = m.revocations.With(list...)
+	if !m.cursor.loaded.IsZero() {
+		m.applied = next
+	}
+	m.show(func(l learnt) bool { return m.covered(l.at) })
 	m.publish()
 }
 
@@ -324,6 +403,12 @@ func (m *Mirror) reload(ctx context.Context, began time.Time) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.revocations = policy.NewRevocations(state.Revocations)
+	m.applied = state.Position
+	m.show(func(l learnt) bool {
+		// What is in the store when this began was loaded, wherever the feed says that it is.
+		gone := l.change.Lifted || l.at.Epoch != state.Position.Epoch
+		return m.covered(l.at) || gone && l.since.Before(began)
+	})
 	m.confirmed = began
 	m.publish()
 	return nil
@@ -336,7 +421,7 @@ func (m *Mirror) publish() {
 	}
 	m.snapshot.Store(&policy.Snapshot{
 		Rules:       m.rules,
-		Revocations: m.revocations,
+		Revocations: m.shown,
 		FreshUntil:  m.confirmed.Add(m.options.MaxStaleness),
 	})
 }

@@ -48,7 +48,7 @@ func (f *faulty) lag(state *store.State) {
 	f.standby = state
 }
 
-func (f *faulty) Beat(ctx context.Context, replica string) (store.Position, error) {
+func (f *faulty) Beat(ctx context.Context, h store.Heartbeat) (store.Position, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
@@ -59,7 +59,7 @@ func (f *faulty) Beat(ctx context.Context, replica string) (store.Position, erro
 		f.beatAt = nil // once
 		return at, nil
 	}
-	return f.Store.Beat(ctx, replica)
+	return f.Store.Beat(ctx, h)
 }
 
 func (f *faulty) Load(ctx context.Context) (store.State, error) {

@@ -49,23 +49,36 @@ var (
 type Store interface {
 	// Revoke stores a revocation, whose ID the caller makes (at most 128 bytes), with its audit
 	// entry and its feed entry. With an idempotency key that was used for the same call (kind,
-	// principal, end, reason, actor) it returns the first answer and changes nothing; with one
-	// used for another call, [ErrConflict]. An empty key is none. A block of an identity that has
-	// an equal block (same end) that is not lifted is answered by that one, with existing true.
+	// target, programs, end, reason, actor) it returns the first answer and changes nothing; with one
+	// used for another call, [ErrConflict]. An empty key is none. One that has an equal (same kind,
+	// target, programs and end) that is not lifted is answered by that, with existing true; but a
+	// logout up to a point in time has no equal.
 	Revoke(ctx context.Context, r Revocation, key string) (stored Revocation, existing bool, err error)
 	// Lift ends the revocation with that id, with audit and feed entry. One that is lifted
 	// already is returned unchanged; [ErrNotFound] when there is none.
 	Lift(ctx context.Context, l Lift) (Revocation, error)
 	// Revocations lists newest first, a page at a time; an empty next cursor means the end.
 	Revocations(ctx context.Context, f RevocationFilter) (page []Revocation, next string, err error)
+	// Unfinished returns revocations in force that are not carried out, oldest first, at most limit.
+	Unfinished(ctx context.Context, limit int) ([]Revocation, error)
+	// SaveProgress keeps how far a revocation is carried out, and with done when that ended. One that
+	// is lifted or carried out stays as it is; [ErrNotFound] when there is none.
+	SaveProgress(ctx context.Context, id string, progress json.RawMessage, done bool) error
 
 	// Record stores audit entries; those whose id is stored already are left as they are, so
-	// that a batch can be sent again.
+	// that a batch can be sent again. Of logins it also keeps who they speak of.
 	Record(ctx context.Context, entries []AuditEntry) error
 	// Audit lists newest first, a page at a time; an empty next cursor means the end.
 	Audit(ctx context.Context, f AuditFilter) (page []AuditEntry, next string, err error)
-	// PruneAudit deletes at most limit entries from before the time and returns how many.
+	// PruneAudit deletes at most limit entries from before the time and returns how many; and as many
+	// identities that were not seen since.
 	PruneAudit(ctx context.Context, before time.Time, limit int) (int, error)
+	// Logins returns the newest allowed login of each connection that has one, in no order; at most
+	// [MaxPage] connections are asked for at a time.
+	Logins(ctx context.Context, connections []ConnectionID) ([]AuditEntry, error)
+	// Identities lists who has logged in, a page at a time, in an order that does not change; an
+	// empty next cursor means the end.
+	Identities(ctx context.Context, f IdentityFilter) (page []KnownIdentity, next string, err error)
 
 	// Load returns all that decisions need, as of one position of the feed.
 	Load(ctx context.Context) (State, error)
@@ -74,12 +87,39 @@ type Store interface {
 	Changes(ctx context.Context, after Position, limit int) ([]Change, Position, error)
 	// Beat proves that the store takes writes: it advances the replica's heartbeat and returns
 	// the feed's position at that moment.
-	Beat(ctx context.Context, replica string) (Position, error)
-	// PruneFeed deletes feed entries, heartbeats and idempotency keys from before the time.
+	Beat(ctx context.Context, h Heartbeat) (Position, error)
+	// Replicas lists the heartbeats by name, those of replicas that have long ended included until
+	// they are pruned.
+	Replicas(ctx context.Context) ([]Replica, error)
+	// Leave forgets the heartbeat of a replica that decides no more.
+	Leave(ctx context.Context, replica string) error
+	// PruneFeed deletes feed entries, heartbeats, idempotency keys, leases and user keys that ended
+	// before the time; a heartbeat only once its max_staleness has passed too.
 	PruneFeed(ctx context.Context, before time.Time) error
 	// Hints returns a channel that receives when there may be something new; it is a hint only,
 	// polling is the guarantee. It is closed when ctx ends.
 	Hints(ctx context.Context) <-chan struct{}
+
+	// Acquire takes the lease of that name for the holder, or renews it, until ttl from now by the
+	// database's clock. held is false while it is another's, and until is then when that one ends. The
+	// holder counts ttl from before the call, by its own clock. Names have 1 to 256 bytes.
+	Acquire(ctx context.Context, name, holder string, ttl time.Duration) (held bool, until time.Time, err error)
+	// Release gives the lease up if it is the holder's.
+	Release(ctx context.Context, name, holder string) error
+
+	// AddUserKey keeps that an identity has a user JWT for a key; one that it has in the account already
+	// is renewed, and keeps the later end. [ErrTooMany] when the identity has most other keys in the
+	// account that have not expired and this is none of them, [ErrTaken] when the key is in use there by
+	// another identity.
+	AddUserKey(ctx context.Context, k UserKey, most int) error
+	// UserKeys lists newest first, a page at a time; an empty next cursor means the end.
+	UserKeys(ctx context.Context, f UserKeyFilter) (page []UserKey, next string, err error)
+
+	// AccountClaims returns the claims of every account that has any, by account.
+	AccountClaims(ctx context.Context) ([]AccountClaims, error)
+	// SaveAccountClaims stores the claims, whose revision must be one more than that of what is stored
+	// (1 when nothing is); otherwise [ErrChanged].
+	SaveAccountClaims(ctx context.Context, c AccountClaims) error
 
 	// Close releases everything; calls in flight fail, later ones return [ErrClosed].
 	Close() error
@@ -127,6 +167,9 @@ type AuditEntry struct {
 	Name    string            `json:"name,omitempty"` // principal name
 	Display map[string]string `json:"display,omitempty"`
 	TokenID string            `json:"token_id,omitempty"`
+	// SessionID is the sid of the token, and Issued its iat.
+	SessionID string    `json:"session_id,omitempty"`
+	Issued    time.Time `json:"issued,omitzero"`
 	// Claims is the JSON object of the claims that the rules read, none when they are not recorded.
 	Claims json.RawMessage `json:"claims,omitempty"`
 	// ClaimsCut says that there would be claims, but too many to keep.
@@ -163,6 +206,7 @@ type AuditFilter struct {
 	Reason    string
 	Principal policy.Principal // issuer URL and subject, or either alone
 	Name      string
+	Session   string // sid of the token
 	Account   string
 	Actor     string
 	Display   string    // value of a display claim; this reads every entry of the time span

@@ -13,13 +13,16 @@ import (
 	"github.com/gatehouse-nats/gatehouse/store/internal/row"
 )
 
-var insertAudit = func() string {
-	marks := make([]string, strings.Count(row.AuditColumns, ",")+1)
-	for i := range marks {
-		marks[i] = "$" + strconv.Itoa(i+1)
+var insertAudit = `INSERT INTO audit (` + row.AuditColumns + `) VALUES (` + marks(row.AuditColumns) + `) ON CONFLICT (id) DO NOTHING`
+
+// marks returns a placeholder for each of the columns.
+func marks(columns string) string {
+	list := make([]string, strings.Count(columns, ",")+1)
+	for i := range list {
+		list[i] = "$" + strconv.Itoa(i+1)
 	}
-	return `INSERT INTO audit (` + row.AuditColumns + `) VALUES (` + strings.Join(marks, ", ") + `) ON CONFLICT (id) DO NOTHING`
-}()
+	return strings.Join(list, ", ")
+}
 
 // Record implements [store.Store].
 func (s *Store) Record(ctx context.Context, entries []store.AuditEntry) error {
@@ -30,6 +33,9 @@ func (s *Store) Record(ctx context.Context, entries []store.AuditEntry) error {
 		var batch pgx.Batch // one round trip
 		for i := range entries {
 			batch.Queue(insertAudit, row.AuditValues(&entries[i], value)...)
+		}
+		if err := see(ctx, tx, &batch, entries); err != nil {
+			return err
 		}
 		return tx.SendBatch(ctx, &batch).Close()
 	})
@@ -46,6 +52,10 @@ func (s *Store) Audit(ctx context.Context, f store.AuditFilter) ([]store.AuditEn
 	where.text(`issuer`, f.Principal.Issuer)
 	where.long(`subject`, f.Principal.Subject)
 	where.long(`name`, f.Name)
+	if f.Session != "" {
+		where.add(`session_id <> ''`)
+		where.long(`session_id`, f.Session)
+	}
 	where.text(`account`, f.Account)
 	where.long(`actor`, f.Actor)
 	if f.Display != "" {
@@ -78,6 +88,11 @@ func (s *Store) Audit(ctx context.Context, f store.AuditFilter) ([]store.AuditEn
 // PruneAudit implements [store.Store].
 func (s *Store) PruneAudit(ctx context.Context, before time.Time, limit int) (n int, err error) {
 	err = s.write(ctx, bulkTimeout, "prune the audit trail", func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `WITH old AS (DELETE FROM identities WHERE identity IN
+			(SELECT identity FROM identities WHERE last_seen < $1 ORDER BY last_seen LIMIT $2 FOR UPDATE) RETURNING identity)
+			DELETE FROM identity_display WHERE identity IN (SELECT identity FROM old)`, timestamp(before), max(limit, 0)); err != nil {
+			return err
+		}
 		tag, err := tx.Exec(ctx, `DELETE FROM audit WHERE id IN
 			(SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)`, timestamp(before), max(limit, 0))
 		n = int(tag.RowsAffected())

@@ -13,24 +13,30 @@ import (
 // channel is what mutations notify.
 const channel = "gatehouse_feed"
 
-// publish ends a mutation: its audit entry, and last its feed entry. The row of feed_counter is
-// locked from there to the commit, so that seq is visible in order and a reader that is past
-// an entry has seen all before it; taken last, it is locked as briefly as can be.
-func publish(ctx context.Context, tx pgx.Tx, kind, id string, e *store.AuditEntry) error {
+// publish ends a mutation: its audit entry, and last its feed entry, whose position it returns and
+// keeps with the revocation. The row of feed_counter is locked from there to the commit, so that seq is
+// visible in order and a reader that is past an entry has seen all before it; taken last, it is locked
+// as briefly as can be.
+func publish(ctx context.Context, tx pgx.Tx, kind, id string, e *store.AuditEntry) (at store.Position, err error) {
 	if _, err := tx.Exec(ctx, insertAudit, row.AuditValues(e, value)...); err != nil {
-		return err
+		return at, err
 	}
-	_, err := tx.Exec(ctx, `WITH next AS (UPDATE feed_counter SET seq = seq + 1 RETURNING seq),
-		entry AS (INSERT INTO feed (seq, at, kind, item) SELECT seq, clock_timestamp(), $1, $2 FROM next RETURNING seq)
-		SELECT pg_notify('`+channel+`', '') FROM entry`, kind, row.Text(id))
-	return err
+	place := `epoch = next.epoch, seq = next.seq`
+	if kind == "lift" {
+		place = `lift_epoch = next.epoch, lift_seq = next.seq`
+	}
+	err = tx.QueryRow(ctx, `WITH next AS (UPDATE feed_counter SET seq = seq + 1 RETURNING epoch, seq),
+		entry AS (INSERT INTO feed (seq, at, kind, item) SELECT seq, clock_timestamp(), $1, $2 FROM next),
+		placed AS (UPDATE revocations SET `+place+` FROM next WHERE id = $2)
+		SELECT epoch, seq, pg_notify('`+channel+`', '')::text FROM next`, kind, row.Text(id)).Scan(&at.Epoch, &at.Seq, nil)
+	return at, err
 }
 
 // Load implements [store.Store]. It is one statement, and so one state of the database.
 func (s *Store) Load(ctx context.Context) (store.State, error) {
 	list, err := read(ctx, s, bulkTimeout, "load the state",
 		func(f *row.Found) []any { return f.StateTargets(target) },
-		`SELECT c.epoch, c.seq, r.id, r.kind, r.issuer, r.subject, r.at, r.until
+		`SELECT c.epoch, c.seq, `+row.Decided("r")+`
 		FROM feed_counter c LEFT JOIN revocations r ON r.lifted_at IS NULL AND (r.until IS NULL OR r.until > $1)`,
 		timestamp(time.Now()))
 	if err != nil {
@@ -45,12 +51,12 @@ func (s *Store) Changes(ctx context.Context, after store.Position, limit int) ([
 	const what = "read the feed"
 	list, err := read(ctx, s, callTimeout, what,
 		func(f *row.Found) []any { return f.ChangeTargets(target) },
-		`SELECT c.epoch, c.seq, f.id, f.kind, f.issuer, f.subject, f.at, f.until, c.pruned, f.seq, f.change
+		`SELECT c.epoch, c.seq, `+row.Decided("f")+`, c.pruned, f.entry, f.change
 		FROM feed_counter c LEFT JOIN (
-			SELECT r.id, r.kind, r.issuer, r.subject, r.at, r.until, feed.seq, feed.kind AS change
+			SELECT `+row.Decided("r")+`, feed.seq AS entry, feed.kind AS change
 			FROM feed JOIN revocations r ON r.id = feed.item
 			WHERE feed.seq > $1 ORDER BY feed.seq LIMIT $2) f ON true
-		ORDER BY f.seq`, after.Seq, row.Limit(limit))
+		ORDER BY f.entry`, after.Seq, row.Limit(limit))
 	if err != nil {
 		return nil, after, err
 	}
@@ -58,21 +64,14 @@ func (s *Store) Changes(ctx context.Context, after store.Position, limit int) ([
 	return changes, position, s.failure(ctx, what, err)
 }
 
-// Beat implements [store.Store].
-func (s *Store) Beat(ctx context.Context, replica string) (p store.Position, err error) {
-	err = s.write(ctx, callTimeout, "beat", func(ctx context.Context, tx pgx.Tx) error {
-		return tx.QueryRow(ctx, `WITH beat AS (INSERT INTO heartbeats (replica, at) VALUES ($1, clock_timestamp())
-			ON CONFLICT (replica) DO UPDATE SET at = excluded.at)
-			SELECT epoch, seq FROM feed_counter`, row.Text(replica)).Scan(&p.Epoch, &p.Seq)
-	})
-	return p, err
-}
-
 // PruneFeed implements [store.Store].
 func (s *Store) PruneFeed(ctx context.Context, before time.Time) error {
 	return s.write(ctx, bulkTimeout, "prune the feed", func(ctx context.Context, tx pgx.Tx) error {
 		var batch pgx.Batch
-		batch.Queue(`DELETE FROM heartbeats WHERE at < $1`, timestamp(before))
+		batch.Queue(`DELETE FROM heartbeats WHERE at < $1
+			AND at < clock_timestamp() - max_staleness * interval '1 microsecond'`, timestamp(before))
+		batch.Queue(`DELETE FROM leases WHERE until < $1`, timestamp(before))
+		batch.Queue(`DELETE FROM user_keys WHERE expires < $1`, timestamp(before))
 		batch.Queue(`DELETE FROM idempotency WHERE at < $1`, timestamp(before))
 		batch.Queue(`UPDATE feed_counter SET pruned = greatest(pruned, (SELECT max(seq) FROM feed WHERE at < $1))`, timestamp(before))
 		batch.Queue(`DELETE FROM feed WHERE seq <= (SELECT pruned FROM feed_counter)`)

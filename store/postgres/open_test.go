@@ -3,6 +3,7 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +16,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/pressly/goose/v3"
 
+	"github.com/gatehouse-nats/gatehouse/migrations"
 	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/store"
 	"github.com/gatehouse-nats/gatehouse/store/storetest"
@@ -150,7 +153,7 @@ func TestMigrationsAtOnce(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if _, err := s.Beat(t.Context(), "r1"); err != nil {
+			if _, err := s.Beat(t.Context(), store.Heartbeat{Replica: "r1"}); err != nil {
 				t.Error(err)
 			}
 			_ = s.Close()
@@ -184,6 +187,58 @@ func TestReleaseBefore(t *testing.T) {
 	if err != nil || len(page) != 1 || page[0].Subject != "alice" || page[0].Claims != nil || page[0].ClaimsCut {
 		t.Errorf("got %+v, %v", page, err)
 	}
+}
+
+// TestBeatOfReleaseBefore: a replica that would misread what is stored now gets no heartbeat through, and
+// so answers nobody once its snapshot is stale.
+func TestBeatOfReleaseBefore(t *testing.T) {
+	t.Parallel()
+	dsn := storetest.Postgres(t, Migrate)
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), storetest.BeatOf0002); err == nil || !strings.Contains(err.Error(), "max_staleness") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestMigrationOfRows: what the release before has stored is there after the migration.
+func TestMigrationOfRows(t *testing.T) {
+	t.Parallel()
+	dsn := storetest.Postgres(t, nil)
+	db, err := sql.Open("pgx", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := goose.NewProvider(goose.DialectPostgres, db, migrations.Postgres(),
+		goose.WithTableName(migrations.Table), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.UpTo(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	check := storetest.Before0003(t, func(query string) {
+		if _, err := db.Exec(query); err != nil {
+			t.Fatal(err)
+		}
+	}, func(hex string) string { return `'\x` + hex + `'` },
+		func(at time.Time) string { return "'" + at.Format(time.RFC3339Nano) + "'" })
+	if _, err := db.Exec(storetest.BeatOf0002); err != nil {
+		t.Errorf("before the migration: %v", err)
+	}
+	if _, err := db.Exec(`UPDATE heartbeats SET at = (SELECT at FROM revocations ORDER BY at LIMIT 1)`); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Migrate(t.Context(), dsn); err != nil {
+		t.Fatal(err)
+	}
+	check(t, openAt(t, dsn))
 }
 
 func TestEncodingIsChecked(t *testing.T) {
@@ -220,7 +275,7 @@ func TestReadOnlyAndBack(t *testing.T) {
 	name := s.pool.Config().ConnConfig.Database
 	execute(t, dsn, "ALTER DATABASE "+name+" SET default_transaction_read_only = on")
 	s.pool.Reset() // as if the connections were new
-	_, err := s.Beat(t.Context(), "r1")
+	_, err := s.Beat(t.Context(), store.Heartbeat{Replica: "r1"})
 	if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "read-only") {
 		t.Errorf("got %v", err)
 	}
@@ -229,10 +284,10 @@ func TestReadOnlyAndBack(t *testing.T) {
 	}
 	execute(t, dsn+"&default_transaction_read_only=off", "ALTER DATABASE "+name+" RESET default_transaction_read_only")
 	// The failure threw the old connections away; the load may have made one since.
-	if _, err := s.Beat(t.Context(), "r1"); err == nil {
+	if _, err := s.Beat(t.Context(), store.Heartbeat{Replica: "r1"}); err == nil {
 		return
 	}
-	if _, err := s.Beat(t.Context(), "r1"); err != nil {
+	if _, err := s.Beat(t.Context(), store.Heartbeat{Replica: "r1"}); err != nil {
 		t.Errorf("it does not recover: %v", err)
 	}
 }

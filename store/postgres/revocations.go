@@ -3,6 +3,7 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -17,7 +18,9 @@ import (
 
 // Revoke implements [store.Store].
 func (s *Store) Revoke(ctx context.Context, r store.Revocation, key string) (stored store.Revocation, existing bool, err error) {
-	r = row.Normal(r)
+	if r, err = row.Normal(r); err != nil {
+		return store.Revocation{}, false, fmt.Errorf("store: revoke: %w", err)
+	}
 	err = s.write(ctx, callTimeout, "revoke", func(ctx context.Context, tx pgx.Tx) error {
 		if key != "" {
 			// Another call with this key that is under way is waited for here.
@@ -36,7 +39,8 @@ func (s *Store) Revoke(ctx context.Context, r store.Revocation, key string) (sto
 			return err
 		}
 		if !existing {
-			return publish(ctx, tx, "revoke", r.ID, row.RevokeEntry(r, time.Now()))
+			stored.Position, err = publish(ctx, tx, "revoke", r.ID, row.RevokeEntry(r, time.Now()))
+			return err
 		}
 		if key == "" {
 			return nil
@@ -63,20 +67,19 @@ func firstAnswer(ctx context.Context, tx pgx.Tx, r store.Revocation, key string)
 	if !bytes.Equal(call, row.CallHash(r)) {
 		return first, false, store.ErrConflict
 	}
-	first, err = revocation(ctx, tx, id)
-	return row.FirstAnswer(first), existing, err
+	first, err = revocation(ctx, tx, row.FirstColumns, id)
+	return first, existing, err
 }
 
-// insertRevocation stores r, or returns the block that is equal to it.
+var insert = `INSERT INTO revocations (` + row.InsertColumns + `) VALUES (` + marks(row.InsertColumns) + `)
+	ON CONFLICT (target, kind, programs, coalesce(until, 'infinity')) WHERE ` + row.EqualOnce + ` DO NOTHING`
+
+// insertRevocation stores r, or returns the one that is equal to it.
 func insertRevocation(ctx context.Context, tx pgx.Tx, r store.Revocation) (store.Revocation, bool, error) {
-	// The unique index decides between calls that are made at once. The equal block may be lifted
+	// The unique index decides between calls that are made at once. The equal one may be lifted
 	// between the two statements, hence the second try.
 	for range 2 {
-		tag, err := tx.Exec(ctx, `INSERT INTO revocations (id, kind, principal, issuer, subject, at, until, reason, actor)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-			ON CONFLICT (principal, coalesce(until, 'infinity')) WHERE kind = 'block' AND lifted_at IS NULL DO NOTHING`,
-			row.Text(r.ID), string(r.Kind), row.PrincipalHash(r.Principal), row.Text(r.Issuer), row.Text(r.Subject),
-			timestamp(r.At), timestamp(r.Until), row.Text(r.Reason), row.Text(r.Actor))
+		tag, err := tx.Exec(ctx, insert, row.InsertValues(r, value)...)
 		if err != nil {
 			return store.Revocation{}, false, err
 		}
@@ -84,13 +87,13 @@ func insertRevocation(ctx context.Context, tx pgx.Tx, r store.Revocation) (store
 			return r, false, nil
 		}
 		equal, err := queryRevocation(tx.QueryRow(ctx, `SELECT `+row.RevocationColumns+` FROM revocations
-			WHERE principal = $1 AND kind = 'block' AND lifted_at IS NULL AND until IS NOT DISTINCT FROM $2::timestamptz`,
-			row.PrincipalHash(r.Principal), timestamp(r.Until)))
+			WHERE target = $1 AND kind = $2 AND programs = $3 AND until IS NOT DISTINCT FROM $4::timestamptz AND `+row.EqualOnce,
+			row.TargetHash(r.Target), string(r.Kind), r.Programs, timestamp(r.Until)))
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return equal, true, err
 		}
 	}
-	return store.Revocation{}, false, fmt.Errorf("%w: blocks of this identity change too fast: try again", store.ErrUnavailable)
+	return store.Revocation{}, false, fmt.Errorf("%w: revocations of this target change too fast: try again", store.ErrUnavailable)
 }
 
 // Lift implements [store.Store].
@@ -100,13 +103,14 @@ func (s *Store) Lift(ctx context.Context, l store.Lift) (lifted store.Revocation
 			WHERE id = $1 AND lifted_at IS NULL RETURNING `+row.RevocationColumns,
 			row.Text(l.ID), timestamp(l.At), row.Text(l.Actor), row.Text(l.Note)))
 		if errors.Is(err, pgx.ErrNoRows) {
-			lifted, err = revocation(ctx, tx, l.ID)
+			lifted, err = revocation(ctx, tx, row.RevocationColumns, l.ID)
 			return err
 		}
 		if err != nil {
 			return err
 		}
-		return publish(ctx, tx, "lift", l.ID, row.LiftEntry(lifted, time.Now()))
+		lifted.Position, err = publish(ctx, tx, "lift", l.ID, row.LiftEntry(lifted, time.Now()))
+		return err
 	})
 	if err != nil {
 		return store.Revocation{}, err
@@ -114,9 +118,9 @@ func (s *Store) Lift(ctx context.Context, l store.Lift) (lifted store.Revocation
 	return lifted, nil
 }
 
-// revocation returns the one with that id, [store.ErrNotFound] when there is none.
-func revocation(ctx context.Context, tx pgx.Tx, id string) (store.Revocation, error) {
-	r, err := queryRevocation(tx.QueryRow(ctx, `SELECT `+row.RevocationColumns+` FROM revocations WHERE id = $1`, row.Text(id)))
+// revocation returns the columns of the one with that id, [store.ErrNotFound] when there is none.
+func revocation(ctx context.Context, tx pgx.Tx, columns, id string) (store.Revocation, error) {
+	r, err := queryRevocation(tx.QueryRow(ctx, `SELECT `+columns+` FROM revocations WHERE id = $1`, row.Text(id)))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return r, fmt.Errorf("revocation %q: %w", id, store.ErrNotFound)
 	}
@@ -131,13 +135,19 @@ func queryRevocation(found pgx.Row) (r store.Revocation, err error) {
 func (s *Store) Revocations(ctx context.Context, f store.RevocationFilter) ([]store.Revocation, string, error) {
 	const what = "list revocations"
 	var where conditions
-	if f.Target.Subject != "" && f.Target.Issuer != "" {
-		where.add(`principal = ?`, row.PrincipalHash(f.Target.Principal))
-	}
 	where.text(`id`, f.ID)
 	where.text(`kind`, string(f.Kind))
 	where.text(`issuer`, f.Target.Issuer)
-	where.text(`subject`, f.Target.Subject)
+	where.long(`subject`, f.Target.Subject)
+	where.text(`session_id`, f.Target.Session)
+	where.text(`token_id`, f.Target.Token)
+	where.text(`claim_match`, f.Target.Match)
+	if f.Target.Account != "" {
+		where.add(`account <> ''`)
+		where.long(`account`, f.Target.Account)
+	}
+	where.text(`key`, f.Target.Key)
+	where.text(`export`, f.Target.Export)
 	where.text(`actor`, f.Actor)
 	if !f.Since.IsZero() {
 		where.add(`at >= ?`, timestamp(f.Since))
@@ -161,6 +171,31 @@ func (s *Store) Revocations(ctx context.Context, f store.RevocationFilter) ([]st
 	}
 	page, next := row.Page(list, limit, row.RevocationCursor)
 	return page, next, nil
+}
+
+// Unfinished implements [store.Store].
+func (s *Store) Unfinished(ctx context.Context, limit int) ([]store.Revocation, error) {
+	return read(ctx, s, callTimeout, "list unfinished revocations",
+		func(r *store.Revocation) []any { return row.RevocationTargets(r, target) },
+		`SELECT `+row.RevocationColumns+` FROM revocations WHERE lifted_at IS NULL AND done_at IS NULL
+		AND (until IS NULL OR until > clock_timestamp()) ORDER BY at, id LIMIT $1`, row.Limit(limit))
+}
+
+// SaveProgress implements [store.Store].
+func (s *Store) SaveProgress(ctx context.Context, id string, progress json.RawMessage, done bool) error {
+	const what = "save the progress of a revocation"
+	if err := row.Progress(progress); err != nil {
+		return fmt.Errorf("store: %s: %w", what, err)
+	}
+	return s.write(ctx, callTimeout, what, func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `UPDATE revocations SET progress = $2, done_at = CASE WHEN $3 THEN clock_timestamp() END
+			WHERE id = $1 AND lifted_at IS NULL AND done_at IS NULL`, row.Text(id), row.Text(progress), done)
+		if tag.RowsAffected() > 0 || err != nil {
+			return err
+		}
+		_, err = revocation(ctx, tx, row.RevocationColumns, id)
+		return err
+	})
 }
 
 // conditions are what a filter asks for.

@@ -284,8 +284,10 @@ func (enc *encoder) encode(e *store.AuditEntry) ([]byte, error) {
 		return nil, err
 	}
 	e.At = row.Time(e.At)
-	if !e.Expires.IsZero() {
-		e.Expires = row.Time(e.Expires)
+	for _, at := range []*time.Time{&e.Expires, &e.Issued} {
+		if !at.IsZero() {
+			*at = row.Time(*at)
+		}
 	}
 	enc.buf.Reset()
 	if err := enc.Encode(e); err != nil {

@@ -326,6 +326,16 @@ func ids(list []store.AuditEntry) (ids []string) {
 	return ids
 }
 
+// TestEntryOfReleaseBefore: what a release before has left in the spool is taken.
+func TestEntryOfReleaseBefore(t *testing.T) {
+	t.Parallel()
+	e, err := decode([]byte(`{"id":"0197b3c0","at":"2026-01-02T03:04:05.000006Z","kind":"login","outcome":"allowed","reason":"allowed",` +
+		`"issuer":"https://login.example.com","subject":"alice","token_id":"jti","account":"APP","cid":7}` + "\n"))
+	if err != nil || e.Subject != "alice" || e.CID != 7 || e.SessionID != "" || !e.Issued.IsZero() {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
 func TestEntriesThatCannotBeKept(t *testing.T) {
 	t.Parallel()
 	s := openSpool(t, t.TempDir())
@@ -349,10 +359,10 @@ func TestEntriesThatCannotBeKept(t *testing.T) {
 	}
 	// What an issuer may put into a token must not keep its login from being recorded.
 	e := login("alice\x00\n\"\u2028" + strings.Repeat("\x01", 10_000))
-	e.Expires = time.Unix(1<<60, 0)
+	e.Expires, e.Issued = time.Unix(1<<60, 0), time.Unix(-1<<60, 0)
 	add(t, s, e)
 	got := drain(t, s)
-	if len(got) != 1 || got[0].Subject != e.Subject || got[0].Expires.Year() != 9999 {
+	if len(got) != 1 || got[0].Subject != e.Subject || got[0].Expires.Year() != 9999 || got[0].Issued.Year() != 1 {
 		t.Errorf("got %+v", got)
 	}
 }

@@ -30,7 +30,7 @@ func (s *Store) Record(ctx context.Context, entries []store.AuditEntry) error {
 				return fmt.Errorf("entry %q: %w", entries[i].ID, err)
 			}
 		}
-		return nil
+		return see(ctx, tx, entries)
 	})
 }
 
@@ -45,6 +45,10 @@ func (s *Store) Audit(ctx context.Context, f store.AuditFilter) ([]store.AuditEn
 	where.text(`issuer`, f.Principal.Issuer)
 	where.text(`subject`, f.Principal.Subject)
 	where.text(`name`, f.Name)
+	if f.Session != "" {
+		where.add(`session_id <> ''`)
+		where.text(`session_id`, f.Session)
+	}
 	where.text(`account`, f.Account)
 	where.text(`actor`, f.Actor)
 	if f.Display != "" {
@@ -76,6 +80,12 @@ func (s *Store) Audit(ctx context.Context, f store.AuditFilter) ([]store.AuditEn
 func (s *Store) PruneAudit(ctx context.Context, before time.Time, limit int) (int, error) {
 	var n int64
 	err := s.write(ctx, "prune the audit trail", func(ctx context.Context, tx *sql.Tx) error {
+		const old = `SELECT identity FROM identities WHERE last_seen < ? ORDER BY last_seen LIMIT ?`
+		for _, table := range []string{"identity_display", "identities"} {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE identity IN (`+old+`)`, micros(before), max(limit, 0)); err != nil {
+				return err
+			}
+		}
 		result, err := tx.ExecContext(ctx, `DELETE FROM audit WHERE id IN
 			(SELECT id FROM audit WHERE at < ? ORDER BY at LIMIT ?)`, micros(before), max(limit, 0))
 		if err != nil {

@@ -16,6 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pressly/goose/v3"
+
+	"github.com/gatehouse-nats/gatehouse/migrations"
 	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/store"
 	"github.com/gatehouse-nats/gatehouse/store/storetest"
@@ -288,6 +291,34 @@ func TestReleaseBefore(t *testing.T) {
 	}
 }
 
+// TestMigrationOfRows: what the release before has stored is there after the migration.
+func TestMigrationOfRows(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "gatehouse.db")
+	db, err := sql.Open("sqlite", address(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, migrations.SQLite(),
+		goose.WithTableName(migrations.Table), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.UpTo(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	check := storetest.Before0003(t, func(query string) {
+		if _, err := db.Exec(query); err != nil {
+			t.Fatal(err)
+		}
+	}, func(hex string) string { return "x'" + hex + "'" },
+		func(at time.Time) string { return strconv.FormatInt(at.UnixMicro(), 10) })
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	check(t, openAt(t, path))
+}
+
 // TestFaults provokes the real faults of SQLite, and looks whether the store recovers.
 func TestFaults(t *testing.T) {
 	t.Parallel()
@@ -340,13 +371,13 @@ func TestLockedByAnotherProgram(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Beat(t.Context(), "r1"); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "locked") {
+	if _, err := s.Beat(t.Context(), store.Heartbeat{Replica: "r1"}); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "locked") {
 		t.Errorf("got %v", err)
 	}
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Beat(t.Context(), "r1"); err != nil {
+	if _, err := s.Beat(t.Context(), store.Heartbeat{Replica: "r1"}); err != nil {
 		t.Errorf("it does not recover: %v", err)
 	}
 }

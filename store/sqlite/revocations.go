@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -15,7 +16,9 @@ import (
 
 // Revoke implements [store.Store].
 func (s *Store) Revoke(ctx context.Context, r store.Revocation, key string) (stored store.Revocation, existing bool, err error) {
-	r = row.Normal(r)
+	if r, err = row.Normal(r); err != nil {
+		return store.Revocation{}, false, fmt.Errorf("store: revoke: %w", err)
+	}
 	changed := false
 	err = s.write(ctx, "revoke", func(ctx context.Context, tx *sql.Tx) error {
 		if key != "" {
@@ -39,7 +42,12 @@ func (s *Store) Revoke(ctx context.Context, r store.Revocation, key string) (sto
 			return nil
 		}
 		changed = true
-		return publish(ctx, tx, "revoke", r.ID, row.RevokeEntry(r, now))
+		if stored.Position, err = publish(ctx, tx, "revoke", r.ID, row.RevokeEntry(r, now)); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `UPDATE revocations SET epoch = ?, seq = ? WHERE id = ?`,
+			stored.Position.Epoch, stored.Position.Seq, row.Text(r.ID))
+		return err
 	})
 	if err != nil {
 		return store.Revocation{}, false, err
@@ -64,39 +72,47 @@ func firstAnswer(ctx context.Context, tx *sql.Tx, r store.Revocation, key string
 	case !bytes.Equal(call, row.CallHash(r)):
 		return first, false, false, store.ErrConflict
 	}
-	first, err = revocation(ctx, tx, id)
-	return row.FirstAnswer(first), existing, true, err
+	first, err = revocation(ctx, tx, row.FirstColumns, id)
+	return first, existing, true, err
 }
 
-// insertRevocation stores r, or returns the block that is equal to it.
+// insertRevocation stores r, or returns the one that is equal to it.
 func insertRevocation(ctx context.Context, tx *sql.Tx, r store.Revocation) (store.Revocation, bool, error) {
-	equal, err := queryRevocation(tx.QueryRowContext(ctx, `SELECT `+row.RevocationColumns+` FROM revocations
-		WHERE principal = ? AND kind = 'block' AND kind = ? AND lifted_at IS NULL AND until IS ?`,
-		row.PrincipalHash(r.Principal), string(r.Kind), micros(r.Until)))
-	if !errors.Is(err, sql.ErrNoRows) {
-		return equal, true, err
+	if !r.Whole() {
+		return r, false, insert(ctx, tx, r)
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO revocations (id, kind, principal, issuer, subject, at, until, reason, actor)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		row.Text(r.ID), string(r.Kind), row.PrincipalHash(r.Principal), row.Text(r.Issuer), row.Text(r.Subject),
-		micros(r.At), micros(r.Until), row.Text(r.Reason), row.Text(r.Actor))
-	return r, false, err
+	equal, err := queryRevocation(tx.QueryRowContext(ctx, `SELECT `+row.RevocationColumns+` FROM revocations
+		WHERE target = ? AND kind = ? AND programs = ? AND coalesce(until, 0) = coalesce(?, 0) AND `+row.EqualOnce,
+		row.TargetHash(r.Target), string(r.Kind), r.Programs, micros(r.Until)))
+	if errors.Is(err, sql.ErrNoRows) {
+		return r, false, insert(ctx, tx, r)
+	}
+	return equal, true, err
+}
+
+func insert(ctx context.Context, tx *sql.Tx, r store.Revocation) error {
+	values := row.InsertValues(r, value)
+	_, err := tx.ExecContext(ctx, `INSERT INTO revocations (`+row.InsertColumns+`) VALUES (?`+
+		strings.Repeat(", ?", len(values)-1)+`)`, values...)
+	return err
 }
 
 // Lift implements [store.Store].
 func (s *Store) Lift(ctx context.Context, l store.Lift) (lifted store.Revocation, err error) {
 	changed := false
 	err = s.write(ctx, "lift", func(ctx context.Context, tx *sql.Tx) error {
-		if lifted, err = revocation(ctx, tx, l.ID); err != nil || !lifted.LiftedAt.IsZero() {
+		if lifted, err = revocation(ctx, tx, row.RevocationColumns, l.ID); err != nil || !lifted.LiftedAt.IsZero() {
 			return err
 		}
 		lifted.LiftedAt, lifted.LiftedBy, lifted.LiftNote = row.Time(l.At), l.Actor, l.Note
-		if _, err := tx.ExecContext(ctx, `UPDATE revocations SET lifted_at = ?, lifted_by = ?, lift_note = ? WHERE id = ?`,
-			micros(l.At), row.Text(l.Actor), row.Text(l.Note), row.Text(l.ID)); err != nil {
+		changed = true
+		if lifted.Position, err = publish(ctx, tx, "lift", l.ID, row.LiftEntry(lifted, time.Now())); err != nil {
 			return err
 		}
-		changed = true
-		return publish(ctx, tx, "lift", l.ID, row.LiftEntry(lifted, time.Now()))
+		_, err := tx.ExecContext(ctx, `UPDATE revocations SET lifted_at = ?, lifted_by = ?, lift_note = ?,
+			lift_epoch = ?, lift_seq = ? WHERE id = ?`,
+			micros(l.At), row.Text(l.Actor), row.Text(l.Note), lifted.Position.Epoch, lifted.Position.Seq, row.Text(l.ID))
+		return err
 	})
 	if err != nil {
 		return store.Revocation{}, err
@@ -107,9 +123,9 @@ func (s *Store) Lift(ctx context.Context, l store.Lift) (lifted store.Revocation
 	return lifted, nil
 }
 
-// revocation returns the one with that id, [store.ErrNotFound] when there is none.
-func revocation(ctx context.Context, tx *sql.Tx, id string) (store.Revocation, error) {
-	r, err := queryRevocation(tx.QueryRowContext(ctx, `SELECT `+row.RevocationColumns+` FROM revocations WHERE id = ?`, row.Text(id)))
+// revocation returns the columns of the one with that id, [store.ErrNotFound] when there is none.
+func revocation(ctx context.Context, tx *sql.Tx, columns, id string) (store.Revocation, error) {
+	r, err := queryRevocation(tx.QueryRowContext(ctx, `SELECT `+columns+` FROM revocations WHERE id = ?`, row.Text(id)))
 	if errors.Is(err, sql.ErrNoRows) {
 		return r, fmt.Errorf("revocation %q: %w", id, store.ErrNotFound)
 	}
@@ -124,13 +140,19 @@ func queryRevocation(found *sql.Row) (r store.Revocation, err error) {
 func (s *Store) Revocations(ctx context.Context, f store.RevocationFilter) ([]store.Revocation, string, error) {
 	const what = "list revocations"
 	var where conditions
-	if f.Target.Subject != "" && f.Target.Issuer != "" {
-		where.add(`principal = ?`, row.PrincipalHash(f.Target.Principal))
-	}
 	where.text(`id`, f.ID)
 	where.text(`kind`, string(f.Kind))
 	where.text(`issuer`, f.Target.Issuer)
 	where.text(`subject`, f.Target.Subject)
+	where.text(`session_id`, f.Target.Session)
+	where.text(`token_id`, f.Target.Token)
+	where.text(`claim_match`, f.Target.Match)
+	if f.Target.Account != "" {
+		where.add(`account <> ''`)
+		where.text(`account`, f.Target.Account)
+	}
+	where.text(`key`, f.Target.Key)
+	where.text(`export`, f.Target.Export)
 	where.text(`actor`, f.Actor)
 	if !f.Since.IsZero() {
 		where.add(`at >= ?`, micros(f.Since))
@@ -152,6 +174,37 @@ func (s *Store) Revocations(ctx context.Context, f store.RevocationFilter) ([]st
 	}
 	page, next := row.Page(list, limit, row.RevocationCursor)
 	return page, next, nil
+}
+
+// Unfinished implements [store.Store].
+func (s *Store) Unfinished(ctx context.Context, limit int) ([]store.Revocation, error) {
+	return read(ctx, s, "list unfinished revocations", func(r *store.Revocation) []any { return row.RevocationTargets(r, target) },
+		`SELECT `+row.RevocationColumns+` FROM revocations WHERE lifted_at IS NULL AND done_at IS NULL
+		AND (until IS NULL OR until > ?) ORDER BY at, id LIMIT ?`, micros(time.Now()), row.Limit(limit))
+}
+
+// SaveProgress implements [store.Store].
+func (s *Store) SaveProgress(ctx context.Context, id string, progress json.RawMessage, done bool) error {
+	const what = "save the progress of a revocation"
+	if err := row.Progress(progress); err != nil {
+		return fmt.Errorf("store: %s: %w", what, err)
+	}
+	return s.write(ctx, what, func(ctx context.Context, tx *sql.Tx) error {
+		var ended time.Time
+		if done {
+			ended = time.Now()
+		}
+		result, err := tx.ExecContext(ctx, `UPDATE revocations SET progress = ?, done_at = ?
+			WHERE id = ? AND lifted_at IS NULL AND done_at IS NULL`, row.Text(progress), micros(ended), row.Text(id))
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); n > 0 || err != nil {
+			return err
+		}
+		_, err = revocation(ctx, tx, row.RevocationColumns, id)
+		return err
+	})
 }
 
 // conditions are what a filter asks for.

@@ -30,6 +30,7 @@ func testAuditFields(t *testing.T, s store.Store) {
 	e := store.AuditEntry{
 		ID: newID(), At: base, Kind: store.LoginEntry, Outcome: "refused", Reason: "blocked", Detail: "blocked by x",
 		Issuer: issuer, Subject: "alice", Name: "corp-alice", TokenID: "jti",
+		SessionID: "sid", Issued: base.Add(-time.Minute),
 		Display: map[string]string{"email": "alice@example.com", "name": "Alice"},
 		Claims:  json.RawMessage(`{"groups":["dev","\u0000\\"],"realm":{"level":1e999999,"none":null}}`), ClaimsCut: true, Asked: "OPS",
 		Account: "APP", Roles: []string{"z", "app"}, Bindings: []string{"developers"}, Expires: base.Add(time.Hour),
@@ -131,6 +132,8 @@ func testRecordAnything(t *testing.T, s store.Store) {
 			e.Claims, _ = json.Marshal(map[string]any{text.Draw(rt, "claim"): text.Draw(rt, "value")})
 		}
 		e.ClaimsCut, e.Asked = rapid.Bool().Draw(rt, "cut"), text.Draw(rt, "asked")
+		e.SessionID, e.ServerID = text.Draw(rt, "sid"), text.Draw(rt, "server")
+		e.Issued = times.Draw(rt, "issued")
 		e.Roles, e.Bindings = texts.Draw(rt, "roles"), texts.Draw(rt, "bindings")
 		e.Source, e.Client, e.Actor = text.Draw(rt, "source"), text.Draw(rt, "client"), text.Draw(rt, "actor")
 		e.CID, e.Count = rapid.Uint64().Draw(rt, "cid"), rapid.Int().Draw(rt, "count")
@@ -138,7 +141,7 @@ func testRecordAnything(t *testing.T, s store.Store) {
 			rt.Fatal(err)
 		}
 		list, err := allAudit(t.Context(), s, store.AuditFilter{
-			ID: e.ID, Reason: e.Reason, Name: e.Name, Actor: e.Actor, Outcome: e.Outcome,
+			ID: e.ID, Reason: e.Reason, Name: e.Name, Actor: e.Actor, Outcome: e.Outcome, Session: e.SessionID,
 			Principal: policy.Principal{Issuer: e.Issuer, Subject: e.Subject},
 		})
 		if err != nil {
@@ -155,7 +158,7 @@ func testRecordAnything(t *testing.T, s store.Store) {
 
 func testAuditFilters(t *testing.T, s store.Store) {
 	alice := login("alice")
-	alice.Name, alice.Account = "corp-alice", "APP"
+	alice.Name, alice.Account, alice.SessionID = "corp-alice", "APP", "s1"
 	refused := login("alice")
 	refused.Outcome, refused.Reason = "refused", "blocked"
 	other := login("alice")
@@ -180,6 +183,7 @@ func testAuditFilters(t *testing.T, s store.Store) {
 		"issuer":    {store.AuditFilter{Principal: policy.Principal{Issuer: issuer}}, []store.AuditEntry{refused, alice}},
 		"identity":  {store.AuditFilter{Principal: policy.Principal{Issuer: other.Issuer, Subject: "alice"}}, []store.AuditEntry{other}},
 		"name":      {store.AuditFilter{Name: "corp-alice"}, []store.AuditEntry{alice}},
+		"session":   {store.AuditFilter{Session: "s1"}, []store.AuditEntry{alice}},
 		"account":   {store.AuditFilter{Account: "APP"}, []store.AuditEntry{alice}},
 		"claims":    {store.AuditFilter{Claims: true}, []store.AuditEntry{other}},
 		"display":   {store.AuditFilter{Display: `al\ice`}, []store.AuditEntry{other}},

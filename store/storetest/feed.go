@@ -251,7 +251,7 @@ func testPruneKeys(t *testing.T, s store.Store) {
 func testBeat(t *testing.T, s store.Store) {
 	for _, replica := range []string{"r1", "r2", "r1", "odd \x00 name"} {
 		r := revoke(t, s, logout(replica))
-		at, err := s.Beat(t.Context(), replica)
+		at, err := s.Beat(t.Context(), store.Heartbeat{Replica: replica})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strconv"
 	"sync"
@@ -51,8 +52,51 @@ var calls = map[string]func(context.Context, store.Store) error{
 		return err
 	},
 	"Beat": func(ctx context.Context, s store.Store) error {
-		_, err := s.Beat(ctx, "r1")
+		_, err := s.Beat(ctx, store.Heartbeat{Replica: "r1"})
 		return err
+	},
+	"Unfinished": func(ctx context.Context, s store.Store) error {
+		_, err := s.Unfinished(ctx, 1)
+		return err
+	},
+	"SaveProgress": func(ctx context.Context, s store.Store) error {
+		return s.SaveProgress(ctx, "x", json.RawMessage(`{}`), false)
+	},
+	"Logins": func(ctx context.Context, s store.Store) error {
+		_, err := s.Logins(ctx, []store.ConnectionID{{ServerID: "N", CID: 1}})
+		return err
+	},
+	"Identities": func(ctx context.Context, s store.Store) error {
+		_, _, err := s.Identities(ctx, store.IdentityFilter{})
+		return err
+	},
+	"Replicas": func(ctx context.Context, s store.Store) error {
+		_, err := s.Replicas(ctx)
+		return err
+	},
+	"Leave": func(ctx context.Context, s store.Store) error {
+		return s.Leave(ctx, "r1")
+	},
+	"Acquire": func(ctx context.Context, s store.Store) error {
+		_, _, err := s.Acquire(ctx, "lease", "me", time.Minute)
+		return err
+	},
+	"Release": func(ctx context.Context, s store.Store) error {
+		return s.Release(ctx, "lease", "me")
+	},
+	"AddUserKey": func(ctx context.Context, s store.Store) error {
+		return s.AddUserKey(ctx, userKey("alice", "U1"), 1)
+	},
+	"UserKeys": func(ctx context.Context, s store.Store) error {
+		_, _, err := s.UserKeys(ctx, store.UserKeyFilter{})
+		return err
+	},
+	"AccountClaims": func(ctx context.Context, s store.Store) error {
+		_, err := s.AccountClaims(ctx)
+		return err
+	},
+	"SaveAccountClaims": func(ctx context.Context, s store.Store) error {
+		return s.SaveAccountClaims(ctx, store.AccountClaims{Account: "A", Revision: 1})
 	},
 	"PruneFeed": func(ctx context.Context, s store.Store) error {
 		return s.PruneFeed(ctx, time.Now())

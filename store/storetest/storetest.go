@@ -25,7 +25,14 @@ func Run(t *testing.T, open Opener) {
 		tests map[string]func(*testing.T, store.Store)
 	}{
 		{"revocations", revocationTests},
+		{"targets", targetTests},
+		{"progress", progressTests},
 		{"audit", auditTests},
+		{"logins", loginTests},
+		{"identities", identityTests},
+		{"replicas", replicaTests},
+		{"user keys", userKeyTests},
+		{"claims", claimsTests},
 		{"feed", feedTests},
 		{"lifecycle", lifecycleTests},
 	} {

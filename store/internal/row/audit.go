@@ -2,6 +2,7 @@ package row
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,7 +12,7 @@ import (
 
 // AuditColumns are the columns of an audit entry, in the order of [AuditValues] and [AuditTargets].
 const AuditColumns = `id, at, kind, outcome, reason, detail,
-	issuer, subject, name, display, token_id, claims, claims_cut,
+	issuer, subject, name, display, token_id, session_id, issued, claims, claims_cut,
 	account, roles, bindings, expires,
 	server_id, server_name, cid, user_key, source, connection_type, client, asked,
 	actor, op, target, replica, rules, count`
@@ -20,7 +21,7 @@ const AuditColumns = `id, at, kind, outcome, reason, detail,
 func AuditValues(e *store.AuditEntry, at func(time.Time) any) []any {
 	return []any{
 		Text(e.ID), at(e.At), string(e.Kind), Text(e.Outcome), Text(e.Reason), Text(e.Detail),
-		Text(e.Issuer), Text(e.Subject), Text(e.Name), Map(e.Display), Text(e.TokenID), Text(e.Claims), e.ClaimsCut,
+		Text(e.Issuer), Text(e.Subject), Text(e.Name), Map(e.Display), Text(e.TokenID), Text(e.SessionID), at(e.Issued), Text(e.Claims), e.ClaimsCut,
 		Text(e.Account), List(e.Roles), List(e.Bindings), at(e.Expires),
 		Text(e.ServerID), Text(e.ServerName), int64(e.CID), Text(e.UserKey), Text(e.Source), Text(e.ConnType), Text(e.Client), Text(e.Asked),
 		Text(e.Actor), Text(e.Op), Text(e.Target), Text(e.Replica), Text(e.Rules), int64(e.Count),
@@ -31,7 +32,7 @@ func AuditValues(e *store.AuditEntry, at func(time.Time) any) []any {
 func AuditTargets(e *store.AuditEntry, at func(*time.Time) any) []any {
 	return []any{
 		(*Text)(&e.ID), at(&e.At), (*string)(&e.Kind), (*Text)(&e.Outcome), (*Text)(&e.Reason), (*Text)(&e.Detail),
-		(*Text)(&e.Issuer), (*Text)(&e.Subject), (*Text)(&e.Name), (*Map)(&e.Display), (*Text)(&e.TokenID), (*object)(&e.Claims), &e.ClaimsCut,
+		(*Text)(&e.Issuer), (*Text)(&e.Subject), (*Text)(&e.Name), (*Map)(&e.Display), (*Text)(&e.TokenID), (*Text)(&e.SessionID), at(&e.Issued), (*object)(&e.Claims), &e.ClaimsCut,
 		(*Text)(&e.Account), (*List)(&e.Roles), (*List)(&e.Bindings), at(&e.Expires),
 		(*Text)(&e.ServerID), (*Text)(&e.ServerName), (*unsigned)(&e.CID), (*Text)(&e.UserKey), (*Text)(&e.Source), (*Text)(&e.ConnType), (*Text)(&e.Client), (*Text)(&e.Asked),
 		(*Text)(&e.Actor), (*Text)(&e.Op), (*Text)(&e.Target), (*Text)(&e.Replica), (*Text)(&e.Rules), &e.Count,
@@ -54,7 +55,9 @@ func (u *unsigned) Scan(src any) error {
 func RevokeEntry(r store.Revocation, now time.Time) *store.AuditEntry {
 	e := adminEntry("revoke", r, now)
 	e.Actor, e.Reason = r.Actor, r.Reason
-	e.Detail = string(r.Kind)
+	if r.Programs {
+		e.Detail += " with programs"
+	}
 	if !r.Until.IsZero() {
 		e.Detail += " until " + r.Until.Format(time.RFC3339)
 	}
@@ -65,21 +68,35 @@ func RevokeEntry(r store.Revocation, now time.Time) *store.AuditEntry {
 func LiftEntry(r store.Revocation, now time.Time) *store.AuditEntry {
 	e := adminEntry("revoke.lift", r, now)
 	e.Actor, e.Reason = r.LiftedBy, r.LiftNote
-	e.Detail = string(r.Kind)
 	return e
 }
 
 func adminEntry(op string, r store.Revocation, now time.Time) *store.AuditEntry {
 	return &store.AuditEntry{
-		ID:      uuid.Must(uuid.NewV7()).String(),
-		At:      now,
-		Kind:    store.AdminEntry,
-		Outcome: "done",
-		Issuer:  r.Issuer,
-		Subject: r.Subject,
-		Op:      op,
-		Target:  r.ID,
+		ID:        uuid.Must(uuid.NewV7()).String(),
+		At:        now,
+		Kind:      store.AdminEntry,
+		Outcome:   "done",
+		Detail:    string(r.Kind) + " " + r.ID,
+		Issuer:    r.Issuer,
+		Subject:   r.Subject,
+		SessionID: r.Session,
+		TokenID:   r.Token,
+		Op:        op,
+		Target:    r.Target.String(),
 	}
+}
+
+// Connections returns the servers' ids and the cids as columns hold them, and an error when there are
+// more than may be asked for at a time.
+func Connections(list []store.ConnectionID) (servers []string, cids []int64, err error) {
+	if len(list) > store.MaxPage {
+		return nil, nil, fmt.Errorf("%d connections are asked for at a time, and %d are the most", len(list), store.MaxPage)
+	}
+	for _, c := range list {
+		servers, cids = append(servers, escape(c.ServerID)), append(cids, int64(c.CID))
+	}
+	return servers, cids, nil
 }
 
 // AuditCursor returns the place of an entry in the list.

@@ -19,14 +19,9 @@ type Found struct {
 	change     sql.NullString
 }
 
-// StateTargets returns where a row of a load is scanned to: epoch, seq, id, kind, issuer,
-// subject, at, until.
+// StateTargets returns where a row of a load is scanned to: epoch, seq and the columns of [Decided].
 func (f *Found) StateTargets(at func(*time.Time) any) []any {
-	r := &f.revocation
-	return []any{
-		&f.position.Epoch, &f.position.Seq,
-		(*Text)(&r.ID), (*Text)(&r.Kind), (*Text)(&r.Issuer), (*Text)(&r.Subject), at(&r.At), at(&r.Until),
-	}
+	return append([]any{&f.position.Epoch, &f.position.Seq}, decidedTargets(&f.revocation, at)...)
 }
 
 // ChangeTargets returns where a row of the feed is scanned to: those of [Found.StateTargets],

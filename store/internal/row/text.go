@@ -66,8 +66,8 @@ func unescape(s string) string {
 		case strings.HasPrefix(rest, `\\`):
 			b.WriteByte('\\')
 			i++
-		case strings.HasPrefix(rest, `\x`) && len(rest) >= 4 && hex(rest[2]) >= 0 && hex(rest[3]) >= 0:
-			b.WriteByte(byte(hex(rest[2])<<4 | hex(rest[3])))
+		case strings.HasPrefix(rest, `\x`) && len(rest) >= 4 && hexDigit(rest[2]) >= 0 && hexDigit(rest[3]) >= 0:
+			b.WriteByte(byte(hexDigit(rest[2])<<4 | hexDigit(rest[3])))
 			i += 3
 		default:
 			b.WriteByte(s[i])
@@ -76,7 +76,16 @@ func unescape(s string) string {
 	return b.String()
 }
 
-func hex(c byte) int { return strings.IndexByte("0123456789abcdef", c) }
+func hexDigit(c byte) int { return strings.IndexByte("0123456789abcdef", c) }
+
+// Texts returns the texts as columns hold them.
+func Texts[T ~string](texts []T) []string {
+	escaped := make([]string, len(texts))
+	for i, t := range texts {
+		escaped[i] = escape(string(t))
+	}
+	return escaped
+}
 
 // List is a list of free texts in a JSON column; an empty one is NULL.
 type List []string
@@ -86,11 +95,7 @@ func (l List) Value() (driver.Value, error) {
 	if len(l) == 0 {
 		return nil, nil
 	}
-	escaped := make([]string, len(l))
-	for i, s := range l {
-		escaped[i] = escape(s)
-	}
-	return marshal(escaped)
+	return marshal(Texts(l))
 }
 
 // Scan implements [database/sql.Scanner].
