@@ -2,7 +2,6 @@ package callout
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 
 	"github.com/gatehouse-nats/gatehouse/policy"
@@ -59,8 +58,10 @@ func (s *Service) entry(l *login, r *policy.Refusal) store.AuditEntry {
 		e.Issuer, e.Subject, e.Name = id.IssuerURL, id.Subject, id.Name()
 		// Whole, since revocations are compared with them.
 		e.TokenID, e.SessionID, e.Issued = id.TokenID, id.SessionID, id.IssuedAt.UTC()
-		e.Display = display(l.rules, id)
-		e.Claims, e.ClaimsCut = recorded(l.rules, id)
+		if l.rules != nil { // otherwise nothing was decided on its claims
+			e.Display = shown(l.rules, id)
+			e.Claims, e.ClaimsCut = l.rules.Record(id)
+		}
 	}
 	if r == nil {
 		e.Account, e.Roles, e.Bindings = l.decision.Account.Name, l.decision.Roles, l.decision.Bindings
@@ -72,52 +73,13 @@ func (s *Service) entry(l *login, r *policy.Refusal) store.AuditEntry {
 	return e
 }
 
-// maxClaims bounds the claims of an entry, as JSON.
-const maxClaims = 4 << 10
-
-// recorded returns the claims that the rules read as a JSON object, none when they are not to be
-// recorded, and whether there are too many to keep.
-func recorded(rules *policy.Rules, id *policy.Identity) (claims json.RawMessage, cut bool) {
-	if rules == nil {
-		return nil, false // nothing was decided on them
+// shown returns the claims that people are known by.
+func shown(rules *policy.Rules, id *policy.Identity) map[string]string {
+	all := rules.Shown(id)
+	for path, text := range all {
+		all[path] = clip(text)
 	}
-	set, ok := rules.Recorded[id.Issuer]
-	if !ok {
-		return nil, false
-	}
-	claims, err := json.Marshal(set.Pick(id.Claims))
-	if err != nil || len(claims) > maxClaims {
-		return nil, true
-	}
-	return claims, false
-}
-
-// display returns the claims that people are known by, as configured for the issuer.
-func display(rules *policy.Rules, id *policy.Identity) map[string]string {
-	if rules == nil {
-		return nil
-	}
-	var shown map[string]string
-	for _, path := range rules.Display[id.Issuer] {
-		v, ok := path.Lookup(id.Claims)
-		if !ok {
-			continue
-		}
-		var text string
-		switch v := v.(type) {
-		case string:
-			text = v
-		case json.Number:
-			text = v.String()
-		default:
-			continue
-		}
-		if shown == nil {
-			shown = map[string]string{}
-		}
-		shown[path.String()] = clip(text)
-	}
-	return shown
+	return all
 }
 
 func clip(s string) string {
