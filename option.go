@@ -106,16 +106,22 @@ func WithPrivateInbox() Option {
 // address unless it is a loopback one. See [RefusedError].
 func WithWhoami(baseURL string) Option {
 	return func(c *config) error {
-		u, err := url.Parse(strings.TrimSuffix(baseURL, "/"))
-		if err != nil || u.Host == "" {
-			return fmt.Errorf("gatehouse: %q is not the HTTP address of a service: write https://HOST", baseURL)
-		}
-		if u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
-			return fmt.Errorf("gatehouse: %q would get the token without TLS: use https", baseURL)
-		}
+		u, err := serviceURL(baseURL)
 		c.whoami = u
-		return nil
+		return err
 	}
+}
+
+// serviceURL returns the HTTP address of a service to which a token may be sent.
+func serviceURL(address string) (*url.URL, error) {
+	u, err := url.Parse(strings.TrimSuffix(address, "/"))
+	if err != nil || u.Host == "" {
+		return nil, fmt.Errorf("gatehouse: %q is not the HTTP address of a service: write https://HOST", address)
+	}
+	if u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+		return nil, fmt.Errorf("gatehouse: %q would get the token without TLS: use https", address)
+	}
+	return u, nil
 }
 
 // loopback reports whether a host of a URL is this machine.

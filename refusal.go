@@ -70,44 +70,48 @@ type whoami struct {
 func (w *whoami) ask(ctx context.Context, e envelope) (*api.Whoami, error) {
 	ctx, cancel := context.WithTimeout(ctx, whoamiTimeout)
 	defer cancel()
-	body, err := json.Marshal(api.WhoamiRequest{Account: e.Account})
+	return operate[api.Whoami](ctx, w.http, w.base, api.OpWhoami, e.Token, api.WhoamiRequest{Account: e.Account})
+}
+
+// operate carries out an operation of the service: an [*api.Error] when it refuses.
+func operate[Resp any](ctx context.Context, client *http.Client, base *url.URL, op, token string, request any) (*Resp, error) {
+	body, err := json.Marshal(request)
 	if err != nil {
 		return nil, err
 	}
-	target := w.base.JoinPath(api.Path(api.OpWhoami)).String()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base.JoinPath(api.Path(op)).String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Authorization", "Bearer "+e.Token)
+	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set("Content-Type", "application/json")
 
-	client := *w.http
+	own := *client
 	// The token is for this address alone.
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	resp, err := client.Do(req)
+	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	resp, err := own.Do(req)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	return readWhoami(resp)
+	return readAnswer[Resp](op, resp)
 }
 
-func readWhoami(resp *http.Response) (*api.Whoami, error) {
+func readAnswer[Resp any](op string, resp *http.Response) (*Resp, error) {
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return nil, err
 	}
 	if resp.StatusCode == http.StatusOK {
-		var answer api.Whoami
+		var answer Resp
 		if err := json.Unmarshal(data, &answer); err != nil {
-			return nil, fmt.Errorf("whoami: %w", err)
+			return nil, fmt.Errorf("%s: %w", op, err)
 		}
 		return &answer, nil
 	}
 	refusal := &api.Error{Code: resp.StatusCode}
 	if json.Unmarshal(data, refusal) != nil || refusal.Reason == "" {
-		return nil, fmt.Errorf("whoami: unexpected answer %s", resp.Status)
+		return nil, fmt.Errorf("%s: unexpected answer %s", op, resp.Status)
 	}
 	return nil, refusal
 }

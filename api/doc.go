@@ -19,6 +19,7 @@ func LogoutPath(issuer string) string { return "/backchannel-logout/" + issuer }
 // The operations.
 const (
 	OpWhoami      = "whoami"
+	OpUserSignup  = "user.signup"
 	OpExplain     = "explain"
 	OpRevoke      = "revoke"
 	OpRevokeLift  = "revoke.lift"

@@ -29,8 +29,6 @@ type SignUp struct {
 	Statement []byte
 	Signature string // in base64; made with the key
 	At        time.Time
-	// Program names the program of the identity that the key is of; empty for the identity itself.
-	Program string
 }
 
 // proven returns nil when the proof is of now and was made with the key that a user JWT is asked for,

@@ -121,6 +121,9 @@ func TestAdminOperationsNeedAnActor(t *testing.T) {
 			}
 			continue
 		}
+		if op == api.OpUserSignup {
+			continue // for whoever has a token, see its own tests
+		}
 		if op == api.OpReload || op == api.OpStatus || op == api.OpAdminToken {
 			call(t, public, http.MethodPost, api.Path(op), "admin:alice", "{}").refused(t, http.StatusForbidden, api.ReasonForbidden)
 		} else {
