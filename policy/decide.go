@@ -117,6 +117,11 @@ func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Tr
 		return refused(r)
 	}
 	grants, r := applicable(s.Rules.Bindings[id.Issuer], id, key != nil, conn, trace)
+	if conn.mayWait(r) {
+		if lobby, none := applicable(s.Rules.Lobby[id.Issuer], id, key != nil, conn, trace); none == nil {
+			grants, r = lobby, nil
+		}
+	}
 	if r != nil {
 		return refused(r)
 	}
@@ -157,6 +162,12 @@ func (c *Connection) proven(bound *BoundKey, now time.Time) *Refusal {
 	default:
 		return nil
 	}
+}
+
+// mayWait reports whether the connection may be placed in the lobby when r, nil or not, is what comes of all
+// other bindings: it gets no account by them and names none, or it names the lobby. Nobody signs up there.
+func (c *Connection) mayWait(r *Refusal) bool {
+	return c.SignUp == nil && (c.Account == LobbyName || c.Account == "" && r != nil)
 }
 
 // Standing says why the identity gets nothing at all, whatever it asks for: the snapshot cannot be

@@ -27,7 +27,13 @@ type Rules struct {
 	Bindings map[string][]*Binding
 	// Admins are the bindings that give rights of administration, by issuer name.
 	Admins map[string][]*Binding
+	// Lobby are the bindings into the lobby account, by issuer name: they count where no other binding gives
+	// an account, and where the client names [LobbyName].
+	Lobby map[string][]*Binding
 }
+
+// LobbyName is what clients name the lobby account, in which users may only call operations.
+const LobbyName = "LOBBY"
 
 // Account is a NATS account that a grant can name.
 type Account struct {

@@ -163,7 +163,7 @@ func (s *Service) notFound(w http.ResponseWriter, r *http.Request) {
 }
 
 func publicCaller(r *http.Request) Caller {
-	c := Caller{Token: bearer(r), Transport: HTTP}
+	c := Caller{Token: bearer(r.Header.Values("Authorization")), Transport: HTTP}
 	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		c.Source = ap.Addr().Unmap()
 	}
@@ -172,13 +172,12 @@ func publicCaller(r *http.Request) Caller {
 
 func localCaller(r *http.Request) Caller {
 	actor, _ := r.Context().Value(peerKey{}).(string)
-	return Caller{Token: bearer(r), Actor: actor, Transport: Socket}
+	return Caller{Token: bearer(r.Header.Values("Authorization")), Actor: actor, Transport: Socket}
 }
 
-// bearer returns the token of the request. Two such headers count as none: a proxy may have
-// looked at the other one.
-func bearer(r *http.Request) string {
-	values := r.Header.Values("Authorization")
+// bearer returns the token in the Authorization headers of a request. Two such headers count as none: a proxy
+// may have looked at the other one.
+func bearer(values []string) string {
 	if len(values) != 1 {
 		return ""
 	}

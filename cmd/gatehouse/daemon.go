@@ -64,8 +64,10 @@ type daemon struct {
 	callout     *callout.Service
 	provision   *provision.Service
 	conns       []*nats.Conn // to the callout account
+	lobbyDenied atomic.Bool  // the servers do not let the operations be served in the lobby
 	complained  atomic.Int64 // when it was last logged that no server can be reached
 	system      *nats.Conn
+	operations  *nats.Conn // to the callout account, for calls from the lobby; nil without one
 
 	public, metrics, local net.Listener
 	closers                []func()
@@ -189,6 +191,13 @@ func (d *daemon) connect(_ context.Context, cfg *config.Config) error {
 		}
 		d.conns = append(d.conns, nc)
 	}
+	if cfg.Lobby() != "" {
+		nc, err := d.dial(cfg, cfg.CalloutUser(), "gatehouse operations")
+		if err != nil {
+			return err
+		}
+		d.operations = nc
+	}
 	user := cfg.SystemUser()
 	if user == nil {
 		d.log.Warn("there is no system user: servers, clocks and accounts are taken as they come", "configure", "nats.system.nkey")
@@ -221,6 +230,12 @@ func (d *daemon) dial(cfg *config.Config, user nats.Option, name string) (*nats.
 			subject := ""
 			if sub != nil {
 				subject = sub.Subject
+			}
+			if errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), `"`+api.Subject("")) {
+				if !d.lobbyDenied.Swap(true) {
+					log.Warn(lobbyDenied, "error", err)
+				}
+				return
 			}
 			log.Warn("the connection reported an error", "subject", subject, "error", err)
 		}),
@@ -298,6 +313,10 @@ func requirements(cfg *config.Config) map[string]resolver.Requirement {
 		need[a.ID] = resolver.Requirement{Name: name, SigningKeys: a.SigningKeys, Scoped: scoped[a.ID]}
 		own.Callout.AllowedAccounts = append(own.Callout.AllowedAccounts, a.ID)
 	}
+	if lobby := cfg.Lobby(); lobby != "" {
+		need[lobby] = resolver.Requirement{Name: "the lobby account", SigningKeys: []string{cfg.NATS.Lobby.SigningKey.Public()}}
+		own.Callout.AllowedAccounts = append(own.Callout.AllowedAccounts, lobby)
+	}
 	need[cfg.CalloutAccount()] = own
 	return need
 }
@@ -314,6 +333,7 @@ func (d *daemon) issuers() map[string]string {
 func (d *daemon) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, task := range []func(context.Context) error{
+		d.serveLobby,
 		d.mirror.Run, d.tokens.Run, d.resolver.Run, d.callout.Run, d.provision.Run,
 		d.ship, d.prune, d.keepTime, d.follow, d.watchReadiness,
 		d.serve(d.public, provision.NewServer(d.provision.Handler())),
@@ -325,6 +345,17 @@ func (d *daemon) run(ctx context.Context) error {
 	err := g.Wait()
 	d.drain()
 	return err
+}
+
+// lobbyDenied says what is wrong with a service user from before there was a lobby.
+const lobbyDenied = "the user of nats.callout.creds may not serve the lobby: allow it to subscribe to gatehouse.> and to publish to _R_.>, or leave nats.lobby out"
+
+// serveLobby answers calls from the lobby account, where there is one.
+func (d *daemon) serveLobby(ctx context.Context) error {
+	if d.operations == nil {
+		return nil
+	}
+	return d.provision.ServeNATS(ctx, provision.NATSOptions{Conn: d.operations, Lobby: d.cfg.Load().Lobby(), Version: semantic(version)})
 }
 
 // profileTime is enough for the profiles and traces that operators ask pprof for.
@@ -609,6 +640,9 @@ func (d *daemon) status() api.Status {
 	out := api.Status{
 		Replica: d.replica, Version: version, Rules: d.cfg.Load().Rules().Version,
 		NotReady: notReady(d.readiness()), Warnings: d.resolver.Warnings(), Servers: []api.ServerStatus{}, Issuers: []api.IssuerStatus{},
+	}
+	if d.lobbyDenied.Load() {
+		out.Warnings = append(out.Warnings, lobbyDenied)
 	}
 	out.Ready = len(out.NotReady) == 0
 	for _, s := range d.resolver.Servers() {

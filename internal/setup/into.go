@@ -79,6 +79,7 @@ func Into(o IntoOptions) (*Addition, error) {
 		file:     have.serviceFile(o),
 		operator: have.operator.Name,
 	}
+	a.file.Lobby, a.file.LobbyKey = a.Lobby.ID, "keys/lobby.nk"
 	if a.XKey != nil {
 		a.file.XKey = "keys/callout.xk"
 	}

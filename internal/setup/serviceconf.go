@@ -50,6 +50,7 @@ type serviceFile struct {
 	URL, CA                        string
 	CalloutCreds, CalloutKey, XKey string
 	SystemCreds                    string
+	Lobby, LobbyKey                string // the lobby account's id and key; empty without an operator
 	OperatorKey                    string
 	OperatorIdentity               bool // there is only the operator's identity key, which is not named
 	// Users says that there is no operator, and then these count too.
@@ -85,6 +86,9 @@ func (s *Set) ServiceConfig() string {
 	}
 	if s.XKey != nil {
 		f.XKey = "keys/callout.xk"
+	}
+	if s.Users == nil {
+		f.Lobby, f.LobbyKey = s.Lobby.ID, "keys/lobby.nk"
 	}
 	return render(serviceConf, f)
 }

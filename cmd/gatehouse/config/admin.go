@@ -10,9 +10,9 @@ import (
 // have beside them is reported.
 func (r *report) admin(at string, f *File, b *Binding, binding *policy.Binding) *policy.Binding {
 	grant := join(at, "grant")
-	for _, key := range []string{"account", "role"} {
+	for _, key := range []string{"account", "role", "lobby"} {
 		if r.given(join(grant, key)) {
-			r.problem(join(grant, key), "cannot stand beside admin: give the account and the role in a binding of their own")
+			r.problem(join(grant, key), "cannot stand beside admin: give it in a binding of its own (admins get into the lobby without it)")
 		}
 	}
 	if r.given(join(at, "connection_types")) {
@@ -43,7 +43,7 @@ func (r *report) giveIfMissing(path, what string) {
 
 // lintAdmin warns of rights that everybody has.
 func (r *report) lintAdmin(at string, b *policy.Binding, url string) {
-	if b.When == nil && !slices.ContainsFunc(b.Match, func(c policy.Condition) bool { return !always(c, url) }) {
+	if len(b.Rights) > 0 && b.When == nil && !slices.ContainsFunc(b.Match, func(c policy.Condition) bool { return !always(c, url) }) {
 		r.warn(at, "whoever gets a token of issuer %s for administration is an admin: narrow it down with match", b.Issuer)
 	}
 }

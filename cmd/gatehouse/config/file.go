@@ -60,8 +60,8 @@ type NATS struct {
 	Callout Callout `yaml:"callout"`
 	// The connection to the system account.
 	System System `yaml:"system"`
-
-	_ unbuilt `yaml:"lobby"`
+	// The account in which users may only call Gatehouse's operations. Without it they are reached over HTTP alone.
+	Lobby Lobby `yaml:"lobby"`
 }
 
 // TLS says whom to trust besides the authorities that the host trusts.
@@ -106,6 +106,15 @@ type Operator struct {
 	// Key file (SO…) of a signing key of the operator, never its identity. Without it Gatehouse changes no account's
 	// claims: what only they can end, such as users with a user JWT of their own, answers not_managed.
 	SigningKey KeyFile `yaml:"signing_key" key:"operator" mode:"operator"`
+}
+
+// Lobby is the account in which users may only call operations, at gatehouse.v1.NAME. It imports them from the
+// callout account, and it alone; gatehouse init makes both.
+type Lobby struct {
+	// The account's public key (A…).
+	Account string `yaml:"account" mode:"operator"`
+	// Key file (SA…) of one of its signing keys.
+	SigningKey KeyFile `yaml:"signing_key" key:"account" mode:"operator"`
 }
 
 // HTTP is where operations are served over HTTP.
@@ -356,7 +365,7 @@ type Binding struct {
 	TTL Duration `yaml:"ttl" default:"1h" min:"10s" max:"30d"`
 }
 
-// Grant is what a binding gives: a role in an account, or rights of administration.
+// Grant is what a binding gives: a role in an account, rights of administration, or the lobby.
 type Grant struct {
 	// Name of the account.
 	Account string `yaml:"account"`
@@ -367,8 +376,10 @@ type Grant struct {
 	// accounts of sign-up. audit: read the audit trail. explain: ask what anybody gets. docs/administration.md
 	// says how.
 	Admin []string `yaml:"admin" enum:"revoke sessions accounts audit explain"`
+	// true lets into the lobby account (nats.lobby), in place of an account and a role, whom no other binding gives an
+	// account, and whoever connects as account:LOBBY. Admins are let in without it.
+	Lobby bool `yaml:"lobby" default:"false"`
 
-	_ unbuilt `yaml:"lobby"`
 	_ unbuilt `yaml:"sign_up"`
 	_ unbuilt `yaml:"direct"`
 	_ unbuilt `yaml:"on_behalf_of"`

@@ -36,13 +36,18 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 		Accounts: map[string]*policy.Account{},
 		Bindings: map[string][]*policy.Binding{},
 		Admins:   map[string][]*policy.Binding{},
+		Lobby:    map[string][]*policy.Binding{},
 	}
+	lobby, lobbyKey := r.lobby(f)
 	for _, i := range f.Issuers {
 		if i != nil {
 			rules.Issuers[i.Name] = i.URL
 		}
 	}
 	var keys []*mint.Key
+	if lobbyKey != nil {
+		keys = append(keys, lobbyKey)
+	}
 	for _, name := range sorted(f.Accounts) {
 		account, own := r.account(name, f)
 		rules.Accounts[name] = account
@@ -69,16 +74,21 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 			continue
 		}
 		bindings = append(bindings, binding)
-		of := rules.Bindings
-		if binding.Grant.Role == nil {
-			of = rules.Admins
+		switch {
+		case binding.Grant.Role != nil:
+			rules.Bindings[b.Issuer] = append(rules.Bindings[b.Issuer], binding)
+			continue
+		case len(binding.Rights) > 0:
+			rules.Admins[b.Issuer] = append(rules.Admins[b.Issuer], binding)
 		}
-		of[b.Issuer] = append(of[b.Issuer], binding)
+		if lobby != nil {
+			rules.Lobby[b.Issuer] = append(rules.Lobby[b.Issuer], intoLobby(binding, lobby))
+		}
 	}
 	if f.Audit.Claims == "policy" {
 		rules.Recorded = map[string]*policy.ClaimSet{}
 		for name := range rules.Issuers {
-			rules.Recorded[name] = policy.NewClaimSet(slices.Concat(rules.Bindings[name], rules.Admins[name]))
+			rules.Recorded[name] = policy.NewClaimSet(slices.Concat(rules.Bindings[name], rules.Admins[name], rules.Lobby[name]))
 		}
 	}
 	if len(r.problems) == 0 {
@@ -94,7 +104,7 @@ func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m))
 func version(f *File) string {
 	relevant, err := json.Marshal(File{
 		Leeway: f.Leeway, MaxTokenSize: f.MaxTokenSize,
-		Issuers: f.Issuers, Accounts: f.Accounts, Roles: f.Roles, Bindings: f.Bindings,
+		NATS: NATS{Lobby: f.NATS.Lobby}, Issuers: f.Issuers, Accounts: f.Accounts, Roles: f.Roles, Bindings: f.Bindings,
 	})
 	if err != nil {
 		panic("configuration does not marshal: " + err.Error())
@@ -344,6 +354,9 @@ func (r *report) binding(at string, f *File, b *Binding, accounts map[string]*po
 	}
 	if r.given(join(grant, "admin")) {
 		return r.admin(at, f, b, binding)
+	}
+	if b.Grant.Lobby {
+		return r.newcomers(at, f, binding)
 	}
 	r.giveIfMissing(join(grant, "account"), "the name of an account")
 	r.giveIfMissing(join(grant, "role"), "the name of a role")

@@ -1,0 +1,141 @@
+package provision
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/gatehouse-nats/gatehouse/api"
+)
+
+// Bounds of the operations over NATS.
+const (
+	natsPending = 1024     // calls of one operation that wait; those beyond it get no answer
+	natsBytes   = 16 << 20 // of them
+)
+
+// infoHeader is where nats-server says who sent a request that comes through an import with share, in place of what
+// the sender wrote there (server/client.go, processServiceImport).
+const infoHeader = "Nats-Request-Info"
+
+// NATSOptions say where operations are served over NATS.
+type NATSOptions struct {
+	Conn    *nats.Conn // to the callout account, for this alone: floods here must not hold up logins
+	Lobby   string     // public key of the only account whose calls are answered
+	Version string     // semantic
+}
+
+// ServeNATS answers calls at gatehouse.v1.NAME until ctx ends, and returns nil then. The operations that are for
+// the host are not there.
+func (s *Service) ServeNATS(ctx context.Context, o NATSOptions) error {
+	svc, err := micro.AddService(o.Conn, micro.Config{
+		Name: "gatehouse-operations", Version: o.Version, Description: "Operations of Gatehouse, for users of the lobby account",
+		Metadata: map[string]string{"replica": s.Replica},
+		ErrorHandler: func(_ micro.Service, e *micro.NATSError) {
+			s.Logger.Warn("an operation over NATS reported an error", "subject", e.Subject, "error", e.Description)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	defer func() { _ = svc.Stop() }()
+	group := svc.AddGroup(strings.TrimSuffix(api.Subject(""), "."))
+	open, admin := make(slots, maxConcurrent), make(slots, maxConcurrent)
+	for _, op := range s.operations() {
+		free := admin
+		if op.access.everybody {
+			free = open
+		}
+		if op.access == onHost {
+			continue
+		}
+		err := group.AddEndpoint(strings.ReplaceAll(op.name, ".", "-"), micro.HandlerFunc(func(req micro.Request) {
+			if !free.take() {
+				respond(req, nil, answerable(errBusy, newID()))
+				return
+			}
+			calls.Go(func() {
+				defer free.give()
+				s.answer(ctx, op, o.Lobby, req)
+			})
+		}), micro.WithEndpointSubject(op.name), micro.WithEndpointPendingLimits(natsPending, natsBytes))
+		if err != nil {
+			return err
+		}
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// answer carries out one call.
+func (s *Service) answer(ctx context.Context, op operation, lobby string, req micro.Request) {
+	caller, err := natsCaller(req, lobby)
+	caller.RequestID = newID()
+	var resp any
+	if err == nil {
+		resp, err = s.call(context.WithoutCancel(ctx), op, caller, req.Data())
+	}
+	var body []byte
+	if err == nil {
+		body, err = encode(resp)
+	}
+	if err == nil {
+		err = respond(req, body, api.Error{})
+		if errors.Is(err, nats.ErrMaxPayload) {
+			err = refuse(http.StatusRequestEntityTooLarge, api.ReasonTooLarge, "the answer is larger than a NATS message may be: ask for fewer with limit")
+		}
+	}
+	if err != nil {
+		if err := respond(req, nil, answerable(err, caller.RequestID)); err != nil {
+			s.Logger.Debug("a call over NATS could not be answered", "op", op.name, "request_id", caller.RequestID, "error", err)
+		}
+	}
+}
+
+// respond sends the body, or the error when it has a code.
+func respond(req micro.Request, body []byte, e api.Error) error {
+	if e.Code == 0 {
+		return req.Respond(body)
+	}
+	data, err := encode(e)
+	if err != nil {
+		return err
+	}
+	return req.Error(strconv.Itoa(e.Code), e.Reason, data)
+}
+
+// natsCaller returns who sent a request. Only those that nats-server says are of the lobby count: whoever imported the
+// operations elsewhere, or publishes in the callout account, could have let others read them.
+func natsCaller(req micro.Request, lobby string) (Caller, error) {
+	c := Caller{Transport: NATS}
+	if len(req.Data()) > maxBody {
+		return c, refuse(http.StatusRequestEntityTooLarge, api.ReasonTooLarge, "the body is over %d bytes", maxBody)
+	}
+	var info struct {
+		Account string `json:"acc"`
+		Host    string `json:"host"`
+	}
+	values := req.Headers().Values(infoHeader)
+	if len(values) != 1 || json.Unmarshal([]byte(values[0]), &info) != nil || info.Account != lobby || lobby == "" {
+		return c, refuse(http.StatusForbidden, api.ReasonForbidden, "calls over NATS come from the lobby account: connect with a token, as account:LOBBY where it gives another account too")
+	}
+	if addr, err := netip.ParseAddr(info.Host); err == nil {
+		c.Source = addr.Unmap()
+	}
+	authorization := req.Headers().Values("Authorization")
+	if len(authorization) == 1 && len(authorization[0]) > maxHeader {
+		return c, refuse(http.StatusRequestEntityTooLarge, api.ReasonTooLarge, "the Authorization header is over %d bytes", maxHeader)
+	}
+	c.Token = bearer(authorization)
+	return c, nil
+}
