@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-nats/gatehouse/api"
@@ -129,7 +130,10 @@ func Explain(state *policy.Snapshot, id *policy.Identity, conn policy.Connection
 func verdicts(t policy.Trace) []api.Verdict {
 	out := []api.Verdict{}
 	for _, v := range t.Verdicts {
-		out = append(out, api.Verdict(v))
+		// A binding that gives rights lets into the lobby as well: what it asks for is said once.
+		if v := api.Verdict(v); !slices.Contains(out, v) {
+			out = append(out, v)
+		}
 	}
 	return out
 }
