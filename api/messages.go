@@ -156,8 +156,11 @@ type RevocationsPage struct {
 	Cursor      string       `json:"cursor,omitempty"`
 }
 
-// AuditRequest lists the audit trail, newest first. Empty fields do not filter.
+// AuditRequest lists the audit trail. Empty fields do not filter.
 type AuditRequest struct {
+	// Order is "newest" first (default), or that of "arrival" in the store, oldest first: so the trail can be
+	// exported and followed without missing what replicas bring late, or getting anything twice.
+	Order   string    `json:"order,omitempty"`
 	Kind    string    `json:"kind,omitempty"`    // login or admin
 	Outcome string    `json:"outcome,omitempty"` // allowed, refused, silent, done
 	Reason  string    `json:"reason,omitempty"`
@@ -167,18 +170,23 @@ type AuditRequest struct {
 	Account string    `json:"account,omitempty"`
 	Actor   string    `json:"actor,omitempty"`
 	Request string    `json:"request_id,omitempty"`
+	Op      string    `json:"op,omitempty"`
+	Session string    `json:"session,omitempty"` // sid of the token
 	Display string    `json:"display,omitempty"` // value of a display claim
 	Claims  bool      `json:"claims,omitempty"`  // only those with claims
 	Since   time.Time `json:"since,omitzero"`
 	Before  time.Time `json:"before,omitzero"`
+	Tail    bool      `json:"tail,omitempty"` // by arrival without a cursor: only what arrives from now on
 	Limit   int       `json:"limit,omitempty"`
 	Cursor  string    `json:"cursor,omitempty"`
 }
 
-// AuditPage is one page of the audit trail; an empty cursor means the last.
+// AuditPage is one page of the audit trail. Newest first, an empty cursor means the last. By arrival
+// there always is one, after which later arrivals come, and more says that there may be some already.
 type AuditPage struct {
 	Entries []AuditEntry `json:"entries"`
 	Cursor  string       `json:"cursor,omitempty"`
+	More    bool         `json:"more,omitempty"`
 }
 
 // AuditEntry is one login decision or one act of an admin.

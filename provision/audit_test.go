@@ -1,13 +1,16 @@
 package provision_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/provision"
 	"github.com/gatehouse-nats/gatehouse/store"
 )
 
@@ -16,7 +19,7 @@ func TestAuditPagesAndFilters(t *testing.T) {
 	b := newBed(t)
 	b.record(t,
 		store.AuditEntry{ID: "1", At: now, Kind: store.LoginEntry, Outcome: "allowed", Reason: "allowed", Issuer: corp, Subject: "alice", Name: "corp-alice", Account: "APP"},
-		store.AuditEntry{ID: "2", At: now.Add(time.Second), Kind: store.LoginEntry, Outcome: "refused", Reason: "blocked", Issuer: corp, Subject: "bob", Name: "corp-bob"},
+		store.AuditEntry{ID: "2", At: now.Add(time.Second), Kind: store.LoginEntry, Outcome: "refused", Reason: "blocked", Issuer: corp, Subject: "bob", Name: "corp-bob", Display: map[string]string{"email": "bob@example.com"}},
 		store.AuditEntry{ID: "3", At: now.Add(2 * time.Second), Kind: store.LoginEntry, Outcome: "silent", Reason: "internal", Issuer: partner, Subject: "alice", Name: "partner-alice"},
 		store.AuditEntry{ID: "4", At: now.Add(3 * time.Second), Kind: store.AdminEntry, Outcome: "done", Reason: "left", Issuer: former, Subject: "alice", Actor: "local:admin", Op: "revoke"},
 	)
@@ -38,6 +41,10 @@ func TestAuditPagesAndFilters(t *testing.T) {
 		"name":           {api.AuditRequest{Name: "corp-bob"}, "2"},
 		"account":        {api.AuditRequest{Account: "APP"}, "1"},
 		"actor":          {api.AuditRequest{Actor: "local:admin"}, "4"},
+		"op":             {api.AuditRequest{Op: "revoke"}, "4"},
+		"display":        {api.AuditRequest{Display: "bob@example.com"}, "2"},
+		"by arrival":     {api.AuditRequest{Order: "arrival"}, "1 2 3 4"},
+		"arrival, tail":  {api.AuditRequest{Order: "arrival", Tail: true}, ""},
 		"request":        {api.AuditRequest{Request: "3"}, "3"},
 		"since":          {api.AuditRequest{Since: now.Add(2 * time.Second)}, "4 3"},
 		"before":         {api.AuditRequest{Before: now.Add(2 * time.Second)}, "2 1"},
@@ -85,6 +92,9 @@ func TestAuditRefusesBadInput(t *testing.T) {
 		"kind":        {Kind: "logins"},
 		"long kind":   {Kind: strings.Repeat("x", 10_000)},
 		"outcome":     {Outcome: "denied"},
+		"order":       {Order: "oldest"},
+		"tail":        {Tail: true},
+		"place":       {Order: "arrival", Cursor: "x"},
 		"issuer":      {Issuer: "acme"},
 		"cursor":      {Cursor: "x"},
 		"long cursor": {Cursor: strings.Repeat("A", 10_000)},
@@ -114,5 +124,37 @@ func TestAdminsAreAudited(t *testing.T) {
 		if e.Op != want.op || e.Reason != want.reason || e.Actor != admin.Actor || !strings.Contains(e.Detail, block.ID) || e.Subject != "alice" || e.Outcome != "done" {
 			t.Errorf("%+v, want %v", e, want)
 		}
+	}
+}
+
+// Somebody who follows the trail sees that he does, once.
+func TestFollowingIsRecordedSparsely(t *testing.T) {
+	t.Parallel()
+	at := now
+	b, records, _ := newAdminBed(t, func(o *provision.Options) { o.Now = func() time.Time { return at } })
+	h := b.Handler()
+	read := func(token, body string) api.AuditPage {
+		t.Helper()
+		a := call(t, h, http.MethodPost, api.Path(api.OpAudit), forAdmin+token, body)
+		var page api.AuditPage
+		if err := json.Unmarshal(a.Body.Bytes(), &page); a.Code != http.StatusOK || err != nil {
+			t.Fatalf("%d %s", a.Code, a.Body)
+		}
+		return page
+	}
+	page := read("root", `{"order":"arrival","tail":true}`)
+	next := `{"order":"arrival","cursor":"` + page.Cursor + `"}`
+	for range 20 {
+		read("root", next)
+	}
+	read("audit", next) // who gets hold of a cursor is recorded all the same
+	at = at.Add(10 * time.Minute)
+	read("root", next)
+	var got []string
+	for _, e := range records.taken() {
+		got = append(got, e.Subject)
+	}
+	if want := []string{"root", "audit", "root"}; !slices.Equal(got, want) {
+		t.Errorf("recorded %v, want %v", got, want)
 	}
 }

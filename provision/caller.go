@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -157,12 +158,13 @@ const pollsEvery = time.Minute
 func (s *Service) noteCall(op operation, c Caller, id *policy.Identity) error {
 	e := s.callEntry(op, c, id)
 	e.Outcome, e.Reason = string(policy.OutcomeAllowed), string(policy.Allowed)
-	s.Logger.Info("call", "op", op.name, "actor", c.Actor, "transport", c.Transport, "source", e.Source, "request_id", c.RequestID)
-	keep := s.keep
+	keep, level := s.keep, slog.LevelInfo
 	if op.access.polled {
 		// Recorded one by one, somebody who follows the audit trail would see nothing but that.
+		level = slog.LevelDebug
 		keep = func(e store.AuditEntry) error { return s.polls.Offer(e, s.Now()) }
 	}
+	s.Logger.Log(context.Background(), level, "call", "op", op.name, "actor", c.Actor, "transport", c.Transport, "source", e.Source, "request_id", c.RequestID)
 	if err := keep(e); err != nil {
 		s.Logger.Error("a call could not be recorded and was not carried out", "op", op.name, "actor", c.Actor, "request_id", c.RequestID, "error", err)
 		return errNotRecorded

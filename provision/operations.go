@@ -52,7 +52,7 @@ type operation struct {
 }
 
 func of[Req, Resp any](name string, a access, do func(context.Context, Caller, Req) (Resp, error)) operation {
-	return operation{name, a, func(ctx context.Context, c Caller, body []byte) (any, error) {
+	return operation{name: name, access: a, do: func(ctx context.Context, c Caller, body []byte) (any, error) {
 		var req Req
 		if err := decode(body, &req); err != nil {
 			return nil, err

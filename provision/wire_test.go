@@ -125,6 +125,7 @@ func TestWireContract(t *testing.T) {
 		// Pages before anything is revoked, whose audit entries bear the time of day.
 		{"audit", api.OpAudit, "", `{"limit":2}`, 200, &api.AuditPage{}},
 		{"audit_refused", api.OpAudit, "", `{"outcome":"refused"}`, 200, &api.AuditPage{}},
+		{"audit_by_arrival", api.OpAudit, "", `{"order":"arrival","limit":1}`, 200, &api.AuditPage{}},
 		{"audit_empty", api.OpAudit, "", `{"name":"nobody"}`, 200, &api.AuditPage{}},
 		{"revoke", api.OpRevoke, "", `{"issuer":"corp","subject":"alice","reason":"left","until":"2030-12-31T23:59:59Z"}`, 200, &api.RevokeResult{}},
 		{"revoke_existing", api.OpRevoke, "", `{"issuer":"corp","subject":"alice","reason":"again","until":"2030-12-31T23:59:59Z"}`, 200, &api.RevokeResult{}},

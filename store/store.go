@@ -70,9 +70,17 @@ type Store interface {
 	Record(ctx context.Context, entries []AuditEntry) error
 	// Audit lists newest first, a page at a time; an empty next cursor means the end.
 	Audit(ctx context.Context, f AuditFilter) (page []AuditEntry, next string, err error)
-	// PruneAudit deletes at most limit entries from before the time and returns how many; and as many
-	// identities that were not seen since.
-	PruneAudit(ctx context.Context, before time.Time, limit int) (int, error)
+	// Arrivals lists in the order in which the store got the entries, oldest first, whatever their times: those
+	// of a replica that could not reach it come late. Next is the cursor after the page, also when the page is
+	// empty; more says that there may be others by now. So whoever goes on with next sees each entry once.
+	Arrivals(ctx context.Context, f AuditFilter) (page []AuditEntry, next string, more bool, err error)
+	// CopyCursor returns up to where the copy of the trail with that name goes, "" when there is none yet.
+	CopyCursor(ctx context.Context, name string) (string, error)
+	// SaveCopyCursor notes that all before the cursor is copied.
+	SaveCopyCursor(ctx context.Context, name, cursor string) error
+	// PruneAudit deletes at most limit entries of the kind from before the time and returns how many;
+	// of logins also as many identities that were not seen since.
+	PruneAudit(ctx context.Context, kind AuditKind, before time.Time, limit int) (int, error)
 	// Logins returns the newest allowed login of each connection that has one, in no order; at most
 	// [MaxPage] connections are asked for at a time.
 	Logins(ctx context.Context, connections []ConnectionID) ([]AuditEntry, error)
@@ -209,10 +217,12 @@ type AuditFilter struct {
 	Session   string // sid of the token
 	Account   string
 	Actor     string
+	Op        string
 	Display   string    // value of a display claim; this reads every entry of the time span
 	Claims    bool      // only those with claims
 	Since     time.Time // inclusive
 	Before    time.Time // exclusive
+	Tail      bool      // of arrivals without a cursor: from now on
 	Limit     int
 	Cursor    string
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -422,17 +423,9 @@ func (d *daemon) prune(ctx context.Context) error {
 	tick := time.NewTicker(pruneEvery)
 	defer tick.Stop()
 	for {
-		now := time.Now()
-		before := now.Add(-time.Duration(d.cfg.Load().Audit.Retention))
-		for {
-			n, err := d.store.PruneAudit(ctx, before, pruneBatch)
-			if err != nil && ctx.Err() == nil {
-				d.log.Warn("old audit entries could not be deleted", "error", err)
-			}
-			if err != nil || n < pruneBatch {
-				break
-			}
-		}
+		now, audit := time.Now(), d.cfg.Load().Audit
+		d.pruneAudit(ctx, store.LoginEntry, now.Add(-time.Duration(audit.Retention)))
+		d.pruneAudit(ctx, store.AdminEntry, now.Add(-time.Duration(cmp.Or(audit.RetentionAdmin, audit.Retention))))
 		if err := d.store.PruneFeed(ctx, now.Add(-feedLife)); err != nil && ctx.Err() == nil {
 			d.log.Warn("old feed entries could not be deleted", "error", err)
 		}
@@ -440,6 +433,19 @@ func (d *daemon) prune(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		}
+	}
+}
+
+// pruneAudit deletes the audit entries of a kind from before the time.
+func (d *daemon) pruneAudit(ctx context.Context, kind store.AuditKind, before time.Time) {
+	for {
+		n, err := d.store.PruneAudit(ctx, kind, before, pruneBatch)
+		if err != nil && ctx.Err() == nil {
+			d.log.Warn("old audit entries could not be deleted", "error", err)
+		}
+		if err != nil || n < pruneBatch {
+			return
 		}
 	}
 }

@@ -18,7 +18,10 @@ const channel = "gatehouse_feed"
 // visible in order and a reader that is past an entry has seen all before it; taken last, it is locked
 // as briefly as can be.
 func publish(ctx context.Context, tx pgx.Tx, kind, id string, e *store.AuditEntry) (at store.Position, err error) {
-	if _, err := tx.Exec(ctx, insertAudit, row.AuditValues(e, value)...); err != nil {
+	var batch pgx.Batch // one round trip
+	arrive(&batch, *e)
+	settle(&batch)
+	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return at, err
 	}
 	place := `epoch = next.epoch, seq = next.seq`

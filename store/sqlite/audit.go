@@ -11,8 +11,8 @@ import (
 	"github.com/gatehouse-nats/gatehouse/store/internal/row"
 )
 
-var insertAudit = `INSERT INTO audit (` + row.AuditColumns + `) VALUES (?` +
-	strings.Repeat(", ?", strings.Count(row.AuditColumns, ",")) + `) ON CONFLICT (id) DO NOTHING`
+var insertAudit = `INSERT INTO audit (` + row.AuditColumns + `, batch) VALUES (?` +
+	strings.Repeat(", ?", strings.Count(row.AuditColumns, ",")+1) + `) ON CONFLICT (id) DO NOTHING`
 
 // Record implements [store.Store].
 func (s *Store) Record(ctx context.Context, entries []store.AuditEntry) error {
@@ -20,24 +20,35 @@ func (s *Store) Record(ctx context.Context, entries []store.AuditEntry) error {
 		return nil
 	}
 	return s.write(ctx, "record audit entries", func(ctx context.Context, tx *sql.Tx) error {
-		insert, err := tx.PrepareContext(ctx, insertAudit)
-		if err != nil {
+		if err := arrive(ctx, tx, entries...); err != nil {
 			return err
-		}
-		defer insert.Close()
-		for i := range entries {
-			if _, err := insert.ExecContext(ctx, row.AuditValues(&entries[i], value)...); err != nil {
-				return fmt.Errorf("entry %q: %w", entries[i].ID, err)
-			}
 		}
 		return see(ctx, tx, entries)
 	})
 }
 
-// Audit implements [store.Store].
-func (s *Store) Audit(ctx context.Context, f store.AuditFilter) ([]store.AuditEntry, string, error) {
-	const what = "list audit entries"
-	var where conditions
+// arrive stores entries as a batch of the trail; one transaction writes at a time.
+func arrive(ctx context.Context, tx *sql.Tx, entries ...store.AuditEntry) error {
+	var seq int64
+	if err := tx.QueryRowContext(ctx, `UPDATE audit_arrived SET seq = seq + 1 RETURNING seq`).Scan(&seq); err != nil {
+		return err
+	}
+	insert, err := tx.PrepareContext(ctx, insertAudit)
+	if err != nil {
+		return err
+	}
+	defer insert.Close()
+	for i := range entries {
+		if _, err := insert.ExecContext(ctx, append(row.AuditValues(&entries[i], value), seq)...); err != nil {
+			return fmt.Errorf("entry %q: %w", entries[i].ID, err)
+		}
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO audit_arrivals (seq, batch, at) VALUES (?, ?, ?)`, seq, seq, micros(time.Now()))
+	return err
+}
+
+// auditConditions are what a filter asks for, but for its cursor.
+func auditConditions(f store.AuditFilter) (where conditions) {
 	where.text(`id`, f.ID)
 	where.text(`kind`, string(f.Kind))
 	where.text(`outcome`, f.Outcome)
@@ -51,6 +62,7 @@ func (s *Store) Audit(ctx context.Context, f store.AuditFilter) ([]store.AuditEn
 	}
 	where.text(`account`, f.Account)
 	where.text(`actor`, f.Actor)
+	where.text(`op`, f.Op)
 	if f.Display != "" {
 		where.add(`EXISTS (SELECT 1 FROM json_each(display) WHERE value = ?)`, row.Text(f.Display))
 	}
@@ -63,6 +75,13 @@ func (s *Store) Audit(ctx context.Context, f store.AuditFilter) ([]store.AuditEn
 	if !f.Before.IsZero() {
 		where.add(`at < ?`, micros(f.Before))
 	}
+	return where
+}
+
+// Audit implements [store.Store].
+func (s *Store) Audit(ctx context.Context, f store.AuditFilter) ([]store.AuditEntry, string, error) {
+	const what = "list audit entries"
+	where := auditConditions(f)
 	if err := where.before(f.Cursor); err != nil {
 		return nil, "", fmt.Errorf("store: %s: %w", what, err)
 	}
@@ -77,22 +96,36 @@ func (s *Store) Audit(ctx context.Context, f store.AuditFilter) ([]store.AuditEn
 }
 
 // PruneAudit implements [store.Store].
-func (s *Store) PruneAudit(ctx context.Context, before time.Time, limit int) (int, error) {
+func (s *Store) PruneAudit(ctx context.Context, kind store.AuditKind, before time.Time, limit int) (int, error) {
 	var n int64
 	err := s.write(ctx, "prune the audit trail", func(ctx context.Context, tx *sql.Tx) error {
-		const old = `SELECT identity FROM identities WHERE last_seen < ? ORDER BY last_seen LIMIT ?`
-		for _, table := range []string{"identity_display", "identities"} {
-			if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE identity IN (`+old+`)`, micros(before), max(limit, 0)); err != nil {
+		if kind == store.LoginEntry {
+			if err := pruneIdentities(ctx, tx, before, limit); err != nil {
 				return err
 			}
 		}
 		result, err := tx.ExecContext(ctx, `DELETE FROM audit WHERE id IN
-			(SELECT id FROM audit WHERE at < ? ORDER BY at LIMIT ?)`, micros(before), max(limit, 0))
+			(SELECT id FROM audit WHERE kind = ? AND at < ? ORDER BY at LIMIT ?)`, kind, micros(before), max(limit, 0))
 		if err != nil {
 			return err
 		}
-		n, err = result.RowsAffected()
+		if n, err = result.RowsAffected(); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `DELETE FROM audit_arrivals WHERE seq IN (SELECT seq FROM audit_arrivals AS r
+			WHERE at < ? AND NOT EXISTS (SELECT 1 FROM audit WHERE audit.batch = r.batch) LIMIT ?)`, micros(before), max(limit, 0))
 		return err
 	})
 	return int(n), err
+}
+
+// pruneIdentities deletes at most limit identities that were not seen since.
+func pruneIdentities(ctx context.Context, tx *sql.Tx, before time.Time, limit int) error {
+	const old = `SELECT identity FROM identities WHERE last_seen < ? ORDER BY last_seen LIMIT ?`
+	for _, table := range []string{"identity_display", "identities"} {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE identity IN (`+old+`)`, micros(before), max(limit, 0)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -166,7 +166,7 @@ func testAuditFilters(t *testing.T, s store.Store) {
 	other.Claims = json.RawMessage(`{"groups":["dev"]}`)
 	other.Display = map[string]string{"email": `al\ice`, "name": "Alice"}
 	admin := login("")
-	admin.Issuer, admin.Kind, admin.Actor, admin.Outcome = "", store.AdminEntry, "root", "done"
+	admin.Issuer, admin.Kind, admin.Actor, admin.Outcome, admin.Op = "", store.AdminEntry, "root", "done", "revoke"
 	all := []store.AuditEntry{alice, refused, other, admin}
 	record(t, s, all...)
 
@@ -189,6 +189,7 @@ func testAuditFilters(t *testing.T, s store.Store) {
 		"display":   {store.AuditFilter{Display: `al\ice`}, []store.AuditEntry{other}},
 		"no key":    {store.AuditFilter{Display: "email"}, nil},
 		"actor":     {store.AuditFilter{Actor: "root"}, []store.AuditEntry{admin}},
+		"op":        {store.AuditFilter{Op: "revoke"}, []store.AuditEntry{admin}},
 		"since":     {store.AuditFilter{Since: other.At}, []store.AuditEntry{admin, other}},
 		"before":    {store.AuditFilter{Before: other.At}, []store.AuditEntry{refused, alice}},
 		"together":  {store.AuditFilter{Since: refused.At, Before: admin.At, Outcome: "allowed"}, []store.AuditEntry{other}},
@@ -250,18 +251,23 @@ func testPruneAudit(t *testing.T, s store.Store) {
 	for range 5 {
 		entries = append(entries, login("alice"))
 	}
-	record(t, s, entries...)
+	admin := login("")
+	admin.Kind, admin.At = store.AdminEntry, entries[0].At
+	record(t, s, append(slices.Clone(entries), admin)...)
 	for _, want := range []int{2, 1, 0} {
-		n, err := s.PruneAudit(t.Context(), entries[3].At, 2)
+		n, err := s.PruneAudit(t.Context(), store.LoginEntry, entries[3].At, 2)
 		if err != nil || n != want {
 			t.Errorf("pruned %d, %v; want %d", n, err, want)
 		}
 	}
-	if n, err := s.PruneAudit(t.Context(), time.Now(), 0); n != 0 || err != nil {
+	if n, err := s.PruneAudit(t.Context(), store.LoginEntry, time.Now(), 0); n != 0 || err != nil {
 		t.Errorf("pruned %d, %v with limit 0", n, err)
 	}
 	list, err := allAudit(t.Context(), s, store.AuditFilter{})
-	if err != nil || !slices.Equal(auditIDs(list), []string{entries[4].ID, entries[3].ID}) {
-		t.Errorf("left: %v, %v", auditIDs(list), err)
+	if want := []string{entries[4].ID, entries[3].ID, admin.ID}; err != nil || !slices.Equal(auditIDs(list), want) {
+		t.Errorf("left: %v, %v; want %v", auditIDs(list), err, want)
+	}
+	if n, err := s.PruneAudit(t.Context(), store.AdminEntry, entries[3].At, 2); n != 1 || err != nil {
+		t.Errorf("pruned %d admin entries, %v", n, err)
 	}
 }

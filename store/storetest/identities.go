@@ -224,7 +224,7 @@ func testPruneIdentities(t *testing.T, s store.Store) {
 	}
 	record(t, s, entries...)
 	for range 3 {
-		if _, err := s.PruneAudit(t.Context(), entries[3].At, 2); err != nil {
+		if _, err := s.PruneAudit(t.Context(), store.LoginEntry, entries[3].At, 2); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -39,8 +39,19 @@ var calls = map[string]func(context.Context, store.Store) error{
 		_, _, err := s.Audit(ctx, store.AuditFilter{})
 		return err
 	},
+	"Arrivals": func(ctx context.Context, s store.Store) error {
+		_, _, _, err := s.Arrivals(ctx, store.AuditFilter{})
+		return err
+	},
+	"CopyCursor": func(ctx context.Context, s store.Store) error {
+		_, err := s.CopyCursor(ctx, "stream")
+		return err
+	},
+	"SaveCopyCursor": func(ctx context.Context, s store.Store) error {
+		return s.SaveCopyCursor(ctx, "stream", "cursor")
+	},
 	"PruneAudit": func(ctx context.Context, s store.Store) error {
-		_, err := s.PruneAudit(ctx, time.Now(), 10)
+		_, err := s.PruneAudit(ctx, store.LoginEntry, time.Now(), 10)
 		return err
 	},
 	"Load": func(ctx context.Context, s store.Store) error {

@@ -28,6 +28,7 @@ func Run(t *testing.T, open Opener) {
 		{"targets", targetTests},
 		{"progress", progressTests},
 		{"audit", auditTests},
+		{"arrivals", arrivalTests},
 		{"logins", loginTests},
 		{"identities", identityTests},
 		{"replicas", replicaTests},

@@ -144,6 +144,8 @@ type Audit struct {
 	Directory Path `yaml:"directory" default:"gatehouse.spool" restart:"true"`
 	// How long the store keeps records.
 	Retention Duration `yaml:"retention" default:"90d" min:"1h" max:"36500d"`
+	// How long it keeps those of administration: who revoked, lifted and looked; without it, as long as the others.
+	RetentionAdmin Duration `yaml:"retention_admin" min:"1h" max:"36500d"`
 	// Which claims of a token its record keeps besides those of display: policy means those that the issuer's
 	// bindings read, up to 4 KiB, so that gatehouse explain --subject and policy diff --recorded can decide
 	// anew; none keeps none of them.
