@@ -295,6 +295,17 @@ type Status struct {
 	Warnings []string       `json:"warnings,omitempty"` // what works and is not as it seems
 	Servers  []ServerStatus `json:"servers"`
 	Issuers  []IssuerStatus `json:"issuers"`
+	// AuditStream is how the copy of the audit trail stands; none when none is made.
+	AuditStream *AuditStreamStatus `json:"audit_stream,omitempty"`
+}
+
+// AuditStreamStatus is how the copy of the audit trail in a JetStream stream stands, as far as a replica knows.
+type AuditStreamStatus struct {
+	Stream  string    `json:"stream"`
+	Copying bool      `json:"copying"`          // this replica copies; one at a time does
+	Copied  int       `json:"copied"`           // entries that this replica has copied since it started
+	Current time.Time `json:"current,omitzero"` // when it last had copied all there was
+	Error   string    `json:"error,omitempty"`  // why it waits
 }
 
 // ServerStatus is one nats-server as a replica sees it.

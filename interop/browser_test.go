@@ -15,7 +15,8 @@ import (
 // person is somebody at a browser.
 type person struct {
 	name, password string
-	connector      string // of Dex
+	connector      string       // of Dex
+	browser        *http.Client // with cookies of before; nil for a new one
 }
 
 var (
@@ -33,12 +34,20 @@ func attribute(tag, name string) string {
 	return html.UnescapeString(found[1])
 }
 
-// answer opens an address and answers every page, until one asks for nothing; it returns that one.
-func (p person) answer(t testing.TB, address string) string {
+func newBrowser(t testing.TB) *http.Client {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
 	must(t, err)
-	browser := &http.Client{Jar: jar, Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	return &http.Client{Jar: jar, Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+}
+
+// answer opens an address and answers every page, until one asks for nothing; it returns that one.
+func (p person) answer(t testing.TB, address string) string {
+	t.Helper()
+	browser := p.browser
+	if browser == nil {
+		browser = newBrowser(t)
+	}
 	resp, err := browser.Get(address)
 	for range 10 {
 		must(t, err)
@@ -76,8 +85,8 @@ func (p person) fillIn(at *url.URL, page string) (action string, values url.Valu
 	if attribute(form[1], "action") == "" {
 		to = at
 	}
-	// A button stands for the decision on the demo provider's page of device codes.
-	values = url.Values{"decision": {"approve"}}
+	// Buttons stand for the decision on the demo provider's page of device codes, and on oidc-provider's of logging out.
+	values = url.Values{"decision": {"approve"}, "logout": {"yes"}}
 	for _, input := range inputOf.FindAllString(form[2], -1) {
 		switch name := attribute(input, "name"); name {
 		case "":

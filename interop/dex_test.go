@@ -73,7 +73,7 @@ func TestDex(t *testing.T) {
 		t.Errorf("the browser shows %s", page)
 	}
 	kilgore.mustBeRenewable(session)
-	session, _ = alice.login(person{"alice@example.com", "alice", "local"}, "--device")
+	session, _ = alice.login(person{name: "alice@example.com", password: "alice", connector: "local"}, "--device")
 	alice.mustBeRenewable(session)
 	watched := kilgore.token(kilgore.watch(), "")
 	var claims struct{ Groups []string }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/internal/devstack/devtest"
 )
 
@@ -26,6 +27,7 @@ type oidcProvider struct {
 	testing.TB
 	issuer string
 	port   int
+	logout string // where logout tokens are sent; empty for nowhere
 	run    *devtest.Command
 }
 
@@ -39,7 +41,7 @@ func newOIDCProvider(t testing.TB) *oidcProvider {
 func (p *oidcProvider) start(keys ...jose.JSONWebKey) {
 	p.Helper()
 	options, err := json.Marshal(map[string]any{
-		"issuer": p.issuer, "port": p.port, "algorithm": keys[0].Algorithm, "jwks": jose.JSONWebKeySet{Keys: keys},
+		"issuer": p.issuer, "port": p.port, "algorithm": keys[0].Algorithm, "jwks": jose.JSONWebKeySet{Keys: keys}, "logout": p.logout,
 	})
 	must(p, err)
 	file := filepath.Join(p.TempDir(), "options.json")
@@ -126,4 +128,30 @@ func (p *oidcProvider) testLogins(w *world) (file string) {
 	stranger.login(person{name: "carol", password: "any"}, "--device")
 	w.eventuallyRefuse("no_binding", stranger.token(stranger.watch(), ""))
 	return file
+}
+
+// Whoever logs out at the provider is logged out of NATS, with every token of that login session and no other.
+func TestOIDCProviderLogout(t *testing.T) {
+	t.Parallel()
+	p := newOIDCProvider(t)
+	key := newKey(t, "first", jose.RS256)
+	p.start(key)
+	w := newWorld(t, p.issuer, clientID)
+	p.run.Stop()
+	p.logout = w.http + api.LogoutPath("idp")
+	p.start(key)
+
+	leaving, staying := person{name: "alice", password: "any", browser: newBrowser(t)}, person{name: "alice", password: "any"}
+	left, stayed := newTerminal(t, w.config()), newTerminal(t, w.config())
+	left.login(leaving)
+	stayed.login(staying)
+	file := stayed.watch()
+	token := left.token(left.watch(), "")
+	w.eventuallyAdmit(token)
+	page := leaving.answer(t, p.issuer+"/session/end?id_token_hint="+token)
+	if !strings.Contains(page, "Sign-out Success") {
+		t.Errorf("the provider shows %s", page)
+	}
+	w.eventuallyRefuse("logged_out", token)
+	w.eventuallyAdmit(stayed.token(file, ""))
 }

@@ -1,10 +1,11 @@
 // An OIDC provider of the package oidc-provider. Run it with one argument, a file with a JSON object:
-// {issuer, port, jwks: the private keys to publish, algorithm: that of the key to sign with}.
+// {issuer, port, jwks: the private keys to publish, algorithm: that of the key to sign with, logout: where logout
+// tokens of gatehouse-cli are sent, if anywhere}.
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import Provider from "oidc-provider";
 
-const { issuer, port, jwks, algorithm } = JSON.parse(readFileSync(process.argv[2], "utf8"));
+const { issuer, port, jwks, algorithm, logout } = JSON.parse(readFileSync(process.argv[2], "utf8"));
 
 const people = {
   alice: { groups: ["dev"], email: "alice@example.com", email_verified: true },
@@ -22,6 +23,7 @@ const provider = new Provider(issuer, {
       redirect_uris: ["http://127.0.0.1/callback"],
       grant_types: ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
       id_token_signed_response_alg: algorithm,
+      ...(logout && { backchannel_logout_uri: logout, backchannel_logout_session_required: true }),
     },
     {
       client_id: "batch",
@@ -39,6 +41,7 @@ const provider = new Provider(issuer, {
   ttl: { IdToken: 20 }, // seconds; renewed within its last quarter
   features: {
     deviceFlow: { enabled: true },
+    backchannelLogout: { enabled: true },
     clientCredentials: { enabled: true },
     // Access tokens are opaque unless they are for a resource that wants JWTs.
     resourceIndicators: {

@@ -52,6 +52,7 @@ type world struct {
 	testing.TB
 	dir     string
 	url     string // of the nats-server
+	http    string
 	metrics string
 }
 
@@ -67,8 +68,9 @@ func newWorld(t testing.TB, issuer string, audiences ...string) *world {
 		},
 	})
 	must(t, err)
-	w := &world{t, shortDir(t), set.ClientURL(), "http://" + address(p[5])}
+	w := &world{t, shortDir(t), set.ClientURL(), "http://" + address(p[4]), "http://" + address(p[5])}
 	must(t, set.Write(w.dir))
+	w.acceptLogouts()
 	devtest.StartServers(t, []string{filepath.Join(w.dir, set.ServerFile(0))}, devtest.AsProcess)
 	start(t, exec.Command(program("gatehouse"), "serve", "-c", w.config()))
 	eventually(t, func() error {
@@ -78,6 +80,15 @@ func newWorld(t testing.TB, issuer string, audiences ...string) *world {
 		return nil
 	})
 	return w
+}
+
+// acceptLogouts has the service accept the issuer's logout tokens.
+func (w *world) acceptLogouts() {
+	w.Helper()
+	data, err := os.ReadFile(w.config())
+	must(w, err)
+	yaml := strings.Replace(string(data), "    audiences:", "    logout: { audiences: ["+clientID+"] }\n    audiences:", 1)
+	must(w, os.WriteFile(w.config(), []byte(yaml), 0o600))
 }
 
 // shortDir returns a folder whose path leaves room for sockets in it.

@@ -39,6 +39,7 @@ func TestWireContract(t *testing.T) {
 					{Name: "corp", URL: corp, KeysLoaded: true, LoadedAt: now},
 					{Name: "partner", URL: partner, Error: "it answered 500"},
 				},
+				AuditStream: &api.AuditStreamStatus{Stream: "AUDIT", Copying: true, Copied: 17, Current: now, Error: "stream AUDIT is not there"},
 			}
 		}
 		o.Tokens = tokens(func(_ context.Context, token string) (*policy.Identity, *policy.Refusal) {

@@ -76,6 +76,9 @@ func (c *cli) printStatus(s api.Status) error {
 	for _, line := range s.Warnings {
 		fmt.Fprintln(c.out, "warning:", printable(line))
 	}
+	if a := s.AuditStream; a != nil {
+		fmt.Fprintln(c.out, "audit stream:", printable(auditStream(a)))
+	}
 	fmt.Fprintln(c.out)
 	t := newTable(c.out, "SERVER", "VERSION", "CLOCK", "ID")
 	for _, v := range s.Servers {
@@ -94,6 +97,18 @@ func (c *cli) printStatus(s api.Status) error {
 		t.row(v.Name, keys, v.URL, orDash(v.Error))
 	}
 	return t.flush()
+}
+
+// auditStream says how the copy of the audit trail stands.
+func auditStream(a *api.AuditStreamStatus) string {
+	switch {
+	case a.Error != "":
+		return fmt.Sprintf("nothing is copied to %s, entries wait in the store: %s", a.Stream, a.Error)
+	case !a.Copying:
+		return "another replica copies to " + a.Stream
+	default:
+		return fmt.Sprintf("copied to %s up to %s, %d since this replica started", a.Stream, when(a.Current), a.Copied)
+	}
 }
 
 func (c *cli) migrateCommand() *cobra.Command {

@@ -32,6 +32,7 @@ import (
 	"github.com/gatehouse-nats/gatehouse/resolver"
 	"github.com/gatehouse-nats/gatehouse/store"
 	"github.com/gatehouse-nats/gatehouse/store/spool"
+	"github.com/gatehouse-nats/gatehouse/store/stream"
 )
 
 // maxSkew is how far this host's clock may be from the median of the servers' before the
@@ -63,6 +64,7 @@ type daemon struct {
 	tokens      *oidc.Verifier
 	resolver    *resolver.Resolver
 	callout     *callout.Service
+	copier      *stream.Copier // nil: the audit trail is copied nowhere
 	provision   *provision.Service
 	conns       []*nats.Conn // to the callout account
 	lobbyDenied atomic.Bool  // the servers do not let the operations be served in the lobby
@@ -93,7 +95,7 @@ func newDaemon(ctx context.Context, cfg *config.Config, env []string, log *slog.
 	}
 	d.onClose(d.watcher.Close)
 	for _, open := range []func(context.Context, *config.Config) error{
-		d.openStore, d.openSpool, d.listen, d.openTokens, d.connect, d.build,
+		d.openStore, d.openSpool, d.listen, d.openTokens, d.connect, d.build, d.openStream,
 	} {
 		if err := open(ctx, cfg); err != nil {
 			d.close()
@@ -295,6 +297,34 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 	return nil
 }
 
+// openStream connects to the account that the audit trail is copied into, if it is.
+func (d *daemon) openStream(_ context.Context, cfg *config.Config) error {
+	to := cfg.Audit.Stream
+	if to.Name == "" {
+		return nil
+	}
+	nc, err := d.dial(cfg, cfg.AuditStreamUser(), "gatehouse audit stream")
+	if err != nil {
+		return err
+	}
+	d.copier, err = stream.New(stream.Options{
+		Trail: d.store, Leases: d.store, Conn: nc, Stream: to.Name, Subject: to.Subject, Create: to.Create,
+		Replica: d.replica, Logger: d.log,
+	})
+	if err == nil {
+		watchCopier(d.registry, d.copier)
+	}
+	return err
+}
+
+// copyTrail copies the audit trail, if that is configured, until ctx ends.
+func (d *daemon) copyTrail(ctx context.Context) error {
+	if d.copier == nil {
+		return nil
+	}
+	return d.copier.Run(ctx)
+}
+
 // requirements lists what the servers must have applied for this configuration to work.
 func requirements(cfg *config.Config) map[string]resolver.Requirement {
 	need := map[string]resolver.Requirement{}
@@ -336,7 +366,7 @@ func (d *daemon) run(ctx context.Context) error {
 	for _, task := range []func(context.Context) error{
 		d.serveLobby,
 		d.mirror.Run, d.tokens.Run, d.resolver.Run, d.callout.Run, d.provision.Run,
-		d.ship, d.prune, d.keepTime, d.follow, d.watchReadiness,
+		d.ship, d.prune, d.copyTrail, d.keepTime, d.follow, d.watchReadiness,
 		d.serve(d.public, provision.NewServer(d.provision.Handler())),
 		d.serve(d.metrics, metricsServer(healthHandler(d.registry, d.readiness(), d.cfg.Load().Metrics.Pprof))),
 		d.serve(d.local, localServer(d.provision.LocalHandler())),
@@ -656,6 +686,10 @@ func (d *daemon) status() api.Status {
 	}
 	for _, s := range d.tokens.Status() {
 		out.Issuers = append(out.Issuers, api.IssuerStatus{Name: s.Name, URL: s.URL, KeysLoaded: s.Keys > 0, LoadedAt: s.LastSuccess, Error: s.LastError})
+	}
+	if d.copier != nil {
+		c := d.copier.Status()
+		out.AuditStream = &api.AuditStreamStatus{Stream: c.Stream, Copying: c.Copying, Copied: c.Copied, Current: c.Current.UTC(), Error: c.Error}
 	}
 	return out
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/gatehouse-nats/gatehouse/policy/oidc"
+	"github.com/gatehouse-nats/gatehouse/store/stream"
 )
 
 func newRegistry() *prometheus.Registry {
@@ -75,6 +76,23 @@ func watchDaemon(reg prometheus.Registerer, d *daemon) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, g.value))
 	}
 	reg.MustRegister(&serverCollector{d: d})
+}
+
+// watchCopier registers the gauges of the copy of the audit trail.
+func watchCopier(reg prometheus.Registerer, c *stream.Copier) {
+	reg.MustRegister(
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "gatehouse_audit_stream_copied_total", Help: "Audit entries that this replica has copied into the stream.",
+		}, func() float64 { return float64(c.Status().Copied) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "gatehouse_audit_stream_waiting", Help: "1 while audit entries cannot be copied into the stream and wait in the store.",
+		}, func() float64 {
+			if c.Status().Error != "" {
+				return 1
+			}
+			return 0
+		}),
+	)
 }
 
 // serverCollector reports the clocks of the servers that are known now.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"os"
@@ -167,8 +168,11 @@ func (s *transcript) record(entries ...store.AuditEntry) {
 	defer func() { _ = db.Close() }()
 	for i := range entries {
 		e := &entries[i]
-		e.ID, e.Kind, e.Issuer, e.Outcome, e.Reason = uuid.Must(uuid.NewV7()).String(), store.LoginEntry, s.provider.Issuer(), "allowed", "allowed"
-		e.At = time.Now().Add(-time.Duration(5*len(entries)-5*i) * time.Hour)
+		e.ID, e.Kind, e.Issuer = uuid.Must(uuid.NewV7()).String(), store.LoginEntry, s.provider.Issuer()
+		e.Outcome, e.Reason = cmp.Or(e.Outcome, "allowed"), cmp.Or(e.Reason, "allowed")
+		if e.At.IsZero() {
+			e.At = time.Now().Add(-time.Duration(5*len(entries)-5*i) * time.Hour)
+		}
 		e.Name, e.ConnType, e.Rules = policy.PrincipalName(cfg.Issuers[0].Name, e.Subject), "standard", cfg.Rules().Version
 	}
 	if err := db.Record(s.Context(), entries); err != nil {

@@ -150,6 +150,24 @@ type Audit struct {
 	// bindings read, up to 4 KiB, so that gatehouse explain --subject and policy diff --recorded can decide
 	// anew; none keeps none of them.
 	Claims string `yaml:"claims" default:"policy" enum:"policy none"`
+	// A copy of all records in a JetStream stream.
+	Stream AuditStream `yaml:"stream" restart:"true"`
+}
+
+// AuditStream is the JetStream stream that audit entries are copied to, each at least once, with its id as
+// the message id. No login waits for it; while it is not there, entries wait in the store, as long as the retention.
+type AuditStream struct {
+	// Name of the stream. Without it nothing is copied.
+	Name string `yaml:"name"`
+	// What subjects begin with: SUBJECT.KIND.OUTCOME, such as gatehouse.audit.login.refused.
+	Subject string `yaml:"subject" default:"gatehouse.audit"`
+	// Creds file of a user in the stream's account, who may publish SUBJECT.>, $JS.API.STREAM.INFO.NAME and, to make
+	// it, $JS.API.STREAM.CREATE.NAME, and subscribe to _INBOX.>.
+	Creds Creds `yaml:"creds" mode:"operator"`
+	// Key file (SU…) of such a user, named in auth_users.
+	Nkey KeyFile `yaml:"nkey" key:"user" mode:"config"`
+	// Makes the stream when it is not there: on disk, without limits, one replica.
+	Create bool `yaml:"create" default:"false"`
 }
 
 // Log is what the service writes to standard error.
