@@ -18,6 +18,7 @@ import (
 func (s *Service) operations() []operation {
 	return []operation{
 		of(api.OpWhoami, anybody, s.Whoami),
+		of(api.OpUserSignup, anybody, s.UserSignup),
 		of(api.OpExplain, admins(policy.RightExplain), s.ExplainLive),
 		of(api.OpRevoke, admins(policy.RightRevoke), s.Revoke),
 		of(api.OpRevokeLift, admins(policy.RightRevoke), s.Lift),

@@ -59,7 +59,8 @@ type Options struct {
 	// Template returns the permissions in the template of an account's scoped signing key, false when
 	// no server has shown them.
 	Template func(account, key string) (policy.Permissions, bool)
-	Replica  string // name of the replica, for the audit trail
+	Direct   *Direct // signs direct users up; nil where nobody is
+	Replica  string  // name of the replica, for the audit trail
 	Logger   *slog.Logger
 	Now      func() time.Time
 }
@@ -69,6 +70,7 @@ type Service struct {
 	Options
 	history chan struct{} // holds one for each read of the audit trail on behalf of whoami
 	rates   rates
+	proofs  proofs
 	sampler *store.Sampler // of refused calls
 	polls   *store.Sampler // of calls that are repeated to see what has changed
 

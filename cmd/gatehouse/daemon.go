@@ -291,7 +291,7 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 	})
 	d.provision = provision.New(provision.Options{
 		Store: d.store, Tokens: d.tokens, Logouts: d.tokens, Records: d.spool, Signer: cfg.NATS.Callout.SigningKey.Key(), Replica: d.replica, State: d.mirror.Snapshot, Issuers: d.issuers,
-		Refresh: d.mirror.Refresh, Reload: d.reload, Status: d.status, Template: d.resolver.Template, Logger: d.log,
+		Refresh: d.mirror.Refresh, Reload: d.reload, Status: d.status, Template: d.resolver.Template, Direct: d.direct(cfg), Logger: d.log,
 	})
 	watchDaemon(d.registry, d)
 	return nil
@@ -323,6 +323,16 @@ func (d *daemon) copyTrail(ctx context.Context) error {
 		return nil
 	}
 	return d.copier.Run(ctx)
+}
+
+// direct returns what the sign-up of direct users needs; nil on servers without an operator, which know none.
+func (d *daemon) direct(cfg *config.Config) *provision.Direct {
+	if cfg.NATS.Callout.Mode == config.ConfigMode {
+		return nil
+	}
+	return &provision.Direct{
+		Audience: cfg.HTTP.Address(), Closed: cfg.ClosedAccounts(), Servers: d.resolver, Keys: d.keyring.Load, UserKeys: d.store,
+	}
 }
 
 // requirements lists what the servers must have applied for this configuration to work.

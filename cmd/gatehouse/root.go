@@ -137,7 +137,7 @@ func (c *cli) root() *cobra.Command {
 		service: {c.serveCommand(), c.checkCommand(), c.statusCommand(), c.reloadCommand(), c.migrateCommand()},
 		policy:  append(c.reachable(c.explainCommand()), c.policyCommand()),
 		access:  append(c.reachable(c.revokeCommand(), c.revocationsCommand(), c.auditCommand()), c.adminTokenCommand()),
-		client:  {c.loginCommand(), c.whoamiCommand(), c.connectCommand()},
+		client:  {c.loginCommand(), c.whoamiCommand(), c.connectCommand(), c.credsCommand()},
 	} {
 		for _, cmd := range commands {
 			cmd.GroupID = group

@@ -105,7 +105,7 @@ func (c cache) write(k kept) error {
 	if err != nil {
 		return err
 	}
-	if err := writeSecret(c.path, append(data, '\n')); err != nil {
+	if err := WriteSecret(c.path, append(data, '\n')); err != nil {
 		return fmt.Errorf("keep the login: %w", err)
 	}
 	return nil

@@ -34,9 +34,9 @@ func readSecret(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxSecret))
 }
 
-// writeSecret replaces a file at once, mode 0600: a reader sees the old content or the new one.
+// WriteSecret replaces a file at once, mode 0600: a reader sees the old content or the new one.
 // It makes the folder, mode 0700.
-func writeSecret(path string, data []byte) error {
+func WriteSecret(path string, data []byte) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err

@@ -64,7 +64,7 @@ func (c NATSContext) Write(replace bool) (path string, err error) {
 			return "", err
 		}
 	}
-	return path, writeSecret(path, content)
+	return path, WriteSecret(path, content)
 }
 
 // path returns where the CLI looks for the context. Like the CLI it asks the system for the home folder, not $HOME.

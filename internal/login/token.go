@@ -90,11 +90,11 @@ func (c *Client) WriteToken(ctx context.Context, path, account string) (string, 
 // writeToken writes the key first: a token is of no use without it.
 func (k kept) writeToken(path, account string) error {
 	if k.KeySeed != "" {
-		if err := writeSecret(KeyFile(path), []byte(k.KeySeed)); err != nil {
+		if err := WriteSecret(KeyFile(path), []byte(k.KeySeed)); err != nil {
 			return fmt.Errorf("key file: %w", err)
 		}
 	}
-	if err := writeSecret(path, []byte(gatehouse.Envelope(k.IDToken, account))); err != nil {
+	if err := WriteSecret(path, []byte(gatehouse.Envelope(k.IDToken, account))); err != nil {
 		return fmt.Errorf("token file: %w", err)
 	}
 	return nil

@@ -10,7 +10,7 @@ import (
 // have beside them is reported.
 func (r *report) admin(at string, f *File, b *Binding, binding *policy.Binding) *policy.Binding {
 	grant := join(at, "grant")
-	for _, key := range []string{"account", "role", "lobby"} {
+	for _, key := range []string{"account", "role", "lobby", "direct"} {
 		if r.given(join(grant, key)) {
 			r.problem(join(grant, key), "cannot stand beside admin: give it in a binding of its own (admins get into the lobby without it)")
 		}

@@ -121,6 +121,9 @@ type Lobby struct {
 type HTTP struct {
 	// Address to listen on. Tokens pass here: beyond loopback, put a proxy that speaks TLS in front.
 	Listen Address `yaml:"listen" default:"127.0.0.1:8420"`
+	// The address at which clients reach the service, when it is not http:// and listen: that of the proxy,
+	// such as https://gatehouse.example.com. Clients that sign up name it in their proofs.
+	URL string `yaml:"url"`
 
 	_ unbuilt `yaml:"tls"`
 	_ unbuilt `yaml:"origins"`
@@ -391,6 +394,10 @@ type Grant struct {
 	Account string `yaml:"account"`
 	// Name of the role.
 	Role string `yaml:"role"`
+	// Lets those who get the grant hold user JWTs for keys of their own as well, which servers admit without
+	// asking Gatehouse, for programs and tools that cannot present tokens. Every binding that gives somebody
+	// something in the account must permit it. docs/direct.md says what that costs.
+	Direct Direct `yaml:"direct"`
 	// Rights to administer with a token whose aud is in the issuer's admin_audiences, in place of an account and
 	// a role. revoke: block, log out, lift and list that, and kick. sessions: see who is connected. accounts: the
 	// accounts of sign-up. audit: read the audit trail. explain: ask what anybody gets. docs/administration.md
@@ -401,8 +408,17 @@ type Grant struct {
 	Lobby bool `yaml:"lobby" default:"false"`
 
 	_ unbuilt `yaml:"sign_up"`
-	_ unbuilt `yaml:"direct"`
 	_ unbuilt `yaml:"on_behalf_of"`
+}
+
+// Direct are the terms on which somebody may hold user JWTs for own keys.
+type Direct struct {
+	// Longest life of such a user JWT, whenever the token ends that it was obtained with: only a revocation
+	// ends it sooner.
+	TTL Duration `yaml:"ttl" default:"24h" min:"1m" max:"30d" mode:"operator"`
+	// The most keys that an identity may have in the account at a time, those of its programs among them.
+	// A revocation has to name each.
+	Keys int `yaml:"keys" default:"3" min:"1" max:"100" mode:"operator"`
 }
 
 // unbuilt marks a key whose feature this release does not have.

@@ -35,6 +35,9 @@ func (r *report) lint(f *File, rules *policy.Rules, bindings []*policy.Binding, 
 		}
 		r.lintKey(at, f, b)
 		r.lintTags(at, b)
+		if b.Direct != nil {
+			r.lintDirect(at, b, rules.Issuers[b.Issuer])
+		}
 		if b.Grant.Role.NeedsAccount() && !b.Grant.Account.InSubjects() {
 			r.warn(join(join(at, "grant"), "account"), "role %s puts {{account}} into subjects, and %s is no single token of one, so that every login is refused: give the account another name",
 				b.Grant.Role.Name, quoted(b.Grant.Account.Name))

@@ -83,6 +83,12 @@ roles: { app: { publish: { allow: ["app.>"] } } }
 bindings:
   - { name: one, issuer: corp, match: { iss: "https://login.*", sub: ["x-*", 7], exp: [1800000000, x] }, grant: { account: APP, role: app } }
   - { name: two, issuer: corp, when: has(claims.x), source: [10.0.0.0/8, 192.0.2.1, "::1"], grant: { account: APP, role: app } }`,
+		"direct users for a day, and few": `
+roles: { app: { publish: { allow: ["app.>"] } } }
+bindings:
+  - { name: one, issuer: corp, match: { groups: jobs }, grant: { account: APP, role: app, direct: { ttl: 24h, keys: 3 } } }
+  - { name: all, issuer: corp, match: { groups: jobs, night: true }, grant: { account: APP, role: app } }
+  - { name: two, issuer: corp, when: claims.b == 1, grant: { account: APP, role: app, direct: { ttl: 1h } } }`,
 		"bindings that differ by when": `
 roles: { app: { publish: { allow: ["app.>"] } } }
 bindings:

@@ -56,7 +56,7 @@ func (r *report) lobby(f *File) (*policy.Account, *mint.Key) {
 // newcomers returns a binding that lets into the lobby and gives nothing else.
 func (r *report) newcomers(at string, f *File, binding *policy.Binding) *policy.Binding {
 	grant := join(at, "grant")
-	for _, key := range []string{"account", "role"} {
+	for _, key := range []string{"account", "role", "direct"} {
 		if r.given(join(grant, key)) {
 			r.problem(join(grant, key), "cannot stand beside lobby: give the account and the role in a binding of their own")
 		}

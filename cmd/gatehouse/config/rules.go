@@ -28,6 +28,7 @@ const maxName = 64
 // whole only when nothing was reported.
 func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 	r.check("nats.url", f.NATS.URL, checkServers)
+	r.check("http.url", f.HTTP.URL, checkServiceURL)
 	r.modeRules(&f.NATS)
 	r.auditStream(&f.Audit.Stream, &f.NATS)
 	rules := &policy.Rules{
@@ -373,6 +374,7 @@ func (r *report) binding(at string, f *File, b *Binding, accounts map[string]*po
 	case s == nil && !f.NATS.without() && !r.given(join(join("accounts", b.Grant.Account), "signing_key")):
 		r.problem(join(grant, "account"), "%s has no signing_key, which users of role %s are signed with: give it one under accounts", b.Grant.Account, b.Grant.Role)
 	}
+	binding.Direct = r.direct(at, b, binding)
 	if what, closed := f.NATS.closed()[binding.Grant.Account.ID]; closed {
 		r.problem(join(grant, "account"), "%s is %s: grant an application's account", b.Grant.Account, what)
 	}

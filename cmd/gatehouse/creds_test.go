@@ -1,0 +1,379 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats.go"
+
+	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/policy"
+)
+
+// directPolicy lets jobs hold creds of their own, and developers log in with their tokens alone.
+const directPolicy = `roles:
+  worker:
+    publish: { allow: ["jobs.>"] }
+    subscribe: { allow: ["jobs.>"] }
+bindings:
+  - name: jobs
+    issuer: demo
+    match: { groups: jobs }
+    grant: { account: APP, role: worker, direct: { ttl: 1h, keys: 2 } }
+  - name: developers
+    issuer: demo
+    match: { groups: dev }
+    grant: { account: APP, role: worker }
+`
+
+// tokenFile writes a token of a demo user and returns the file.
+func (w *world) tokenFile(claims map[string]any) string {
+	w.Helper()
+	path := filepath.Join(w.dir, "token-"+someone())
+	if err := os.WriteFile(path, []byte(w.token("alice", claims)), 0o600); err != nil {
+		w.Fatal(err)
+	}
+	return path
+}
+
+// direct connects with a creds file, once.
+func (w *world) direct(file string) (*nats.Conn, error) {
+	return nats.Connect(w.set.ClientURL(), nats.UserCredentials(file), nats.Timeout(5*time.Second), nats.NoReconnect(), nats.IgnoreDiscoveredServers())
+}
+
+// mustBeDirect connects with a creds file.
+func (w *world) mustBeDirect(file string) *nats.Conn {
+	w.Helper()
+	nc, err := w.direct(file)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(nc.Close)
+	return nc
+}
+
+func content(t testing.TB, file string) string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func mustReadCreds(t testing.TB, file string) credsFile {
+	t.Helper()
+	creds, err := readCreds(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return creds
+}
+
+func publicKey(t testing.TB, f credsFile) string {
+	t.Helper()
+	key, err := f.key.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// A creds file logs in without Gatehouse, as its identity may and no further.
+func TestCreds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{policy: directPolicy})
+	r := w.serve(serveOptions{})
+	subject := someone()
+	token := w.tokenFile(map[string]any{"sub": subject, "groups": []string{"jobs"}})
+	file := filepath.Join(w.dir, "job.creds")
+	var printed struct {
+		File, Name string
+		UserKey    string `json:"user_key"`
+		AccountID  string `json:"account_id"`
+		Expires    time.Time
+	}
+	if err := json.Unmarshal([]byte(r.must("creds", "--account", "APP", "--out", file, "--token-file", token, "--json")), &printed); err != nil {
+		t.Fatal(err)
+	}
+	creds := mustReadCreds(t, file)
+	if printed.File != file || printed.Name != policy.PrincipalName("demo", subject) || printed.AccountID != w.set.App.ID || printed.UserKey != publicKey(t, creds) {
+		t.Errorf("printed %+v", printed)
+	}
+	nc := w.mustBeDirect(file)
+	if shown := w.connection(nc); shown.Account != w.set.App.ID || shown.AuthorizedUser != printed.UserKey {
+		t.Errorf("connection %+v, want one in %s as %s", shown, w.set.App.ID, printed.UserKey)
+	}
+	mustHear(t, nc, "jobs.one")
+	mustNotPublish(t, nc, "other")
+
+	// Renewed with the same key, and known as one key.
+	r.must("creds", "--account", "APP", "--out", file, "--token-file", token)
+	if again := mustReadCreds(t, file); publicKey(t, again) != printed.UserKey {
+		t.Errorf("renewed for key %s, had %s", publicKey(t, again), printed.UserKey)
+	}
+	program := filepath.Join(w.dir, "nightly.creds")
+	r.must("creds", "--account", "APP", "--out", program, "--token-file", token, "--program", "nightly")
+	if name := mustReadCreds(t, program).name; name != policy.ProgramName("nightly", w.provider.Issuer(), subject) {
+		t.Errorf("the program is %s", name)
+	}
+	refused := r.command("creds", "--account", "APP", "--out", filepath.Join(w.dir, "third.creds"), "--token-file", token)
+	if refused.code != exitRefused || !strings.Contains(refused.err, "too_many_keys") {
+		t.Errorf("a third key: %d %s", refused.code, refused.err)
+	}
+	var entries []api.AuditEntry
+	eventually(t, func() error {
+		if entries = r.audit("--name", printed.Name); len(entries) < 4 {
+			return fmt.Errorf("%d audit entries, want 4", len(entries))
+		}
+		return nil
+	})
+	if len(entries) != 4 || entries[0].Reason != "too_many_keys" || entries[3].UserKey != printed.UserKey || entries[3].Op != api.OpUserSignup {
+		t.Errorf("audit entries %+v", entries)
+	}
+
+	r.stop()
+	mustHear(t, w.mustBeDirect(file), "jobs.two")
+	mustHear(t, w.mustBeDirect(program), "jobs.three")
+}
+
+// mustHear expects that the connection may publish and subscribe to the subject.
+func mustHear(t testing.TB, nc *nats.Conn, subject string) {
+	t.Helper()
+	sub, err := nc.SubscribeSync(subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Publish(subject, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sub.NextMsg(10 * time.Second); err != nil {
+		t.Errorf("%s: %v", subject, err)
+	}
+}
+
+// mustNotPublish expects that the server refuses what the connection publishes there.
+func mustNotPublish(t testing.TB, nc *nats.Conn, subject string) {
+	t.Helper()
+	violations := make(chan error, 1)
+	nc.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		select {
+		case violations <- err:
+		default:
+		}
+	})
+	if err := nc.Publish(subject, nil); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-violations:
+		if !errors.Is(err, nats.ErrPermissionViolation) {
+			t.Errorf("%s: %v", subject, err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Errorf("%s may be published", subject)
+	}
+}
+
+func TestCredsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{policy: directPolicy})
+	r := w.serve(serveOptions{})
+	subject := someone()
+	job := w.tokenFile(map[string]any{"sub": subject, "groups": []string{"jobs"}})
+	file := filepath.Join(w.dir, "job.creds")
+	get := func(token string, flags ...string) result {
+		return r.command(append([]string{"creds", "--account", "APP", "--out", file, "--token-file", token}, flags...)...)
+	}
+	for name, c := range map[string]struct {
+		got  result
+		code int
+		want string
+	}{
+		"a binding without direct":          {get(w.tokenFile(map[string]any{"sub": someone(), "groups": []string{"dev"}})), exitRefused, "direct_not_granted"},
+		"one binding of two without direct": {get(w.tokenFile(map[string]any{"sub": someone(), "groups": []string{"dev", "jobs"}})), exitRefused, "direct_not_granted"},
+		"nothing granted":                   {get(w.tokenFile(map[string]any{"sub": someone(), "groups": []string{"x"}})), exitRefused, "no_binding"},
+		"an account that is not granted":    {get(job, "--account", "OTHER"), exitRefused, "account_not_granted"},
+		"a strange program":                 {get(job, "--program", "A B"), exitUsage, "--program"},
+		"another address of the service":    {get(job, "--url", strings.Replace(r.http, "127.0.0.1", "localhost", 1)), exitRefused, "call it by that address"},
+		"in the clear":                      {get(job, "--url", "http://gatehouse.example.com"), exitUsage, "use https"},
+		"no file":                           {r.command("creds", "--account", "APP"), exitUsage, "--out"},
+		"standard input for ever":           {get("-", "--watch"), exitUsage, "--watch needs a fresh token"},
+	} {
+		if c.got.code != c.code || !strings.Contains(c.got.err, c.want) {
+			t.Errorf("%s: %d %s, want %d and %q", name, c.got.code, c.got.err, c.code, c.want)
+		}
+		if _, err := os.Stat(file); err == nil {
+			t.Fatalf("%s: the file was written", name)
+		}
+	}
+	if got := get(job); got.code != exitDone {
+		t.Fatal(got.err)
+	}
+	r.must("revoke", "--issuer", "demo", "--subject", subject, "--reason", "left")
+	if got := get(job); got.code != exitRefused || !strings.Contains(got.err, "blocked") {
+		t.Errorf("a blocked identity: %d %s", got.code, got.err)
+	}
+}
+
+// What is in the way is left as it is, whatever it is.
+func TestCredsReplaceNothingElse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{policy: directPolicy})
+	r := w.serve(serveOptions{})
+	job := func() string { return w.tokenFile(map[string]any{"sub": someone(), "groups": []string{"jobs"}}) }
+	own, other := job(), job()
+	file := filepath.Join(w.dir, "some.creds")
+	get := func(flags ...string) result {
+		return r.command(append([]string{"creds", "--account", "APP", "--out", file, "--token-file", own}, flags...)...)
+	}
+	put := func(text string, mode os.FileMode) {
+		if err := errors.Join(os.RemoveAll(file), os.WriteFile(file, []byte(text), mode), os.Chmod(file, mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	theirs := filepath.Join(w.dir, "theirs.creds")
+	r.must("creds", "--account", "APP", "--out", theirs, "--token-file", other)
+	mine := filepath.Join(w.dir, "mine.creds")
+	r.must("creds", "--account", "APP", "--out", mine, "--token-file", own)
+	for name, c := range map[string]struct {
+		text, why string
+		mode      os.FileMode
+		flags     []string
+	}{
+		"something else":           {"notes", "not a creds file", 0o600, nil},
+		"nothing":                  {"", "not a creds file", 0o600, nil},
+		"another identity's":       {content(t, theirs), "it holds the creds of demo-", 0o600, nil},
+		"the sentinel's":           {content(t, filepath.Join(w.dir, "creds", "sentinel.creds")), "it holds the creds of ", 0o600, nil},
+		"own, for another program": {content(t, mine), "you sign up as prog-nightly-", 0o600, []string{"--program", "nightly"}},
+		"own, and others read it":  {content(t, mine), "others may read it", 0o644, nil},
+		"one key's JWT and another's seed": {strings.Replace(content(t, mine), section(t, content(t, mine), "SEED"), section(t, content(t, theirs), "SEED"), 1),
+			"for another key", 0o600, nil},
+	} {
+		put(c.text, c.mode)
+		got := get(c.flags...)
+		if got.code != exitFailed || !strings.Contains(got.err, c.why) || !strings.Contains(got.err, "--force") {
+			t.Errorf("%s: %d %s, want %q", name, got.code, got.err, c.why)
+		}
+		if content(t, file) != c.text {
+			t.Errorf("%s: the file was changed", name)
+		}
+	}
+	put("notes", 0o644)
+	if got := get("--force"); got.code != exitDone {
+		t.Fatalf("--force: %s", got.err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v: want mode 0600", info, err)
+	}
+	mustHear(t, w.mustBeDirect(file), "jobs.x")
+}
+
+// section returns the line in a block of a creds file.
+func section(t testing.TB, creds, name string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(creds, name+"-----\n")
+	line, _, more := strings.Cut(rest, "\n")
+	if !ok || !more {
+		t.Fatalf("no %s in the creds", name)
+	}
+	return line
+}
+
+// A user JWT is renewed well ahead of its end, however often that fails meanwhile.
+func TestWatchCreds(t *testing.T) {
+	t.Parallel()
+	unavailable := &api.Error{Code: 503, Reason: "unavailable", Message: "try again", RetryAfter: 1}
+	expired := &api.Error{Code: 401, Reason: "token_expired", Message: "get a new one"}
+	blocked := &api.Error{Code: 403, Reason: "blocked", Message: "ask an admin"}
+	for name, c := range map[string]struct {
+		answers []error // nil: renewed for an hour
+		want    string  // in the error at the end; empty: goes on
+		late    bool    // renewed after the end
+		after   time.Duration
+	}{
+		"renewed twice":                   {answers: []error{nil, nil}, after: 3 * time.Hour},
+		"a service that was away":         {answers: []error{unavailable, errors.New("connection refused"), nil}, after: 2 * time.Hour},
+		"a token that was old":            {answers: []error{expired, expired, nil}, after: 2 * time.Hour},
+		"a blocked identity":              {answers: []error{nil, blocked}, want: "ask an admin", after: 2 * time.Hour},
+		"a service that is away for long": {answers: append(repeat(unavailable, 40), nil), late: true, after: 2 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				signup := func() *api.UserSignup { return &api.UserSignup{Issued: time.Now(), Expires: time.Now().Add(time.Hour)} }
+				current, calls := signup(), 0
+				renew := func(context.Context) (*api.UserSignup, error) {
+					if !time.Now().Before(current.Expires) && !c.late {
+						t.Errorf("asked %s after the start, when the user JWT had ended", time.Since(start))
+					}
+					if calls == 0 && time.Since(start) < 30*time.Minute {
+						t.Errorf("asked after %s already", time.Since(start))
+					}
+					err := error(nil)
+					if calls < len(c.answers) {
+						err = c.answers[calls]
+					}
+					calls++
+					if err != nil {
+						return nil, fmt.Errorf("sign up: %w", err)
+					}
+					current = signup()
+					return current, nil
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), c.after)
+				defer cancel()
+				var out, errs bytes.Buffer
+				client := &cli{stdio: stdio{out: &out, err: &errs}}
+				err := client.watchCreds(ctx, "job.creds", current, renew)
+				switch {
+				case c.want == "" && (err != nil || calls < len(c.answers)):
+					t.Errorf("%v after %d calls\n%s", err, calls, errs.String())
+				case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || ctx.Err() != nil):
+					t.Errorf("%v, want one with %q\n%s", err, c.want, errs.String())
+				}
+			})
+		})
+	}
+}
+
+func repeat(err error, n int) []error {
+	list := make([]error, n)
+	for i := range list {
+		list[i] = err
+	}
+	return list
+}
+
+// A user JWT whose revocation a server knows is closed and kept out, whatever Gatehouse does meanwhile.
+func TestRevokedCredsAreKeptOut(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{policy: directPolicy})
+	r := w.serve(serveOptions{})
+	token := w.tokenFile(map[string]any{"sub": someone(), "groups": []string{"jobs"}})
+	file := filepath.Join(w.dir, "job.creds")
+	r.must("creds", "--account", "APP", "--out", file, "--token-file", token)
+	nc := w.mustBeDirect(file)
+	closed := make(chan struct{})
+	nc.SetClosedHandler(func(*nats.Conn) { close(closed) })
+	w.pushApp(func(c *jwt.AccountClaims) { c.Revoke(publicKey(t, mustReadCreds(t, file))) })
+	select {
+	case <-closed:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the connection is still there")
+	}
+	if again, err := w.direct(file); err == nil {
+		again.Close()
+		t.Error("it came back")
+	}
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nkeys"
+
+	"github.com/gatehouse-nats/gatehouse/internal/login"
+)
+
+// maxCreds bounds a creds file in bytes.
+const maxCreds = 256 << 10
+
+// errNoFile says that there is no file yet.
+var errNoFile = errors.New("there is no such file")
+
+// credsFile is a user JWT with the key that it is for.
+type credsFile struct {
+	key     nkeys.KeyPair
+	jwt     string // empty until there is one
+	name    string // of the user JWT
+	account string // id of its account
+}
+
+// newCreds returns a new key without a user JWT.
+func newCreds() (credsFile, error) {
+	key, err := nkeys.CreateUser()
+	return credsFile{key: key}, err
+}
+
+// readCreds returns what a creds file holds; [errNoFile] when there is none. Errors hold nothing of it.
+func readCreds(path string) (credsFile, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return credsFile{}, errNoFile
+	}
+	if err != nil {
+		return credsFile{}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return credsFile{}, err
+	case !info.Mode().IsRegular():
+		return credsFile{}, errors.New("it is not a regular file")
+	case info.Mode().Perm()&0o077 != 0:
+		return credsFile{}, fmt.Errorf("others may read it, so that its key may be known: have that key revoked if it is in use")
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxCreds))
+	if err != nil {
+		return credsFile{}, err
+	}
+	return parseCreds(data)
+}
+
+func parseCreds(data []byte) (credsFile, error) {
+	none := errors.New("it is not a creds file")
+	token, err := jwt.ParseDecoratedJWT(data)
+	if err != nil {
+		return credsFile{}, none
+	}
+	claims, err := jwt.DecodeUserClaims(token)
+	if err != nil {
+		return credsFile{}, none
+	}
+	key, err := jwt.ParseDecoratedUserNKey(data)
+	if err != nil {
+		return credsFile{}, none
+	}
+	if public, err := key.PublicKey(); err != nil || public != claims.Subject {
+		return credsFile{}, errors.New("its user JWT is for another key than the one in it")
+	}
+	account := claims.IssuerAccount
+	if account == "" {
+		account = claims.Issuer
+	}
+	return credsFile{key: key, jwt: token, name: claims.Name, account: account}, nil
+}
+
+// write replaces the file at once, mode 0600.
+func (f credsFile) write(path string) error {
+	seed, err := f.key.Seed()
+	if err != nil {
+		return err
+	}
+	defer clear(seed)
+	data, err := jwt.FormatUserConfig(f.jwt, seed)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	defer clear(data)
+	return login.WriteSecret(path, data)
+}
