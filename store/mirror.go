@@ -63,8 +63,8 @@ type MirrorOptions struct {
 //
 // The state is loaded whole only together with a heartbeat, and only taken when it reaches the
 // heartbeat's position, so that a standby cannot put an older state in place of a newer one. That
-// happens at the start, now and then, whenever the cursor is lost, and after every outage: a
-// failover may have lost what was read before it, under positions that were used again.
+// happens at the start, now and then, whenever the cursor is lost, after every outage, and when another server
+// answers: a failover may have lost what was read before it, under positions that were used again.
 type Mirror struct {
 	store   Store
 	options MirrorOptions

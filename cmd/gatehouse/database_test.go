@@ -26,6 +26,7 @@ import (
 type database struct {
 	testing.TB
 	bin, dir string
+	data     string // its data folder, in dir
 	port     int
 	user     *syscall.Credential // nil: this user's own
 }
@@ -34,7 +35,7 @@ type database struct {
 // durability that scripts/with-postgres.sh takes away, since it is going to be stopped.
 func startDatabase(t testing.TB) *database {
 	t.Helper()
-	d := &database{TB: t, bin: postgresBin(t), dir: shortDir(t), port: 5432}
+	d := &database{TB: t, bin: postgresBin(t), dir: shortDir(t), data: "data", port: 5432}
 	if os.Getuid() == 0 { // which PostgreSQL refuses to run as
 		d.user = unprivileged(t)
 		if err := os.Chown(d.dir, int(d.user.Uid), int(d.user.Gid)); err != nil {
@@ -114,17 +115,17 @@ func (d *database) command(name string, args ...string) {
 
 func (d *database) start() {
 	d.Helper()
-	d.command("pg_ctl", "-D", filepath.Join(d.dir, "data"), "-l", filepath.Join(d.dir, "data", "log"), "-w", "-t", "60",
+	d.command("pg_ctl", "-D", filepath.Join(d.dir, d.data), "-l", filepath.Join(d.dir, d.data, "log"), "-w", "-t", "60",
 		"-o", fmt.Sprintf("-k %s -p %d -c listen_addresses='' -c shared_buffers=32MB", d.dir, d.port), "start")
 }
 
 // stop ends the server at once, as a crash does; on a stopped one it does nothing.
 func (d *database) stop() {
 	d.Helper()
-	if _, err := os.Stat(filepath.Join(d.dir, "data", "postmaster.pid")); err != nil {
+	if _, err := os.Stat(filepath.Join(d.dir, d.data, "postmaster.pid")); err != nil {
 		return
 	}
-	d.command("pg_ctl", "-D", filepath.Join(d.dir, "data"), "-m", "immediate", "-w", "stop")
+	d.command("pg_ctl", "-D", filepath.Join(d.dir, d.data), "-m", "immediate", "-w", "stop")
 }
 
 func (d *database) dsn() string {

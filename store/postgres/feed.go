@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -38,23 +39,28 @@ func publish(ctx context.Context, tx pgx.Tx, kind, id string, e *store.AuditEntr
 // Load implements [store.Store]. It is one statement, and so one state of the database.
 func (s *Store) Load(ctx context.Context) (store.State, error) {
 	list, err := read(ctx, s, bulkTimeout, "load the state",
-		func(f *row.Found) []any { return f.StateTargets(target) },
-		`SELECT c.epoch, c.seq, `+row.Decided("r")+`
+		func(f *row.Found) []any { return append(f.StateTargets(target), target(&f.Server)) },
+		`SELECT c.epoch, c.seq, `+row.Decided("r")+`, pg_postmaster_start_time()
 		FROM feed_counter c LEFT JOIN revocations r ON r.lifted_at IS NULL AND (r.until IS NULL OR r.until > $1)`,
 		timestamp(time.Now()))
 	if err != nil {
 		return store.State{}, err
 	}
+	if len(list) > 0 {
+		s.loaded.Store(list[0].Server.UnixMicro())
+	}
 	return row.State(list), nil
 }
 
 // Changes implements [store.Store]. It is one statement, so that no entry is pruned between
-// looking whether any is missing and reading them.
+// looking whether any is missing and reading them. Another server than the one that was loaded from may
+// have lost entries and given their places to others, so then the position is none of its feed.
 func (s *Store) Changes(ctx context.Context, after store.Position, limit int) ([]store.Change, store.Position, error) {
 	const what = "read the feed"
 	list, err := read(ctx, s, callTimeout, what,
-		func(f *row.Found) []any { return f.ChangeTargets(target) },
-		`SELECT c.epoch, c.seq, `+row.Decided("f")+`, c.pruned, f.entry, f.change
+		func(f *row.Found) []any { return append(f.ChangeTargets(target), target(&f.Server)) },
+		`SELECT c.epoch, c.seq, `+row.Decided("f")+`, c.pruned, f.entry, f.change,
+			pg_postmaster_start_time()
 		FROM feed_counter c LEFT JOIN (
 			SELECT `+row.Decided("r")+`, feed.seq AS entry, feed.kind AS change
 			FROM feed JOIN revocations r ON r.id = feed.item
@@ -62,6 +68,9 @@ func (s *Store) Changes(ctx context.Context, after store.Position, limit int) ([
 		ORDER BY f.entry`, after.Seq, row.Limit(limit))
 	if err != nil {
 		return nil, after, err
+	}
+	if loaded := s.loaded.Load(); len(list) > 0 && loaded != 0 && loaded != list[0].Server.UnixMicro() {
+		return nil, after, s.failure(ctx, what, fmt.Errorf("%w: the server is another one than before, or was started anew", store.ErrLost))
 	}
 	changes, position, err := row.Changes(list, after)
 	return changes, position, s.failure(ctx, what, err)

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -42,6 +43,8 @@ type Options struct {
 type Store struct {
 	pool   *pgxpool.Pool
 	logger *slog.Logger
+
+	loaded atomic.Int64 // when the server was started that the state was last loaded from, in microseconds
 
 	hints  hint.Hub
 	listen sync.Once

@@ -12,6 +12,7 @@ import (
 // Found is a row of the queries that read the feed's counter and, beside it, what there is: one
 // row without a revocation when there is nothing.
 type Found struct {
+	Server     time.Time // when the server that answered was started, where that is known
 	position   store.Position
 	revocation policy.Revocation
 	pruned     int64
