@@ -115,9 +115,7 @@ func TestAdminTokensAreRevocable(t *testing.T) {
 	} {
 		test.revocation.ID, test.revocation.At = "r", now
 		state.Revocations = policy.NewRevocations([]policy.Revocation{test.revocation})
-		if a := call(t, b.Handler(), http.MethodPost, api.Path(api.OpRevocations), token.Token, ""); true {
-			a.refused(t, http.StatusForbidden, string(test.want))
-		}
+		call(t, b.Handler(), http.MethodPost, api.Path(api.OpRevocations), token.Token, "").refused(t, http.StatusForbidden, string(test.want))
 		state.Revocations = nil
 		if a := call(t, b.Handler(), http.MethodPost, api.Path(api.OpRevocations), token.Token, ""); a.Code != http.StatusOK {
 			t.Errorf("%s, lifted: %d %s", name, a.Code, a.Body)

@@ -3,7 +3,6 @@ package provision
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -61,12 +60,12 @@ func (s *Service) ServeNATS(ctx context.Context, o NATSOptions) error {
 		}
 		err := group.AddEndpoint(strings.ReplaceAll(op.name, ".", "-"), micro.HandlerFunc(func(req micro.Request) {
 			if !free.take() {
-				respond(req, nil, answerable(errBusy, newID()))
+				s.respond(o.Conn, req.Reply(), nil, answerable(errBusy, newID()))
 				return
 			}
 			calls.Go(func() {
 				defer free.give()
-				s.answer(ctx, op, o.Lobby, req)
+				s.answer(ctx, op, o, req)
 			})
 		}), micro.WithEndpointSubject(op.name), micro.WithEndpointPendingLimits(natsPending, natsBytes))
 		if err != nil {
@@ -78,8 +77,8 @@ func (s *Service) ServeNATS(ctx context.Context, o NATSOptions) error {
 }
 
 // answer carries out one call.
-func (s *Service) answer(ctx context.Context, op operation, lobby string, req micro.Request) {
-	caller, err := natsCaller(req, lobby)
+func (s *Service) answer(ctx context.Context, op operation, o NATSOptions, req micro.Request) {
+	caller, err := natsCaller(req, o.Lobby)
 	caller.RequestID = newID()
 	var resp any
 	if err == nil {
@@ -89,29 +88,32 @@ func (s *Service) answer(ctx context.Context, op operation, lobby string, req mi
 	if err == nil {
 		body, err = encode(resp)
 	}
-	if err == nil {
-		err = respond(req, body, api.Error{})
-		if errors.Is(err, nats.ErrMaxPayload) {
-			err = refuse(http.StatusRequestEntityTooLarge, api.ReasonTooLarge, "the answer is larger than a NATS message may be: ask for fewer with limit")
-		}
+	if err == nil && int64(len(body)) > o.Conn.MaxPayload() {
+		err = refuse(http.StatusRequestEntityTooLarge, api.ReasonTooLarge, "the answer is larger than a NATS message may be: ask for fewer with limit")
 	}
 	if err != nil {
-		if err := respond(req, nil, answerable(err, caller.RequestID)); err != nil {
-			s.Logger.Debug("a call over NATS could not be answered", "op", op.name, "request_id", caller.RequestID, "error", err)
-		}
+		s.respond(o.Conn, req.Reply(), nil, answerable(err, caller.RequestID))
+		return
 	}
+	s.respond(o.Conn, req.Reply(), body, api.Error{})
 }
 
-// respond sends the body, or the error when it has a code.
-func respond(req micro.Request, body []byte, e api.Error) error {
-	if e.Code == 0 {
-		return req.Respond(body)
+// respond sends the body, or the error when it has a code, with the headers of the micro protocol. The micro request
+// itself must not: it counts its errors in the goroutine that took it.
+func (s *Service) respond(nc *nats.Conn, reply string, body []byte, e api.Error) {
+	if reply == "" {
+		return // nobody waits for it
 	}
-	data, err := encode(e)
-	if err != nil {
-		return err
+	msg := nats.NewMsg(reply)
+	msg.Data = body
+	if e.Code != 0 {
+		msg.Header.Set(micro.ErrorHeader, e.Reason)
+		msg.Header.Set(micro.ErrorCodeHeader, strconv.Itoa(e.Code))
+		msg.Data, _ = encode(e) // texts and a number
 	}
-	return req.Error(strconv.Itoa(e.Code), e.Reason, data)
+	if err := nc.PublishMsg(msg); err != nil {
+		s.Logger.Debug("a call over NATS could not be answered", "request_id", e.RequestID, "error", err)
+	}
 }
 
 // natsCaller returns who sent a request. Only those that nats-server says are of the lobby count: whoever imported the
