@@ -116,12 +116,24 @@ func (r *Resolver) push(ctx context.Context, account, token string) (answers int
 		}
 		return answers >= servers
 	}
-	err = r.gather(ctx, "$SYS.REQ.CLAIMS.UPDATE", []byte(token), take)
-	if errors.Is(err, nats.ErrNoResponders) {
-		// A memory or URL resolver changes what it has loaded, and stores nothing.
-		err = r.gather(ctx, "$SYS.REQ.ACCOUNT."+account+".CLAIMS.UPDATE", []byte(token), take)
+	subject := "$SYS.REQ.CLAIMS.UPDATE"
+	if stores, err := r.stores(ctx, account); err != nil {
+		return 0, nil, err
+	} else if !stores {
+		subject = "$SYS.REQ.ACCOUNT." + account + ".CLAIMS.UPDATE" // changes what is loaded
 	}
+	err = r.gather(ctx, subject, []byte(token), take)
 	return answers, refused, err
+}
+
+// stores reports whether the servers' resolvers store claims; memory and URL resolvers do not. Only LOOKUP tells:
+// to pushes others listen too, this package among them.
+func (r *Resolver) stores(ctx context.Context, account string) (bool, error) {
+	err := r.gather(ctx, "$SYS.REQ.ACCOUNT."+account+".CLAIMS.LOOKUP", nil, func([]byte) bool { return true })
+	if errors.Is(err, nats.ErrNoResponders) {
+		return false, nil
+	}
+	return true, err
 }
 
 // serverIDs returns the ids of the servers that are known, as one text.

@@ -29,7 +29,7 @@ const (
 	applyLimit = 5 * time.Second
 	// firstRetry and mostRetry are between attempts for an account that servers do not take.
 	firstRetry = time.Second
-	mostRetry  = time.Minute
+	mostRetry  = 10 * time.Second
 	// parallelAccounts bounds the accounts that are worked on at once.
 	parallelAccounts = 16
 	// lookTimeout is for how long the first look at an account waits for a server, which may be frozen: those that
@@ -105,10 +105,17 @@ type accountStatus struct {
 	busy    bool    // has a worker
 	settled bool    // every server that is known has applied what it is to have
 	problem error
-	pushed  time.Time // when it last was
 	retry   time.Duration
-	next    time.Time // not before
-	wanted  *document // what it was last pushed for
+	next    time.Time // when to look again
+	pushed  time.Time // when it last was
+	refused *attempt  // the last push, when servers did not all take it
+}
+
+// attempt is a push to certain servers.
+type attempt struct {
+	want    *document
+	servers string
+	next    time.Time // when to make the same again
 }
 
 // distrust remembers that servers do not trust a key: nothing is pushed with it before either changes.
@@ -274,6 +281,9 @@ func (c *Claims) work(ctx context.Context, a *accountStatus, record store.Accoun
 // errOvertaken says that something else is asked of an account than what is being done.
 var errOvertaken = errors.New("something else is asked of it by now")
 
+// errNotYet says that servers did not take the same just now.
+var errNotYet = errors.New("servers did not take the same just now")
+
 // overtaken returns [errOvertaken] when the last pass asks something else than o.
 func (c *Claims) overtaken(a *accountStatus, o overlay) error {
 	c.mu.Lock()
@@ -334,6 +344,8 @@ func (c *Claims) note(ctx context.Context, account string, a *accountStatus, err
 	case errors.Is(err, errOvertaken):
 		a.settled = false
 		return true
+	case errors.Is(err, errNotYet):
+		return false
 	case err == nil:
 		a.settled, a.problem, a.retry, a.next = true, nil, 0, time.Time{}
 		return false
@@ -467,12 +479,18 @@ func (c *Claims) change(ctx context.Context, a *accountStatus, record store.Acco
 	if held, err := c.lease(ctx); err != nil || !held {
 		return errors.Join(errOvertaken, err)
 	}
-	a.pushed, a.wanted = time.Now(), d.desired
+	a.pushed = time.Now()
 	answers, refused, err := c.r.push(ctx, record.Account, token)
 	if err != nil {
 		return err
 	}
-	return c.await(ctx, a, push{record.Account, d.desired, o, held, answers, refused}, signer)
+	err = c.await(ctx, a, push{record.Account, d.desired, o, held, answers, refused}, signer)
+	if err != nil && !errors.Is(err, errOvertaken) {
+		a.refused = &attempt{d.desired, c.r.serverIDs(), time.Now().Add(max(a.retry, firstRetry))}
+	} else {
+		a.refused = nil
+	}
+	return err
 }
 
 // mayPush returns why nothing is to be pushed now.
@@ -486,8 +504,8 @@ func (c *Claims) mayPush(a *accountStatus, d *decision, signer nkeys.KeyPair) er
 	if c.distrust != nil && *c.distrust == (distrust{public, c.r.serverIDs()}) {
 		return untrusted(public)
 	}
-	if a.problem != nil && time.Now().Before(a.next) && a.wanted != nil && a.wanted.same(d.desired) {
-		return a.problem
+	if last := a.refused; last != nil && time.Now().Before(last.next) && last.servers == c.r.serverIDs() && last.want.same(d.desired) {
+		return errNotYet
 	}
 	return nil
 }

@@ -3,8 +3,13 @@ package resolver
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +22,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
 
+	"github.com/gatehouse-nats/gatehouse/internal/devstack"
 	"github.com/gatehouse-nats/gatehouse/internal/devstack/devtest"
 	"github.com/gatehouse-nats/gatehouse/internal/setup"
 	"github.com/gatehouse-nats/gatehouse/policy"
@@ -384,6 +390,86 @@ func TestSuspension(t *testing.T) {
 		return check(stream.CachedInfo().State.Msgs == 1, "the stream holds %d messages", stream.CachedInfo().State.Msgs)
 	})
 	d.everywhere("unlimited again", func(c *jwt.AccountClaims) bool { return c.Limits.Conn == -1 && c.Limits.LeafNodeConn == -1 })
+}
+
+// A leaf node, which connects a whole account, is closed by a suspension and kept out, though it tries again.
+func TestSuspensionKeepsLeafNodesOut(t *testing.T) {
+	t.Parallel()
+	port := devtest.Ports(t, 1)[0]
+	s := startSystemOf(t, setup.Options{Servers: 1, NoJetStream: true}, devtest.InProcess, func(conf string) string {
+		return conf + fmt.Sprintf("\nleafnodes { listen: \"127.0.0.1:%d\" }\n", port)
+	})
+	d := startDesk(t, s, newLedger(), nil)
+	dir := t.TempDir()
+	creds, conf := filepath.Join(dir, "leaf.creds"), filepath.Join(dir, "leaf.conf")
+	for path, content := range map[string]string{
+		creds: s.EmergencyAppCreds.Reveal(),
+		conf:  fmt.Sprintf("listen: \"127.0.0.1:-1\"\nleafnodes { reconnect: 1, remotes: [{ url: \"nats-leaf://127.0.0.1:%d\", credentials: %q }] }\n", port, creds),
+	} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := make(chan struct{}, 1000)
+	leaf := devstack.NewServer(conf, slog.New(noticing{text: "maximum account", seen: refused}))
+	if err := leaf.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer leaf.Stop()
+	leaves := func() int {
+		var answer struct {
+			Data struct{ Leafs []any } `json:"data"`
+		}
+		if err := json.Unmarshal(s.ask(t, "$SYS.REQ.SERVER.PING.LEAFZ", "")[0], &answer); err != nil {
+			t.Fatal(err)
+		}
+		return len(answer.Data.Leafs)
+	}
+	eventually(t, func() error { return check(leaves() == 1, "the leaf node is not connected") })
+	r := d.revoke(policy.Suspension, policy.Target{Account: s.App.ID})
+	for range 2 {
+		await(t, refused) // once when it is closed, and at each try
+	}
+	if n := leaves(); n != 0 {
+		t.Errorf("%d leaf nodes are connected", n)
+	}
+	d.lift(r)
+	eventually(t, func() error { return check(leaves() == 1, "the leaf node does not come back") })
+}
+
+// noticing is a log that tells when it reads a text.
+type noticing struct {
+	slog.Handler
+	text string
+	seen chan<- struct{}
+}
+
+func (n noticing) Enabled(context.Context, slog.Level) bool { return true }
+func (n noticing) WithAttrs([]slog.Attr) slog.Handler       { return n }
+func (n noticing) Handle(_ context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, n.text) {
+		n.seen <- struct{}{}
+	}
+	return nil
+}
+
+// Servers that keep accounts in memory are told one account at a time, and what holds is what they have applied.
+func TestMemoryResolver(t *testing.T) {
+	t.Parallel()
+	s := startSystemOf(t, setup.Options{Servers: 3, NoJetStream: true}, devtest.InProcess, func(conf string) string {
+		return regexp.MustCompile(`(?s)resolver \{.*?\n\}`).ReplaceAllString(conf, "resolver: MEMORY")
+	})
+	d := startDesk(t, s, newLedger(), nil)
+	user := newDirect(t, s.App, s.App.SigningKey.Reveal(), nil)
+	in := s.follow(t, user)
+	r := d.revoke(policy.UserKey, policy.Target{Account: s.App.ID, Key: user.key})
+	await(t, in.lost)
+	s.keptOut(t, user)
+	// It comes up with what its file says, and is told again.
+	s.servers[2].Restart()
+	eventually(t, func() error { return check(len(d.r.Servers()) == 3, "the server is not back") })
+	d.converged(r)
+	s.keptOut(t, user)
 }
 
 // A signing key that is taken away ends its users and no others; lifting gives it back with its template.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -49,8 +50,8 @@ func startSystemAs(t *testing.T, servers int, mode devtest.Mode) *system {
 	return startSystemOf(t, setup.Options{Servers: servers, NoJetStream: true}, mode)
 }
 
-// startSystemOf starts a set-up whose ports it chooses.
-func startSystemOf(t *testing.T, o setup.Options, mode devtest.Mode) *system {
+// startSystemOf starts a set-up whose ports it chooses, after edits of the servers' files.
+func startSystemOf(t *testing.T, o setup.Options, mode devtest.Mode, edits ...func(string) string) *system {
 	t.Helper()
 	free := devtest.Ports(t, 4*o.Servers)
 	var ports []setup.Ports
@@ -69,11 +70,26 @@ func startSystemOf(t *testing.T, o setup.Options, mode devtest.Mode) *system {
 	var confs []string
 	for i := range o.Servers {
 		confs = append(confs, filepath.Join(dir, set.ServerFile(i)))
+		for _, edit := range edits {
+			rewrite(t, confs[i], edit)
+		}
 	}
 	s := &system{Set: set, servers: devtest.StartServers(t, confs, mode)}
 	s.admin = s.connect(t, set.EmergencySystemCreds)
 	s.app = &policy.Account{Name: set.App.Name, ID: set.App.ID, SigningKeys: []string{public(t, set.App.SigningKey)}}
 	return s
+}
+
+// rewrite edits a file.
+func rewrite(t *testing.T, path string, edit func(string) string) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(edit(string(content))), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // connect opens a connection to all servers that comes back by itself and never buffers, as
