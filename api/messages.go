@@ -295,6 +295,7 @@ type Status struct {
 	Warnings []string       `json:"warnings,omitempty"` // what works and is not as it seems
 	Servers  []ServerStatus `json:"servers"`
 	Issuers  []IssuerStatus `json:"issuers"`
+	Claims   ClaimsStatus   `json:"claims"`
 	// AuditStream is how the copy of the audit trail stands; none when none is made.
 	AuditStream *AuditStreamStatus `json:"audit_stream,omitempty"`
 }
@@ -306,6 +307,15 @@ type AuditStreamStatus struct {
 	Copied  int       `json:"copied"`           // entries that this replica has copied since it started
 	Current time.Time `json:"current,omitzero"` // when it last had copied all there was
 	Error   string    `json:"error,omitempty"`  // why it waits
+}
+
+// ClaimsStatus is how the claims of the accounts that Gatehouse changes stand, as a replica sees it.
+type ClaimsStatus struct {
+	Unmanaged string   `json:"unmanaged,omitempty"` // why no claims can be changed
+	Writer    bool     `json:"writer"`              // whether this replica is the one that writes; only that one knows more
+	Accounts  int      `json:"accounts"`
+	Settled   int      `json:"settled"` // of those, as they are to be on every server
+	Problems  []string `json:"problems,omitempty"`
 }
 
 // ServerStatus is one nats-server as a replica sees it.

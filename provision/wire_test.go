@@ -39,6 +39,7 @@ func TestWireContract(t *testing.T) {
 					{Name: "corp", URL: corp, KeysLoaded: true, LoadedAt: now},
 					{Name: "partner", URL: partner, Error: "it answered 500"},
 				},
+				Claims:      api.ClaimsStatus{Unmanaged: "why", Writer: true, Accounts: 2, Settled: 1, Problems: []string{"account A: what"}},
 				AuditStream: &api.AuditStreamStatus{Stream: "AUDIT", Copying: true, Copied: 17, Current: now, Error: "stream AUDIT is not there"},
 			}
 		}

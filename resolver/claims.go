@@ -57,8 +57,8 @@ type ClaimsStore interface {
 	Release(ctx context.Context, name, holder string) error
 	// AccountClaims returns all that is kept.
 	AccountClaims(ctx context.Context) ([]store.AccountClaims, error)
-	// SaveAccountClaims keeps claims in the place of those of the revision, which is 0 at first, and one more
-	// afterwards. It fails when others have saved meanwhile.
+	// SaveAccountClaims keeps claims whose revision is one more than that of what is kept; otherwise
+	// [store.ErrChanged].
 	SaveAccountClaims(ctx context.Context, c store.AccountClaims) error
 	// UserKeys lists the keys of direct users, a page at a time; an empty next cursor means the end.
 	UserKeys(ctx context.Context, f store.UserKeyFilter) (page []store.UserKey, next string, err error)
@@ -409,16 +409,16 @@ func (c *Claims) stale(ctx context.Context, account string, d *decision, held []
 	if d.push {
 		return false, nil
 	}
-	stored, err := c.r.lookup(ctx, account)
+	tokens, err := c.r.lookup(ctx, account)
 	if err != nil {
 		return false, err
 	}
-	for _, token := range stored {
+	for _, token := range tokens {
 		if slices.ContainsFunc(held, func(h serverClaims) bool { return h.token == token }) {
 			continue
 		}
 		if found, err := parseDocument(token); err != nil || !d.desired.same(found) || !slices.ContainsFunc(held, func(h serverClaims) bool { return h.signedBy(found.issuer()) }) {
-			c.OnDrift("stored")
+			c.OnDrift(string(stored))
 			return true, nil
 		}
 	}
@@ -446,8 +446,9 @@ func (c *Claims) adopt(ctx context.Context, record store.AccountClaims, d *decis
 
 // save keeps an account's claims, unless another replica has since they were read.
 func (c *Claims) save(ctx context.Context, record store.AccountClaims) error {
+	record.Revision++
 	err := c.Store.SaveAccountClaims(ctx, record)
-	if errors.Is(err, store.ErrConflict) {
+	if errors.Is(err, store.ErrChanged) {
 		return errOvertaken
 	}
 	return err
@@ -719,11 +720,11 @@ func (c *Claims) lacking(ctx context.Context, account string, o overlay) (string
 		}
 	}
 	if len(missing) == 0 {
-		stored, err := c.r.lookup(ctx, account)
+		tokens, err := c.r.lookup(ctx, account)
 		if err != nil {
 			return "", err
 		}
-		for _, token := range stored {
+		for _, token := range tokens {
 			if d, err := parseDocument(token); err != nil || !o.holds(d) {
 				missing = append(missing, "a server stores others than it has applied")
 			}

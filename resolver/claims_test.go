@@ -74,10 +74,9 @@ func (l *ledger) AccountClaims(context.Context) (all []store.AccountClaims, err 
 func (l *ledger) SaveAccountClaims(_ context.Context, c store.AccountClaims) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.claims[c.Account].Revision != c.Revision {
-		return store.ErrConflict
+	if l.claims[c.Account].Revision != c.Revision-1 {
+		return store.ErrChanged
 	}
-	c.Revision++
 	l.claims[c.Account] = c
 	return nil
 }

@@ -188,7 +188,13 @@ const (
 	absent  drift = "absent"  // it has none
 	older   drift = "older"   // it has some from before
 	foreign drift = "foreign" // others made them
+	stored  drift = "stored"  // it stores others than it has applied
 )
+
+// Drifts returns the ways in which a server's claims may not be those that it was to have.
+func Drifts() []string {
+	return []string{string(absent), string(older), string(foreign), string(stored)}
+}
 
 // compare says how found differs from the claims that servers were to have; "" when it does not.
 func (h history) compare(found *document) drift {

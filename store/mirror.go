@@ -50,6 +50,9 @@ type MirrorOptions struct {
 	Logger *slog.Logger
 	// OnError is told of each poll that failed; nil is nobody.
 	OnError func(error)
+	// OnChange is told that decisions follow other revocations from now on, which the snapshot has; nil is nobody. It
+	// is called under a lock: it must return at once and not call the mirror.
+	OnChange func()
 }
 
 // Mirror keeps a snapshot of what decisions need in memory, current with the store.
@@ -116,6 +119,9 @@ func NewMirror(s Store, o MirrorOptions) *Mirror {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
+	}
+	if o.OnChange == nil {
+		o.OnChange = func() {}
 	}
 	if o.OnError == nil {
 		o.OnError = func(error) {}
@@ -419,9 +425,12 @@ func (m *Mirror) publish() {
 	if m.rules == nil || m.confirmed.IsZero() {
 		return
 	}
-	m.snapshot.Store(&policy.Snapshot{
+	before := m.snapshot.Swap(&policy.Snapshot{
 		Rules:       m.rules,
 		Revocations: m.shown,
 		FreshUntil:  m.confirmed.Add(m.options.MaxStaleness),
 	})
+	if before == nil || before.Revocations != m.shown {
+		m.options.OnChange()
+	}
 }

@@ -79,6 +79,17 @@ func (c *cli) printStatus(s api.Status) error {
 	if a := s.AuditStream; a != nil {
 		fmt.Fprintln(c.out, "audit stream:", printable(auditStream(a)))
 	}
+	switch {
+	case s.Claims.Unmanaged != "":
+		fmt.Fprintln(c.out, "account claims are left alone:", printable(s.Claims.Unmanaged))
+	case s.Claims.Writer:
+		fmt.Fprintf(c.out, "account claims are written by this replica: %s kept, %d as they are to be on every server\n", count(s.Claims.Accounts, "account"), s.Claims.Settled)
+	default:
+		fmt.Fprintln(c.out, "account claims are written by another replica")
+	}
+	for _, line := range s.Claims.Problems {
+		fmt.Fprintln(c.out, "account claims:", printable(line))
+	}
 	fmt.Fprintln(c.out)
 	t := newTable(c.out, "SERVER", "VERSION", "CLOCK", "ID")
 	for _, v := range s.Servers {

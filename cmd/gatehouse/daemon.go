@@ -63,6 +63,7 @@ type daemon struct {
 	mirror      *store.Mirror
 	tokens      *oidc.Verifier
 	resolver    *resolver.Resolver
+	claims      *resolver.Claims
 	callout     *callout.Service
 	copier      *stream.Copier // nil: the audit trail is copied nowhere
 	provision   *provision.Service
@@ -279,10 +280,12 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 	d.storeErrors = newStoreMetrics(d.registry)
 	d.mirror = store.NewMirror(d.store, store.MirrorOptions{
 		Replica: d.replica, MaxStaleness: time.Duration(cfg.MaxStaleness), Logger: d.log, OnError: d.storeErrors.observe("read"),
+		OnChange: func() { d.claims.Wake() },
 	})
 	d.mirror.SetRules(d.rules(cfg))
 	d.resolver = resolver.New(resolver.Options{Conn: d.system, Blind: d.system == nil, Logger: d.log})
 	d.resolver.SetAccounts(requirements(cfg))
+	d.claims = d.newClaims()
 	d.callout = callout.New(callout.Options{
 		Conns: d.conns, Account: cfg.Addressee(), Closed: cfg.ClosedAccounts(), Signer: cfg.NATS.Callout.SigningKey.Key(), Sealer: sealer,
 		Servers: d.resolver, Tokens: d.tokens, Records: d.spool, Metrics: callout.NewMetrics(d.registry),
@@ -375,7 +378,7 @@ func (d *daemon) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, task := range []func(context.Context) error{
 		d.serveLobby,
-		d.mirror.Run, d.tokens.Run, d.resolver.Run, d.callout.Run, d.provision.Run,
+		d.mirror.Run, d.tokens.Run, d.resolver.Run, d.claims.Run, d.callout.Run, d.provision.Run,
 		d.ship, d.prune, d.copyTrail, d.keepTime, d.follow, d.watchReadiness,
 		d.serve(d.public, provision.NewServer(d.provision.Handler())),
 		d.serve(d.metrics, metricsServer(healthHandler(d.registry, d.readiness(), d.cfg.Load().Metrics.Pprof))),
@@ -642,6 +645,7 @@ func (d *daemon) reload(context.Context) (api.Reloaded, error) {
 	before := d.cfg.Swap(u.Config)
 	d.keyring.Store(u.Config.Keyring())
 	d.resolver.SetAccounts(requirements(u.Config))
+	d.claims.Wake()
 	d.mirror.SetRules(d.rules(u.Config))
 	return api.Reloaded{
 		Version: u.Config.Rules().Version, Changed: u.Config.Rules().Version != before.Rules().Version,
@@ -686,6 +690,7 @@ func (d *daemon) status() api.Status {
 	out := api.Status{
 		Replica: d.replica, Version: version, Rules: d.cfg.Load().Rules().Version,
 		NotReady: notReady(d.readiness()), Warnings: d.resolver.Warnings(), Servers: []api.ServerStatus{}, Issuers: []api.IssuerStatus{},
+		Claims: d.claimsStatus(),
 	}
 	if d.lobbyDenied.Load() {
 		out.Warnings = append(out.Warnings, lobbyDenied)

@@ -65,6 +65,17 @@ func watchDaemon(reg prometheus.Registerer, d *daemon) {
 			func() float64 { return d.mirror.Age().Seconds() }},
 		{"gatehouse_spool_bytes", "Audit entries that wait for the store, in bytes.",
 			func() float64 { return float64(d.spool.Pending().Bytes) }},
+		{"gatehouse_claims_accounts", "Accounts whose claims are kept as revocations ask; 0 on replicas that do not write them.",
+			func() float64 { return float64(d.claims.Status().Accounts) }},
+		{"gatehouse_claims_settled", "Of gatehouse_claims_accounts, those as they are to be on every server.",
+			func() float64 { return float64(d.claims.Status().Settled) }},
+		{"gatehouse_claims_writer", "1 on the replica that writes account claims.",
+			func() float64 {
+				if d.claims.Status().Holder {
+					return 1
+				}
+				return 0
+			}},
 		{"gatehouse_ready", "1 when nothing keeps this replica from answering logins.",
 			func() float64 {
 				if len(notReady(d.readiness())) > 0 {

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/nats-io/nkeys"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/resolver"
+	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+// newClaims returns the writer of account claims, which writes nothing while there is no operator signing key.
+func (d *daemon) newClaims() *resolver.Claims {
+	drift := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "gatehouse_claims_drift_total",
+		Help: "Servers found with other account claims than they were to have: absent, older, foreign (others made them), or stored (other than applied).",
+	}, []string{"how"})
+	d.registry.MustRegister(drift)
+	for _, how := range resolver.Drifts() {
+		drift.WithLabelValues(how) // there from the start, for alerts
+	}
+	return resolver.NewClaims(resolver.ClaimsOptions{
+		Resolver: d.resolver, Store: d.store, Revocations: d.claimed, Holder: d.replica, Leeway: d.leeway,
+		Signer: d.operatorKey, Closed: d.ownAccounts, OnDrift: func(how string) { drift.WithLabelValues(how).Inc() },
+	})
+}
+
+// operatorKey returns the operator signing key; nil while account claims cannot be changed.
+func (d *daemon) operatorKey() nkeys.KeyPair {
+	cfg := d.cfg.Load()
+	if cfg.Unmanaged() != "" {
+		return nil
+	}
+	key, err := nkeys.FromSeed(cfg.Operator.SigningKey.Seed())
+	if err != nil {
+		return nil // it was read when it was loaded
+	}
+	return key
+}
+
+// ownAccounts returns the accounts that Gatehouse itself is in, with the public keys of its users there.
+func (d *daemon) ownAccounts() resolver.Closed {
+	nats := d.cfg.Load().NATS
+	return resolver.Closed{
+		nats.Callout.Creds.Account(): {nats.Callout.Creds.User()},
+		nats.System.Creds.Account():  {nats.System.Creds.User()},
+	}
+}
+
+// claimed returns the revocations in force that account claims may have to carry out: those of accounts and what is
+// in them, and those of whoever owns a key.
+func (d *daemon) claimed(ctx context.Context, keys []store.UserKey) ([]store.Revocation, error) {
+	if err := d.mirror.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	state := d.mirror.Snapshot()
+	if state == nil {
+		return nil, errors.New("the state was never read from the store")
+	}
+	owners, programs := map[policy.Principal]bool{}, map[policy.Principal]bool{}
+	for _, k := range keys {
+		owner := policy.Principal{Issuer: k.Issuer, Subject: k.Subject}
+		owners[owner], owners[policy.Principal{Issuer: k.Issuer}] = true, true
+		programs[owner] = programs[owner] || k.Program != ""
+	}
+	var all []store.Revocation
+	for _, r := range state.Revocations.All(func(r policy.Revocation) bool { return r.Issuer == "" || owners[r.Principal] }) {
+		found := store.Revocation{Revocation: r}
+		if programs[r.Principal] {
+			page, _, err := d.store.Revocations(ctx, store.RevocationFilter{ID: r.ID})
+			if err != nil {
+				return nil, err
+			}
+			if i := slices.IndexFunc(page, func(stored store.Revocation) bool { return stored.ID == r.ID }); i >= 0 {
+				found.Programs = page[i].Programs
+			}
+		}
+		all = append(all, found)
+	}
+	return all, nil
+}
+
+// claimsStatus says how account claims stand.
+func (d *daemon) claimsStatus() api.ClaimsStatus {
+	s := d.claims.Status()
+	return api.ClaimsStatus{
+		Unmanaged: d.cfg.Load().Unmanaged(), Writer: s.Holder, Accounts: s.Accounts, Settled: s.Settled, Problems: s.Problems,
+	}
+}
