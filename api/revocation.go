@@ -17,6 +17,57 @@ type Target struct {
 	Export  string           `json:"export,omitempty"`  // subject of the export that the account imports
 }
 
+// RevokeRequest takes access back.
+type RevokeRequest struct {
+	// Kind is block (default), logout, user_key, signing_key, activation or suspension.
+	Kind string `json:"kind,omitempty"`
+	Target
+	// All must be set to revoke everybody of an issuer: a subject that was left out by mistake must not.
+	All    bool   `json:"all,omitempty"`
+	Reason string `json:"reason"`
+	// At is the point in time of a logout, until which tokens are void; zero means now.
+	At time.Time `json:"at,omitzero"`
+	// Until ends the revocation by itself; zero means until lifted.
+	Until time.Time `json:"until,omitzero"`
+	// Programs includes the programs that the identity owns.
+	Programs bool `json:"programs,omitempty"`
+	// Force is needed to revoke oneself.
+	Force bool `json:"force,omitempty"`
+	// DryRun changes nothing, and says what would be stored.
+	DryRun bool `json:"dry_run,omitempty"`
+	// IdempotencyKey gives the first answer again when the same call is repeated.
+	IdempotencyKey string `json:"idempotency_key,omitempty"`
+}
+
+// Revocation is a block, a logout or their like as it is stored.
+type Revocation struct {
+	ID   string `json:"id"`
+	Kind string `json:"kind"`
+	Target
+	Name        string    `json:"name,omitempty"`         // principal name, when the issuer is configured
+	AccountName string    `json:"account_name,omitempty"` // when the account is configured
+	Programs    bool      `json:"programs,omitempty"`
+	Reason      string    `json:"reason"`
+	Actor       string    `json:"actor"`
+	At          time.Time `json:"at"`
+	Until       time.Time `json:"until,omitzero"`
+	LiftedAt    time.Time `json:"lifted_at,omitzero"`
+	LiftedBy    string    `json:"lifted_by,omitempty"`
+	LiftCause   string    `json:"lift_reason,omitempty"`
+	InForce     bool      `json:"in_force"`
+	// DoneAt is when it was proved that nothing is left of what it ends.
+	DoneAt time.Time `json:"done_at,omitzero"`
+}
+
+// RevokeResult is the answer to a revocation.
+type RevokeResult struct {
+	Revocation Revocation `json:"revocation"`
+	// Existing says that an equal one was in force already and nothing was changed.
+	Existing bool `json:"existing,omitempty"`
+	// Unseen says that no login of the identity is recorded: the subject may be misspelt.
+	Unseen bool `json:"unseen,omitempty"`
+}
+
 // Progress says how far a revocation has been carried out. It is done when every replica denies by it
 // and every server has shown, after that, that no connection is left which it ends.
 type Progress struct {
@@ -38,6 +89,36 @@ type RevocationProgressRequest struct {
 	ID string `json:"id"`
 	// Wait is for how many seconds to wait for its end, at most 8; 0 answers at once.
 	Wait int `json:"wait,omitempty"`
+}
+
+// LiftRequest ends a revocation before its time: by its id, or every block in force of an identity.
+type LiftRequest struct {
+	ID      string `json:"id,omitempty"`
+	Issuer  string `json:"issuer,omitempty"`
+	Subject string `json:"subject,omitempty"`
+	Reason  string `json:"reason"`
+}
+
+// LiftResult lists what was lifted.
+type LiftResult struct {
+	Lifted []Revocation `json:"lifted"`
+}
+
+// RevocationsRequest lists revocations, newest first. Empty fields do not filter.
+type RevocationsRequest struct {
+	Kind    string `json:"kind,omitempty"`
+	Issuer  string `json:"issuer,omitempty"`
+	Subject string `json:"subject,omitempty"`
+	Account string `json:"account,omitempty"`
+	All     bool   `json:"all,omitempty"` // also those lifted or ended
+	Limit   int    `json:"limit,omitempty"`
+	Cursor  string `json:"cursor,omitempty"`
+}
+
+// RevocationsPage is one page of revocations; an empty cursor means the last.
+type RevocationsPage struct {
+	Revocations []Revocation `json:"revocations"`
+	Cursor      string       `json:"cursor,omitempty"`
 }
 
 // IdentitiesRequest lists who has logged in, by what people are known by.

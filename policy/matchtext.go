@@ -25,12 +25,16 @@ func FormatMatch(claims map[string][]any) (string, error) {
 	return strings.TrimSuffix(text.String(), "\n"), nil
 }
 
-// ParseMatch returns the conditions of a match, all of which must hold. Its errors say what is wrong;
-// a match without a condition, or a condition without a value, is an error.
-func ParseMatch(text string) ([]Condition, error) {
-	if len(text) > MaxMatch {
-		return nil, fmt.Errorf("match has %d bytes, at most %d are possible", len(text), MaxMatch)
+// MatchClaims returns the claims and values that a match's text stands for; nil when it is none.
+func MatchClaims(text string) map[string][]any {
+	claims, err := decodeMatch(text)
+	if err != nil {
+		return nil
 	}
+	return claims
+}
+
+func decodeMatch(text string) (map[string][]any, error) {
 	var claims map[string][]any
 	dec := json.NewDecoder(strings.NewReader(text))
 	dec.UseNumber()
@@ -39,6 +43,19 @@ func ParseMatch(text string) ([]Condition, error) {
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return nil, errors.New("match holds more than one object")
+	}
+	return claims, nil
+}
+
+// ParseMatch returns the conditions of a match, all of which must hold. Its errors say what is wrong;
+// a match without a condition, or a condition without a value, is an error.
+func ParseMatch(text string) ([]Condition, error) {
+	if len(text) > MaxMatch {
+		return nil, fmt.Errorf("match has %d bytes, at most %d are possible", len(text), MaxMatch)
+	}
+	claims, err := decodeMatch(text)
+	if err != nil {
+		return nil, err
 	}
 	if len(claims) == 0 {
 		return nil, errors.New("match names no claim: it would mean everybody")

@@ -121,7 +121,7 @@ func TestAdminTokensAreRevocable(t *testing.T) {
 			t.Errorf("%s, lifted: %d %s", name, a.Code, a.Body)
 		}
 	}
-	if _, err := b.Revoke(t.Context(), admin, api.RevokeRequest{Issuer: "admin-token", Subject: "local:admin", Reason: "misused"}); err != nil {
+	if _, err := b.Revoke(t.Context(), admin, api.RevokeRequest{Target: api.Target{Issuer: "admin-token", Subject: "local:admin"}, Reason: "misused"}); err != nil {
 		t.Error(err)
 	}
 }

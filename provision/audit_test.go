@@ -110,8 +110,8 @@ func TestAuditRefusesBadInput(t *testing.T) {
 func TestAdminsAreAudited(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
-	block := b.revoke(t, api.RevokeRequest{Subject: "alice", Reason: "left"}).Revocation
-	b.revoke(t, api.RevokeRequest{Subject: "alice", Reason: "again"}) // changes nothing
+	block := b.revoke(t, api.RevokeRequest{Target: api.Target{Subject: "alice"}, Reason: "left"}).Revocation
+	b.revoke(t, api.RevokeRequest{Target: api.Target{Subject: "alice"}, Reason: "again"}) // changes nothing
 	if _, err := b.Lift(t.Context(), admin, api.LiftRequest{ID: block.ID, Reason: "back"}); err != nil {
 		t.Fatal(err)
 	}

@@ -3,17 +3,16 @@ package provision
 import (
 	"context"
 	"net/http"
-	"strings"
+	"slices"
 	"time"
-	"unicode/utf8"
 
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/store"
 )
 
-// Revoke blocks an identity, or logs it out. Once it returns, this replica denies; the
-// others do as soon as the feed has told them. Connections that exist stay.
+// Revoke takes access back. Once it returns, this replica denies; the others are told, and what exists
+// already is being ended: [Service.Progress] says how far that is.
 func (s *Service) Revoke(ctx context.Context, c Caller, req api.RevokeRequest) (api.RevokeResult, error) {
 	if err := c.admin(); err != nil {
 		return api.RevokeResult{}, err
@@ -24,21 +23,50 @@ func (s *Service) Revoke(ctx context.Context, c Caller, req api.RevokeRequest) (
 		return api.RevokeResult{}, err
 	}
 	r.ID, r.Actor = newID(), c.Actor
-	stored, existing, err := s.Store.Revoke(ctx, r, req.IdempotencyKey)
-	if err != nil {
-		return api.RevokeResult{}, s.storeError(api.OpRevoke, err)
+	if !req.Force && concerns(r.Revocation, c.Identity, now) {
+		return api.RevokeResult{}, badRequest("that would revoke yourself, %s: set force if you mean it", c.Actor)
 	}
-	s.Logger.Info("revocation", "revocation", stored.ID, "kind", stored.Kind, "issuer", stored.Issuer, "subject", stored.Subject,
-		"actor", stored.Actor, "reason", stored.Reason, "existing", existing, "request_id", c.RequestID)
-	if err := s.refresh(ctx); err != nil {
+	if req.DryRun {
+		return api.RevokeResult{Revocation: s.wire(r, now), Unseen: s.unseen(ctx, r.Target)}, nil
+	}
+	stored, existing, err := s.revoke(ctx, r, req.IdempotencyKey, c.RequestID)
+	if err != nil {
 		return api.RevokeResult{}, err
 	}
-	return api.RevokeResult{Revocation: s.wire(stored, now), Existing: existing, Unseen: s.unseen(ctx, stored.Principal)}, nil
+	return api.RevokeResult{Revocation: s.wire(stored, now), Existing: existing, Unseen: s.unseen(ctx, stored.Target)}, nil
+}
+
+// revoke stores a revocation and has it carried out. The replica denies by it when it returns.
+func (s *Service) revoke(ctx context.Context, r store.Revocation, key, request string) (store.Revocation, bool, error) {
+	stored, existing, err := s.Store.Revoke(ctx, r, key)
+	if err != nil {
+		return stored, false, s.storeError(api.OpRevoke, err)
+	}
+	s.Logger.Info("revocation", "revocation", stored.ID, "kind", stored.Kind, "target", stored.Target.String(),
+		"actor", stored.Actor, "reason", stored.Reason, "existing", existing, "request_id", request)
+	if s.Enforce != nil && stored.LiftedAt.IsZero() && stored.DoneAt.IsZero() {
+		s.Enforce(stored)
+	}
+	return stored, existing, s.refresh(ctx)
+}
+
+// concerns reports whether the revocation would deny the identity, which may be nil.
+func concerns(r policy.Revocation, id *policy.Identity, now time.Time) bool {
+	if id == nil {
+		return false
+	}
+	alone := policy.NewRevocations([]policy.Revocation{r})
+	_, blocked := alone.Blocked(id, now)
+	_, loggedOut := alone.LoggedOut(id, now)
+	return blocked || loggedOut
 }
 
 // unseen reports whether no login of the identity is recorded, as far as that can be told now.
-func (s *Service) unseen(ctx context.Context, p policy.Principal) bool {
-	page, _, err := s.Store.Audit(ctx, store.AuditFilter{Kind: store.LoginEntry, Principal: p, Limit: 1})
+func (s *Service) unseen(ctx context.Context, t policy.Target) bool {
+	if t.Scope() != policy.OfIdentity {
+		return false
+	}
+	page, _, err := s.Store.Audit(ctx, store.AuditFilter{Kind: store.LoginEntry, Principal: t.Principal, Limit: 1})
 	return err == nil && len(page) == 0
 }
 
@@ -49,39 +77,40 @@ func (s *Service) revocation(req api.RevokeRequest, now time.Time) (store.Revoca
 	if kind == "" {
 		kind = policy.Block
 	}
-	until := req.Until.UTC().Truncate(time.Microsecond)
-	issuer, err := s.issuerURL(req.Issuer)
-	switch {
-	case err != nil:
+	target, err := s.target(kind, req.Target, req.All)
+	if err != nil {
 		return out, err
-	case kind != policy.Block && kind != policy.Logout:
-		return out, badRequest("kind %.40q is not one: use block or logout", req.Kind)
-	case req.Subject == "":
-		return out, badRequest("subject is empty: give the sub of the identity, as gatehouse audit shows it")
-	case len(req.Subject) > MaxSubject:
-		return out, badRequest("subject has %d bytes, at most %d are possible", len(req.Subject), MaxSubject)
-	case strings.ContainsRune(req.Subject, 0), strings.ContainsRune(req.Subject, utf8.RuneError):
-		// Such a token is refused, so the revocation would look as if it did something.
-		return out, badRequest("subject holds a character that is not text, which no token's sub may: give it as gatehouse audit shows it")
+	}
+	at, until := stored(req.At), stored(req.Until)
+	if at.IsZero() {
+		at = now
+	}
+	out.Kind, out.Target, out.At, out.Until, out.Reason, out.Programs = kind, target, at, until, req.Reason, req.Programs
+	switch {
 	case req.Reason == "":
 		return out, badRequest("reason is empty: say why, for the audit trail")
 	case len(req.Reason) > MaxReason:
 		return out, badRequest("reason has %d bytes, at most %d are kept", len(req.Reason), MaxReason)
 	case len(req.IdempotencyKey) > maxKey:
 		return out, badRequest("idempotency key has %d bytes, at most %d are possible", len(req.IdempotencyKey), maxKey)
-	case !until.IsZero() && kind == policy.Logout:
-		return out, badRequest("a logout has no end: it voids what was issued until now")
+	case !req.At.IsZero() && (kind != policy.Logout || out.Whole()):
+		return out, badRequest("at is for the logout of an identity, an issuer or an account: the time until which tokens are void")
+	case at.After(now):
+		return out, badRequest("at lies in the future: tokens that are issued until then could not be told from those of an attacker")
 	case !until.IsZero() && !until.After(now):
 		return out, badRequest("until lies in the past")
+	case !until.IsZero() && kind == policy.Logout && !out.Whole():
+		return out, badRequest("this logout has no end: it voids what was issued until now")
+	case req.Programs && out.Scope() != policy.OfIdentity:
+		return out, badRequest("programs are those of an identity: give its issuer and subject")
 	}
-	out.Kind, out.At, out.Until = kind, now, until
-	out.Principal = policy.Principal{Issuer: issuer, Subject: req.Subject}
-	out.Reason = req.Reason
 	return out, nil
 }
 
 // now returns the time as the store keeps it, so that what is answered is what is read later.
-func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Microsecond) }
+func (s *Service) now() time.Time { return stored(s.Now()) }
+
+func stored(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
 // Lift ends a revocation by its id, or every block in force of an identity.
 func (s *Service) Lift(ctx context.Context, c Caller, req api.LiftRequest) (api.LiftResult, error) {
@@ -102,8 +131,11 @@ func (s *Service) Lift(ctx context.Context, c Caller, req api.LiftRequest) (api.
 		if err != nil {
 			return result, s.storeError(api.OpRevokeLift, err)
 		}
-		s.Logger.Info("revocation lifted", "revocation", id, "actor", lifted.LiftedBy, "reason", lifted.LiftNote, "at", lifted.LiftedAt,
-			"existing", !lifted.LiftedAt.Equal(now), "request_id", c.RequestID)
+		s.Logger.Info("revocation lifted", "revocation", id, "target", lifted.Target.String(), "actor", lifted.LiftedBy, "reason", lifted.LiftNote,
+			"at", lifted.LiftedAt, "existing", !lifted.LiftedAt.Equal(now), "request_id", c.RequestID)
+		if s.Enforce != nil {
+			s.Enforce(lifted)
+		}
 		result.Lifted = append(result.Lifted, s.wire(lifted, now))
 	}
 	return result, s.refresh(ctx)
@@ -135,7 +167,8 @@ func (s *Service) liftTargets(ctx context.Context, req api.LiftRequest, now time
 	return ids, nil
 }
 
-// blocksInForce returns the ids of an identity's blocks.
+// blocksInForce returns the ids of an identity's blocks; logouts stay in force for ever, so
+// that there may be several pages of them.
 func (s *Service) blocksInForce(ctx context.Context, p policy.Principal, now time.Time) ([]string, error) {
 	var ids []string
 	f := store.RevocationFilter{Target: policy.Target{Principal: p}, Kind: policy.Block, InForceAt: now}
@@ -145,7 +178,9 @@ func (s *Service) blocksInForce(ctx context.Context, p policy.Principal, now tim
 			return nil, err
 		}
 		for _, r := range page {
-			ids = append(ids, r.ID)
+			if r.Scope() == policy.OfIdentity {
+				ids = append(ids, r.ID)
+			}
 		}
 		if next == "" {
 			return ids, nil
@@ -160,14 +195,21 @@ func (s *Service) Revocations(ctx context.Context, c Caller, req api.Revocations
 		return api.RevocationsPage{}, err
 	}
 	now := s.now()
-	f := store.RevocationFilter{Limit: req.Limit, Cursor: req.Cursor}
+	f := store.RevocationFilter{Kind: policy.RevocationKind(req.Kind), Limit: req.Limit, Cursor: req.Cursor}
 	f.Target.Subject = req.Subject
+	if req.Kind != "" && !slices.Contains(policy.RevocationKinds(), f.Kind) {
+		return api.RevocationsPage{}, badRequest("kind %.40q is not one: use %s", req.Kind, kindList())
+	}
+	var err error
 	if req.Issuer != "" {
-		url, err := s.storedIssuerURL(req.Issuer)
-		if err != nil {
+		if f.Target.Issuer, err = s.storedIssuerURL(req.Issuer); err != nil {
 			return api.RevocationsPage{}, err
 		}
-		f.Target.Issuer = url
+	}
+	if req.Account != "" {
+		if f.Target.Account, err = s.account(req.Account); err != nil {
+			return api.RevocationsPage{}, err
+		}
 	}
 	if !req.All {
 		f.InForceAt = now
@@ -196,9 +238,13 @@ func (s *Service) refresh(ctx context.Context) error {
 }
 
 func (s *Service) wire(r store.Revocation, now time.Time) api.Revocation {
+	name := ""
+	if r.Subject != "" {
+		name = s.principalName(r.Principal)
+	}
 	return api.Revocation{
-		ID: r.ID, Kind: string(r.Kind), Issuer: r.Issuer, Subject: r.Subject, Name: s.principalName(r.Principal),
-		Reason: r.Reason, Actor: r.Actor, At: r.At, Until: r.Until,
-		LiftedAt: r.LiftedAt, LiftedBy: r.LiftedBy, LiftCause: r.LiftNote, InForce: r.InForce(now),
+		ID: r.ID, Kind: string(r.Kind), Target: wireTarget(r.Target), Name: name, AccountName: s.accountName(r.Account),
+		Programs: r.Programs, Reason: r.Reason, Actor: r.Actor, At: r.At, Until: r.Until,
+		LiftedAt: r.LiftedAt, LiftedBy: r.LiftedBy, LiftCause: r.LiftNote, InForce: r.InForce(now), DoneAt: r.DoneAt,
 	}
 }

@@ -20,9 +20,8 @@ import (
 
 // Bounds of what callers send.
 const (
-	MaxReason  = 1024 // bytes of the reason that an admin gives
-	MaxSubject = 1024 // bytes of a subject
-	maxKey     = 128  // bytes of an idempotency key
+	MaxReason = 1024 // bytes of the reason that an admin gives
+	maxKey    = 128  // bytes of an idempotency key
 )
 
 // retryAfter is after how many seconds a call that could not be worked on is worth repeating.
@@ -52,6 +51,10 @@ type Options struct {
 	Signer  Signer                   // signs admin tokens; nil where there are none
 	State   func() *policy.Snapshot  // may return nil: not loaded yet
 	Issuers func() map[string]string // URLs of the configured issuers by name
+	// Closed are the ids of the accounts in which nobody is placed: the callout's and the system's.
+	Closed []string
+	// Enforce has a revocation that was stored, or lifted, carried out; it does not wait for that.
+	Enforce func(store.Revocation)
 	// Refresh makes this replica see what was just stored before the call returns.
 	Refresh func(context.Context) error
 	Reload  func(context.Context) (api.Reloaded, error)

@@ -272,7 +272,7 @@ func TestStoreThatFails(t *testing.T) {
 	b := newBed(t, failWith(down))
 	for op, do := range map[string]func() error{
 		api.OpRevoke: func() error {
-			_, err := b.Revoke(t.Context(), admin, api.RevokeRequest{Issuer: "corp", Subject: "alice", Reason: "left"})
+			_, err := b.Revoke(t.Context(), admin, api.RevokeRequest{Target: api.Target{Issuer: "corp", Subject: "alice"}, Reason: "left"})
 			return err
 		},
 		"lift by id": func() error {

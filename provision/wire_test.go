@@ -101,6 +101,11 @@ func TestWireContract(t *testing.T) {
 			Issuer: corp, Subject: "carol", Actor: "local:admin", Op: "revoke", Target: "01970000-0000-7000-8000-000000000009",
 		},
 	)
+	suspension := store.Revocation{Reason: "unpaid", Actor: "local:admin", Revocation: policy.Revocation{
+		ID: "01970000-0000-7000-8000-00000000000a", Kind: policy.Suspension, Target: policy.Target{Account: "AOPS"}, At: now,
+	}}
+	b.carriedOut(t, suspension, api.Progress{Done: true, Replicas: 2, ReplicasKnown: 3, ReplicasMissing: []string{"r3"}, ServersAnswered: 2, ServersKnown: 3,
+		ServersMissing: []string{"n3"}, Closed: 7, Left: 1, Claims: "server n3 has not applied them", TookMS: 2153})
 	path := serveLocal(t, b)
 	shown := map[field]bool{}
 	for _, test := range []struct {
@@ -132,6 +137,16 @@ func TestWireContract(t *testing.T) {
 		{"revoke", api.OpRevoke, "", `{"issuer":"corp","subject":"alice","reason":"left","until":"2030-12-31T23:59:59Z"}`, 200, &api.RevokeResult{}},
 		{"revoke_existing", api.OpRevoke, "", `{"issuer":"corp","subject":"alice","reason":"again","until":"2030-12-31T23:59:59Z"}`, 200, &api.RevokeResult{}},
 		{"revoke_logout", api.OpRevoke, "", `{"kind":"logout","issuer":"partner","subject":"bob","reason":"lost laptop"}`, 200, &api.RevokeResult{}},
+		{"revoke_programs", api.OpRevoke, "", `{"issuer":"corp","subject":"carol","programs":true,"reason":"left"}`, 200, &api.RevokeResult{}},
+		{"revoke_session", api.OpRevoke, "", `{"kind":"logout","issuer":"corp","session":"s-1","reason":"left a browser open"}`, 200, &api.RevokeResult{}},
+		{"revoke_token", api.OpRevoke, "", `{"kind":"logout","issuer":"corp","token":"t-1","reason":"seen in a log"}`, 200, &api.RevokeResult{}},
+		{"revoke_match", api.OpRevoke, "", `{"issuer":"corp","match":{"groups":["contractors"],"level":[1.50]},"account":"APP","reason":"contract ended"}`, 200, &api.RevokeResult{}},
+		{"revoke_activation", api.OpRevoke, "", `{"kind":"activation","account":"APP","export":"app.status.*","key":"AA5WUJ54Z23KILLCUOUNAKTPBVZWKMQVO4O6EQ5GHLAERIMLLHNCS47C","reason":"partner left","dry_run":true}`, 200, &api.RevokeResult{}},
+		{"revocations_done", api.OpRevocations, "", `{"kind":"suspension"}`, 200, &api.RevocationsPage{}},
+		{"progress", api.OpProgress, "", `{"id":"01970000-0000-7000-8000-00000000000a"}`, 200, &api.Progress{}},
+		{"identities", api.OpIdentities, "", `{"display":"Mallory@Example.com"}`, 200, &api.IdentitiesPage{}},
+		{"identities_empty", api.OpIdentities, "", `{"subject":"nobody","limit":1}`, 200, &api.IdentitiesPage{}},
+		{"identities_page", api.OpIdentities, "", `{"limit":1}`, 200, &api.IdentitiesPage{}},
 		{"lift", api.OpRevokeLift, "", `{"issuer":"corp","subject":"alice","reason":"back"}`, 200, &api.LiftResult{}},
 		{"revocations", api.OpRevocations, "", `{"all":true,"limit":1}`, 200, &api.RevocationsPage{}},
 		{"revocations_empty", api.OpRevocations, "", `{"subject":"nobody"}`, 200, &api.RevocationsPage{}},
@@ -164,6 +179,21 @@ func TestWireContract(t *testing.T) {
 	}
 }
 
+// carriedOut stores a revocation with the end of its progress.
+func (b *bed) carriedOut(t *testing.T, r store.Revocation, p api.Progress) {
+	t.Helper()
+	text, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := b.Store.Revoke(t.Context(), r, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Store.SaveProgress(t.Context(), r.ID, text, true); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // golden compares an answer with the golden file of that name; what differs from run to run is
 // made equal.
 func golden(t *testing.T, name string, body []byte) {
@@ -175,6 +205,7 @@ func golden(t *testing.T, name string, body []byte) {
 	got := uuids.ReplaceAllString(indented.String(), "00000000-0000-0000-0000-000000000000")
 	got = secrets.ReplaceAllString(got, `"token": "…"`)
 	got = cursors.ReplaceAllString(got, `"cursor": "…"`)
+	got = doneAt.ReplaceAllString(got, `"done_at": "2030-05-06T07:08:11Z"`) // by the store's clock
 	got = strings.ReplaceAll(got, provision.LocalActor(os.Getuid()), "local:somebody")
 	file := filepath.Join("testdata", name+".json")
 	if *update {
@@ -195,6 +226,7 @@ var (
 	uuids   = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	secrets = regexp.MustCompile(`"token": "[^"]+"`)
 	cursors = regexp.MustCompile(`"cursor": "[^"]+"`)
+	doneAt  = regexp.MustCompile(`"done_at": "[^"]+"`)
 )
 
 // field is a field of a type that answers are made of, by its name in JSON.
