@@ -29,7 +29,7 @@ var vary = []struct {
 }{
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)`), "2026-01-02 15:04:05Z"},
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "0197b3c0-8a55-7c3e-9f0e-2f1d7c1f4b11"},
-	{regexp.MustCompile(`\b([ANUX])[A-Z2-7]{55}\b`), "${1}…"},
+	{regexp.MustCompile(`\b([ANUXO])[A-Z2-7]{55}\b`), "${1}…"},
 	{regexp.MustCompile(`rules [0-9a-f]{12}`), "rules 4ad7718c372d"},
 	{regexp.MustCompile(`local:[A-Za-z0-9_.-]+`), "local:ops"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "127.0.0.1:4222"},
@@ -172,18 +172,18 @@ func TestCommandsWithService(t *testing.T) {
 		`revocations`,
 		`revoke lift --issuer demo --subject alice --reason "came back"`,
 		`revocations`,
-		`audit`,
-		`audit --limit 1`,
+		`audit --outcome done`,
+		`audit --outcome done --limit 1`,
 		`migrate`,
 	)
 	s.compare("with_service.txt")
 
-	page := s.command("audit", "--json", "--limit", "1")
+	page := s.command("audit", "--json", "--outcome", "done", "--limit", "1")
 	_, cursor, more := strings.Cut(strings.TrimSpace(page.err), "--cursor ")
 	if !more {
 		t.Fatalf("a program is not told that there is more: %s%s", page.out, page.err)
 	}
-	if last := s.must("audit", "--json", "--limit", "1", "--cursor", cursor); last == page.out || !strings.Contains(last, "left the company") {
+	if last := s.must("audit", "--json", "--outcome", "done", "--limit", "1", "--cursor", cursor); last == page.out || !strings.Contains(last, "left the company") {
 		t.Errorf("the next page is %s", last)
 	}
 }

@@ -1,65 +1,182 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/provision"
 )
 
-func (c *cli) revokeCommand() *cobra.Command {
-	var req api.RevokeRequest
-	var logout bool
-	var until string
-	cmd := &cobra.Command{
-		Use:   "revoke --issuer NAME --subject SUB --reason WHY",
-		Short: "Block an identity, or log it out",
-		Long: `Blocks an identity: no replica admits it any more, until the block is lifted or its
-end comes. With --logout the identity may log in again, but every token that was issued
-until now is void.
+// revocation is what the flags of revoke say.
+type revocation struct {
+	req                                     api.RevokeRequest
+	logout, suspend                         bool
+	userKey, signingKey, importer, at, ends string
+	match                                   []string
+	yes, wait                               bool
+	timeout                                 time.Duration
+}
 
-The issuer is the configured name or the exact URL, the subject the raw sub claim: both
-are in gatehouse audit. Connections that exist stay until their credential ends.`,
-		Example: `  gatehouse revoke --issuer corp --subject 7f3a --reason "left the company"
-  gatehouse revoke --issuer corp --subject 7f3a --reason "laptop stolen" --logout
-  gatehouse revoke --issuer corp --subject 7f3a --reason "on leave" --until 72h`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if logout {
-				req.Kind = "logout"
+func (c *cli) revokeCommand() *cobra.Command {
+	var v revocation
+	cmd := &cobra.Command{
+		Use:   "revoke [WHO] --reason WHY",
+		Short: "Take access back: block, log out, suspend, revoke a key",
+		Long: `Blocks an identity: no replica admits it any more, every connection of it is closed,
+and later ones are, until the block is lifted or its end comes. With --logout the
+identity may log in again, but every token that was issued until now is void.
+
+WHO is what people are known by, such as an e-mail address: those who have logged in
+under it are shown with their connections, and you are asked. Programs name an
+identity exactly, by --issuer and --subject. Instead of an identity: --match CLAIM=VALUE,
+--sid, --jti or --all of an issuer; --account with --logout, --suspend, --user-key,
+--signing-key, or --export and --importer.
+
+With --wait the command ends once it is proved: every replica denies, and every server
+has shown after that that no connection is left. Exit code 4 says that it is not yet.`,
+		Example: `  gatehouse revoke alice@example.com --reason "left the company" --wait
+  gatehouse revoke --issuer corp --subject 7f3a --reason "laptop stolen" --logout --wait
+  gatehouse revoke --issuer corp --match groups=contractors --reason "contract ended" --dry-run
+  gatehouse revoke --account APP --logout --reason "leaked configuration" --wait
+  gatehouse revoke --account APP --suspend --reason "unpaid" --until 72h`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return fmt.Errorf("%w: revoke takes one WHO, got %q", errUsage, args)
 			}
-			end, err := parseEnd(until, time.Now())
-			if err != nil {
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := v.complete(time.Now()); err != nil {
 				return err
 			}
-			req.Until = end
-			if req.IdempotencyKey == "" {
-				req.IdempotencyKey = uuid.NewString()
+			if len(args) == 0 {
+				return c.revoke(cmd.Context(), v)
 			}
-			result, err := local(cmd.Context(), c, api.OpRevoke, req,
-				func(s *provision.Service) func(context.Context, provision.Caller, api.RevokeRequest) (api.RevokeResult, error) {
-					return s.Revoke
-				})
-			if err != nil {
-				return err
-			}
-			return c.printRevocation(result)
+			return c.revokePeople(cmd.Context(), v, args[0])
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&req.Issuer, "issuer", "", "name or URL of the identity's issuer")
-	f.StringVar(&req.Subject, "subject", "", "the identity's sub claim")
-	f.StringVar(&req.Reason, "reason", "", "why, for the audit trail")
-	f.BoolVar(&logout, "logout", false, "void the tokens issued until now instead of blocking")
-	f.StringVar(&until, "until", "", "end of the block: a duration such as 72h, or a time such as 2026-12-31T18:00:00Z")
-	f.StringVar(&req.IdempotencyKey, "idempotency-key", "", "gives the first answer again when the same call is repeated")
-	cmd.AddCommand(c.liftCommand())
+	v.flags(cmd.Flags())
+	cmd.AddCommand(c.liftCommand(), c.waitCommand())
 	return cmd
+}
+
+func (v *revocation) flags(f *pflag.FlagSet) {
+	f.StringVar(&v.req.Issuer, "issuer", "", "name or URL of the issuer")
+	f.StringVar(&v.req.Subject, "subject", "", "the identity's sub claim")
+	f.StringVar(&v.req.Session, "sid", "", "log out a login session of the issuer, by its sid")
+	f.StringVar(&v.req.Token, "jti", "", "log out one token of the issuer, by its jti")
+	f.StringArrayVar(&v.match, "match", nil, "block the identities of the issuer with CLAIM=VALUE; several: all must hold")
+	f.BoolVar(&v.req.All, "all", false, "everybody of the issuer")
+	f.StringVar(&v.req.Account, "account", "", "name or public key of an account")
+	f.BoolVar(&v.logout, "logout", false, "void the tokens issued until now instead of blocking; with --account alone, of all its users")
+	f.BoolVar(&v.suspend, "suspend", false, "close the account to everybody")
+	f.StringVar(&v.userKey, "user-key", "", "void the user JWTs of this public key (U…) in the account")
+	f.StringVar(&v.signingKey, "signing-key", "", "take this signing key (A…) from the account, with all that it signed")
+	f.StringVar(&v.req.Export, "export", "", "void the activation tokens for this export of the account, with --importer")
+	f.StringVar(&v.importer, "importer", "", "public key (A…) of the account that imports")
+	f.BoolVar(&v.req.Programs, "programs", false, "the identity's programs too")
+	f.StringVar(&v.req.Reason, "reason", "", "why, for the audit trail")
+	f.StringVar(&v.at, "at", "", "time until which a logout voids tokens, instead of now: 2h ago as 2h, or a time")
+	f.StringVar(&v.ends, "until", "", "end by itself: a duration such as 72h, or a time such as 2026-12-31T18:00:00Z")
+	f.BoolVar(&v.req.Force, "force", false, "revoke oneself")
+	f.BoolVar(&v.req.DryRun, "dry-run", false, "change nothing, show whom it would concern")
+	f.BoolVarP(&v.yes, "yes", "y", false, "do not ask")
+	f.BoolVar(&v.wait, "wait", false, "end once it is proved that nothing is left")
+	f.DurationVar(&v.timeout, "timeout", time.Minute, "longest time to wait")
+	f.StringVar(&v.req.IdempotencyKey, "idempotency-key", "", "gives the first answer again when the same call is repeated")
+}
+
+// complete makes the request that the flags stand for.
+func (v *revocation) complete(now time.Time) error {
+	kinds := map[string]bool{
+		"logout": v.logout || v.req.Session != "" || v.req.Token != "", "suspension": v.suspend, "user_key": v.userKey != "", "signing_key": v.signingKey != "",
+		"activation": v.req.Export != "" || v.importer != "",
+	}
+	for kind, is := range kinds {
+		if !is {
+			continue
+		}
+		if v.req.Kind != "" {
+			return fmt.Errorf("%w: --logout, --suspend, --user-key, --signing-key and --export exclude each other", errUsage)
+		}
+		v.req.Kind = kind
+	}
+	v.req.Key = cmp.Or(v.userKey, v.signingKey, v.importer)
+	var err error
+	if v.req.Match, err = parseMatch(v.match); err != nil {
+		return err
+	}
+	if v.req.Until, err = parseEnd(v.ends, now); err != nil {
+		return err
+	}
+	if v.req.At, err = parsePast(v.at, now); err != nil {
+		return err
+	}
+	if v.req.IdempotencyKey == "" {
+		v.req.IdempotencyKey = uuid.NewString()
+	}
+	return nil
+}
+
+// parseMatch reads CLAIM=VALUE; several values of one claim are alternatives. A value that is true, false
+// or a number is one; in double quotes it is a text.
+func parseMatch(list []string) (map[string][]any, error) {
+	var match map[string][]any
+	for _, s := range list {
+		claim, text, ok := strings.Cut(s, "=")
+		if !ok || claim == "" || text == "" {
+			return nil, fmt.Errorf("%w: --match %q is not CLAIM=VALUE, such as groups=contractors", errUsage, s)
+		}
+		if match == nil {
+			match = map[string][]any{}
+		}
+		match[claim] = append(match[claim], matchValue(text))
+	}
+	return match, nil
+}
+
+func matchValue(text string) any {
+	dec := json.NewDecoder(strings.NewReader(text))
+	dec.UseNumber()
+	var v any
+	if dec.Decode(&v) != nil || dec.More() {
+		return text
+	}
+	switch v.(type) {
+	case bool, json.Number, string:
+		return v
+	default:
+		return text
+	}
+}
+
+// revoke carries out one revocation and waits for its end where that is asked for.
+func (c *cli) revoke(ctx context.Context, v revocation) error {
+	result, err := local(ctx, c, api.OpRevoke, v.req,
+		func(s *provision.Service) func(context.Context, provision.Caller, api.RevokeRequest) (api.RevokeResult, error) {
+			return s.Revoke
+		})
+	if err != nil {
+		return err
+	}
+	if v.req.DryRun {
+		return c.printPlan(result)
+	}
+	if !v.wait {
+		return c.printRevocation(result)
+	}
+	return c.awaitRevocation(ctx, result, v.timeout)
 }
 
 // parseEnd reads a duration from now, or a time with its zone.
@@ -77,25 +194,94 @@ func parseEnd(s string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
+// concerns names whom a revocation concerns, for people.
+func concerns(r api.Revocation) string {
+	account := cmp.Or(r.AccountName, r.Account)
+	switch {
+	case r.Export != "":
+		return fmt.Sprintf("the import of %s of %s by %s", r.Export, account, r.Key)
+	case r.Key != "":
+		return fmt.Sprintf("key %s of %s", r.Key, account)
+	case r.Session != "":
+		return fmt.Sprintf("session %s of %s", r.Session, r.Issuer)
+	case r.Token != "":
+		return fmt.Sprintf("token %s of %s", r.Token, r.Issuer)
+	case len(r.Match) > 0 && account != "":
+		return fmt.Sprintf("whoever of %s has %s, in %s,", r.Issuer, matchText(r.Match), account)
+	case len(r.Match) > 0:
+		return fmt.Sprintf("whoever of %s has %s", r.Issuer, matchText(r.Match))
+	case r.Subject != "":
+		return r.Subject + " of " + r.Issuer
+	case r.Issuer != "":
+		return "everybody of " + r.Issuer
+	default:
+		return "account " + account
+	}
+}
+
+// matchText shows a match as its flags are written.
+func matchText(match map[string][]any) string {
+	var all []string
+	for _, claim := range slices.Sorted(maps.Keys(match)) {
+		var values []string
+		for _, v := range match[claim] {
+			values = append(values, fmt.Sprint(v))
+		}
+		all = append(all, claim+"="+strings.Join(values, " or "))
+	}
+	return strings.Join(all, " and ")
+}
+
+// effect says what a revocation does, for people.
+func effect(r api.Revocation) string {
+	switch r.Kind {
+	case "block":
+		return "blocked"
+	case "logout":
+		if r.Session != "" || r.Token != "" {
+			return "logged out"
+		}
+		return "logged out: tokens issued until " + when(r.At) + " are void"
+	case "suspension":
+		return "suspended"
+	default:
+		return "revoked"
+	}
+}
+
 func (c *cli) printRevocation(result api.RevokeResult) error {
 	if c.json {
 		return printJSON(c.out, result)
 	}
 	r := result.Revocation
-	who := printable(r.Subject) + " of " + r.Issuer
+	who := printable(concerns(r))
 	switch {
 	case result.Existing:
-		fmt.Fprintf(c.out, "%s is blocked already, by %s since %s: nothing changed.\n", who, r.ID, when(r.At))
+		fmt.Fprintf(c.out, "%s is %s already, by %s since %s: nothing changed.\n", who, strings.SplitN(effect(r), ":", 2)[0], r.ID, when(r.At))
 	case r.Kind == "logout":
-		fmt.Fprintf(c.out, "%s is logged out: tokens issued until %s are void (%s).\n", who, when(r.At), r.ID)
+		fmt.Fprintf(c.out, "%s is %s (%s).\n", who, effect(r), r.ID)
 	case r.Until.IsZero():
-		fmt.Fprintf(c.out, "%s is blocked until it is lifted: gatehouse revoke lift %s --reason WHY\n", who, r.ID)
+		fmt.Fprintf(c.out, "%s is %s until it is lifted: gatehouse revoke lift %s --reason WHY\n", who, effect(r), r.ID)
 	default:
-		fmt.Fprintf(c.out, "%s is blocked until %s, or until it is lifted: gatehouse revoke lift %s --reason WHY\n", who, when(r.Until), r.ID)
+		fmt.Fprintf(c.out, "%s is %s until %s, or until it is lifted: gatehouse revoke lift %s --reason WHY\n", who, effect(r), when(r.Until), r.ID)
 	}
+	c.noteUnseen(result)
+	return nil
+}
+
+func (c *cli) noteUnseen(result api.RevokeResult) {
 	if result.Unseen {
 		fmt.Fprintln(c.err, "note: no login of this subject is recorded; if that is unexpected, check its spelling")
 	}
+}
+
+// printPlan says what a revocation would do.
+func (c *cli) printPlan(result api.RevokeResult) error {
+	if c.json {
+		return printJSON(c.out, result)
+	}
+	fmt.Fprintf(c.out, "%s would be %s; nothing was changed.\n", printable(concerns(result.Revocation)), effect(result.Revocation))
+	c.noteUnseen(result)
 	return nil
 }
 
@@ -127,7 +313,7 @@ func (c *cli) liftCommand() *cobra.Command {
 				return printJSON(c.out, result)
 			}
 			for _, r := range result.Lifted {
-				fmt.Fprintf(c.out, "%s of %s of %s is lifted (%s).\n", r.Kind, printable(r.Subject), r.Issuer, r.ID)
+				fmt.Fprintf(c.out, "%s of %s is lifted (%s).\n", r.Kind, printable(concerns(r)), r.ID)
 			}
 			return nil
 		},
@@ -143,7 +329,7 @@ func (c *cli) revocationsCommand() *cobra.Command {
 	var req api.RevocationsRequest
 	cmd := &cobra.Command{
 		Use:   "revocations",
-		Short: "List blocks and logouts, newest first",
+		Short: "List blocks, logouts and their like, newest first",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			page, err := local(cmd.Context(), c, api.OpRevocations, req,
@@ -159,6 +345,8 @@ func (c *cli) revocationsCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&req.Issuer, "issuer", "", "only of this issuer, by name or URL")
 	f.StringVar(&req.Subject, "subject", "", "only of this sub")
+	f.StringVar(&req.Kind, "kind", "", "only block, logout, user_key, signing_key, activation or suspension")
+	f.StringVar(&req.Account, "account", "", "only of this account, by name or public key")
 	f.BoolVar(&req.All, "all", false, "also those that were lifted or have ended")
 	f.IntVar(&req.Limit, "limit", 100, "most to list, up to 1000")
 	f.StringVar(&req.Cursor, "cursor", "", "go on after a page")
@@ -175,16 +363,18 @@ func (c *cli) printRevocations(page api.RevocationsPage) error {
 		c.more(page.Cursor)
 		return nil
 	}
-	t := newTable(c.out, "SINCE", "KIND", "SUBJECT", "ISSUER", "UNTIL", "STATE", "BY", "REASON", "ID")
+	t := newTable(c.out, "SINCE", "KIND", "OF", "UNTIL", "STATE", "BY", "REASON", "ID")
 	for _, r := range page.Revocations {
 		state := "in force"
 		switch {
+		case r.LiftedAt.IsZero() && r.InForce && r.DoneAt.IsZero():
+			state = "in force, under way"
 		case !r.LiftedAt.IsZero():
 			state = "lifted by " + r.LiftedBy
 		case !r.InForce:
 			state = "ended"
 		}
-		t.row(when(r.At), r.Kind, r.Subject, r.Issuer, when(r.Until), state, r.Actor, r.Reason, r.ID)
+		t.row(when(r.At), r.Kind, concerns(r), when(r.Until), state, r.Actor, r.Reason, r.ID)
 	}
 	return c.endPage(t, page.Cursor)
 }

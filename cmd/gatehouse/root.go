@@ -20,6 +20,7 @@ const (
 	exitFailed  = 1
 	exitUsage   = 2
 	exitRefused = 3
+	exitPartial = 4
 )
 
 // stdio is what a command reads and writes.
@@ -94,6 +95,8 @@ func exitCode(err error) int {
 		return exitDone
 	case errors.Is(err, errUsage):
 		return exitUsage
+	case errors.Is(err, errPartial):
+		return exitPartial
 	case errors.Is(err, errRefused):
 		return exitRefused
 	case refused != nil && refused.Reason == api.ReasonBadRequest:
