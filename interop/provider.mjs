@@ -38,6 +38,8 @@ const provider = new Provider(issuer, {
   claims: { email: ["email", "email_verified"], groups: ["groups"] },
   conformIdTokenClaims: false, // the claims into the ID token, not only into userinfo
   issueRefreshToken: (_, client) => client.grantTypeAllowed("refresh_token"), // without prompt=consent, too
+  // Without the dispatcher that keeps requests from loopback addresses, where logout tokens are sent here.
+  fetch: (url, { dispatcher, ...options }) => fetch(url, options),
   ttl: { IdToken: 20 }, // seconds; renewed within its last quarter
   features: {
     deviceFlow: { enabled: true },
@@ -54,4 +56,5 @@ const provider = new Provider(issuer, {
   },
 });
 
+provider.on("backchannel.error", (_, error) => console.error("a logout token was not taken:", error.message));
 provider.listen(port, "127.0.0.1");

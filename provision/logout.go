@@ -98,16 +98,15 @@ func (s *Service) logOut(ctx context.Context, c Caller, issuer, raw string) *api
 		return refusedLogout(r)
 	}
 	asked := store.Revocation{Revocation: token.Revocation(newID(), s.now()), Reason: logoutReason, Actor: token.Actor()}
-	stored, err := s.logout(ctx, asked, logoutKey(token))
+	stored, existing, err := s.revoke(ctx, asked, logoutKey(token), c.RequestID)
+	e, _ := errors.AsType[*api.Error](err)
 	switch {
-	case errors.Is(err, store.ErrConflict), err == nil && stored.ID != asked.ID:
+	case e != nil && e.Reason == api.ReasonConflict, stored.ID != "" && !existing && stored.ID != asked.ID:
 		return refuse(http.StatusBadRequest, api.ReasonConflict, "the logout token was used before: each is good for once")
-	case err != nil:
-		e, _ := errors.AsType[*api.Error](s.storeError(opLogout, err))
+	case stored.ID == "":
 		return e
 	}
-	s.Logger.Info("revocation", "revocation", stored.ID, "kind", stored.Kind, "issuer", stored.Issuer, "subject", stored.Subject,
-		"session", stored.Session, "actor", stored.Actor, "token_id", token.TokenID, "until", stored.Until, "request_id", c.RequestID)
+	// It is stored, and so done, even where this replica could not read it back: the feed brings it.
 	return nil
 }
 
@@ -150,17 +149,6 @@ func (s *Service) checkLogout(ctx context.Context, issuer, raw string) (*policy.
 	case <-ctx.Done():
 		return nil, policy.Refuse(policy.Overloaded, "too many logout tokens at once"), nil
 	}
-}
-
-// logout stores a logout under an idempotency key and makes this replica deny by it. One that is stored is
-// done even where this replica cannot read it back yet: the feed brings it.
-func (s *Service) logout(ctx context.Context, r store.Revocation, key string) (store.Revocation, error) {
-	stored, _, err := s.Store.Revoke(ctx, r, key)
-	if err != nil {
-		return store.Revocation{}, err
-	}
-	_ = s.refresh(ctx) // logs what is wrong
-	return stored, nil
 }
 
 // logoutKey returns the idempotency key that a logout token takes up: each is good for once.

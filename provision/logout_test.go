@@ -76,14 +76,15 @@ func (a answer) want(t testing.TB, code int, body string) {
 
 func TestLogoutByIssuer(t *testing.T) {
 	t.Parallel()
-	refreshed := 0
+	refreshed, enforced := 0, 0
 	b := newBed(t, withLogouts(end), func(o *provision.Options) {
 		o.Refresh = func(context.Context) error { refreshed++; return nil }
+		o.Enforce = func(store.Revocation) { enforced++ }
 	})
 	h := b.Handler()
 	logOut(t, h, "corp", "alice//j1").want(t, http.StatusOK, "")
-	if refreshed != 1 {
-		t.Error("this replica was not made to deny by it")
+	if refreshed != 1 || enforced != 1 {
+		t.Error("this replica was not made to deny by it, or its connections are left")
 	}
 	list, _, err := b.Store.Revocations(t.Context(), store.RevocationFilter{})
 	if err != nil || len(list) != 1 {
@@ -101,6 +102,29 @@ func TestLogoutByIssuer(t *testing.T) {
 	page, err := b.Audit(t.Context(), admin, api.AuditRequest{Actor: "issuer:corp"})
 	if err != nil || len(page.Entries) != 1 || page.Entries[0].Subject != "alice" || page.Entries[0].Op != api.OpRevoke {
 		t.Errorf("recorded %+v, %v", page.Entries, err)
+	}
+}
+
+func TestLogoutOfSession(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, withLogouts(end))
+	for _, token := range []string{"alice/s1/j1", "/s2/j2", "alice/s1/j3"} { // ended twice, by two tokens
+		logOut(t, b.Handler(), "corp", token).want(t, http.StatusOK, "")
+	}
+	state, err := b.Store.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := policy.NewRevocations(state.Revocations)
+	for session, want := range map[string]bool{"s1": true, "s2": true, "s3": false, "": false} {
+		id := person("alice")
+		id.SessionID, id.IssuedAt = session, now.Add(time.Hour) // a token of an ended session is void whenever it was issued
+		if _, got := index.LoggedOut(id, now); got != want {
+			t.Errorf("session %q is ended: %v", session, got)
+		}
+		if _, got := index.LoggedOut(id, now.Add(49*time.Hour)); got {
+			t.Errorf("session %q is known for ever", session)
+		}
 	}
 }
 
