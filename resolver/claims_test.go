@@ -711,11 +711,64 @@ func TestLeaseIsTakenOver(t *testing.T) {
 	if n := d.pushes.Load(); n != 0 || d.c.Status().Holder {
 		t.Fatalf("%d pushes without the lease", n)
 	}
+	// That one had kept what it was going to push.
+	held, err := d.r.appliedEverywhere(t.Context(), s.App.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := overlay{{part: revocation, name: user.key}: r.At.Unix()}.apply(held[0].found).sign(d.c.Signer(), held[0].found.issued()+1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.SaveAccountClaims(t.Context(), store.AccountClaims{Account: s.App.ID, Base: held[0].token, Desired: signed, Revision: 1}); err != nil {
+		t.Fatal(err)
+	}
 	l.mu.Lock()
 	l.until = time.Now()
 	l.mu.Unlock()
 	d.converged(r)
 	s.keptOut(t, user)
+	d.lift(r)
+	d.everywhere("the base", func(c *jwt.AccountClaims) bool { return len(c.Revocations) == 0 })
+}
+
+// Whoever writes to the store does not get claims of their own signed, nor those of another account.
+func TestStoreIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, 1)
+	l := newLedger()
+	d := startDesk(t, s, l, nil)
+	r := d.revoke(policy.Suspension, policy.Target{Account: s.App.ID})
+	l.mu.Lock()
+	kept := l.claims[s.App.ID]
+	l.mu.Unlock()
+	stranger, _ := newKey(t, nkeys.PrefixByteOperator)
+	mine := parsed(t, kept.Base)
+	mine.entries[place{part: signingKey, name: "AMINE"}] = json.RawMessage(`"AMINE"`)
+	foreign, err := mine.sign(stranger, mine.issued(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged, err := mine.sign(d.c.Signer(), mine.issued(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged = damaged[:strings.LastIndex(damaged, ".")] + kept.Base[strings.LastIndex(kept.Base, "."):]
+	pushes := d.pushes.Load()
+	for why, base := range map[string]string{"signed it": foreign, "invalid signature": damaged, "it is of account": s.Callout.JWT} {
+		l.mu.Lock()
+		kept.Base, kept.Revision = base, l.claims[s.App.ID].Revision+1
+		l.claims[s.App.ID] = kept
+		l.mu.Unlock()
+		d.lift(r)
+		eventually(t, func() error {
+			problems := strings.Join(d.c.Status().Problems, "; ")
+			return check(strings.Contains(problems, "what the store has") && strings.Contains(problems, why), "want %q, problems: %s", why, problems)
+		})
+	}
+	if n := d.pushes.Load(); n != pushes {
+		t.Errorf("%d pushes of what the store was given", n-pushes)
+	}
 }
 
 // What does not fit is refused and never pushed; logging everybody out makes room.

@@ -78,6 +78,25 @@ func parseDocument(token string) (*document, error) {
 	return d, nil
 }
 
+// signedBy returns the key that an account JWT is signed with, once its signature has verified.
+func signedBy(token string) (string, error) {
+	d, err := parseDocument(token)
+	if err != nil {
+		return "", err
+	}
+	token = strings.TrimSpace(token)
+	end := strings.LastIndex(token, ".")
+	signature, err := base64.RawURLEncoding.DecodeString(token[end+1:])
+	if err != nil {
+		return "", fmt.Errorf("signature: %w", err)
+	}
+	key, err := nkeys.FromPublicKey(d.issuer())
+	if err != nil {
+		return "", fmt.Errorf("iss: %w", err)
+	}
+	return d.issuer(), key.Verify([]byte(token[:end]), signature)
+}
+
 // take moves a field out of an object.
 func take(from map[string]json.RawMessage, name string, to any) error {
 	raw, ok := from[name]
