@@ -76,6 +76,7 @@ var needs = []struct {
 	{api.OpRevokeLift, policy.RightRevoke, `{"issuer":"corp","subject":"mallory","reason":"back"}`},
 	{api.OpRevocations, policy.RightRevoke, `{}`},
 	{api.OpAudit, policy.RightAudit, `{}`},
+	{api.OpIdentities, policy.RightRevoke, `{"display":"alice@example.com"}`},
 }
 
 // Each operation takes its right and no other, and each call is recorded with who made it, whether it was
