@@ -755,7 +755,7 @@ func TestStoreIsNotBelieved(t *testing.T) {
 	}
 	damaged = damaged[:strings.LastIndex(damaged, ".")] + kept.Base[strings.LastIndex(kept.Base, "."):]
 	pushes := d.pushes.Load()
-	for why, base := range map[string]string{"signed it": foreign, "invalid signature": damaged, "it is of account": s.Callout.JWT} {
+	for why, base := range map[string]string{"signed it": foreign, "verification failed": damaged, "it is of account": s.Callout.JWT} {
 		l.mu.Lock()
 		kept.Base, kept.Revision = base, l.claims[s.App.ID].Revision+1
 		l.claims[s.App.ID] = kept
