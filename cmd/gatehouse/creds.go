@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/nats-io/nkeys"
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-nats/gatehouse"
@@ -20,6 +21,7 @@ import (
 type credsFlags struct {
 	loginFlags
 	url, tokenFile   string
+	keyFile          string
 	account, program string
 	out              string
 	watch, force     bool
@@ -39,6 +41,9 @@ or leave it running with --watch: it renews well ahead of the end, with a token 
 each time (from your login, or from --token-file, which is read anew). Connections take the new
 user JWT when they connect the next time.
 
+Where your token is bound to a key, --key-file names the file with its seed, as gatehouse login
+--watch FILE writes FILE.nk: the user JWT is for that key then.
+
 A file that is not the creds file of the same user in the same account is not replaced unless
 --force is given.`,
 		Example: `  gatehouse creds --account APP --out app.creds
@@ -54,6 +59,7 @@ A file that is not the creds file of the same user in the same account is not re
 	fl.StringVar(&f.program, "program", "", "the creds are for this program of yours: 1 to 32 of a-z, 0-9, _ and -")
 	fl.StringVar(&f.url, "url", "", "address of the service, such as https://gatehouse.example.com (default: http.url of the configuration)")
 	fl.StringVar(&f.tokenFile, "token-file", "", "file with the token; - for standard input (default: $GATEHOUSE_TOKEN, then your login)")
+	fl.StringVar(&f.keyFile, "key-file", "", "file with the seed (SU…) of the key to use, in place of one that is made here")
 	fl.BoolVar(&f.watch, "watch", false, "stay, and renew the file ahead of its end")
 	fl.BoolVar(&f.force, "force", false, "replace whatever the file is, with a new key")
 	return cmd
@@ -77,7 +83,7 @@ func (c *cli) creds(ctx context.Context, f credsFlags) error {
 		return err
 	}
 	s := signup{
-		service: base, account: f.account, program: f.program, path: path,
+		service: base, account: f.account, program: f.program, path: path, keyFile: f.keyFile,
 		token: func(ctx context.Context) (string, error) { return c.bearer(ctx, f.tokenFile, f.loginFlags) },
 	}
 	if err := s.prepare(ctx, f.force); err != nil {
@@ -110,26 +116,33 @@ type signup struct {
 	service          string
 	account, program string
 	path             string
+	keyFile          string // of the key to use; empty for one of the file's own
 	token            gatehouse.TokenFunc
 	creds            credsFile
 	replace          bool // the file may be something else
 }
 
-// prepare takes the key of the file when that is this user's, and makes a new one when there is no file, or it is to
-// be replaced. A file that is another's stops it before its key is signed up.
+// prepare finds the key to sign up. A file that is another's stops it before any key is signed up.
 func (s *signup) prepare(ctx context.Context, force bool) (err error) {
 	if s.replace = force; !force {
-		found, err := readCreds(s.path)
-		switch {
+		switch s.creds, err = readCreds(s.path); {
 		case errors.Is(err, errNoFile):
 		case err != nil:
 			return s.another(err)
 		default:
-			s.creds = found
-			return s.owned(ctx)
+			if err := s.owned(ctx); err != nil {
+				return err
+			}
 		}
 	}
-	s.creds, err = newCreds()
+	switch {
+	case s.keyFile != "":
+		s.creds.key, err = readKey(s.keyFile)
+	case s.creds.key == nil:
+		s.creds.key, err = nkeys.CreateUser()
+	default:
+		err = nil
+	}
 	return err
 }
 

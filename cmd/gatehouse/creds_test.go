@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,6 +18,7 @@ import (
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/policy"
@@ -353,6 +357,149 @@ func repeat(err error, n int) []error {
 		list[i] = err
 	}
 	return list
+}
+
+// heldPolicy has direct users whom servers hold to where and how they connect, and one whose token is bound.
+const heldPolicy = `roles:
+  worker:
+    publish: { allow: ["jobs.>"] }
+    subscribe: { allow: ["jobs.>"] }
+bindings:
+  - name: here
+    issuer: demo
+    match: { groups: here }
+    source: 127.0.0.1
+    grant: { account: APP, role: worker, direct: { ttl: 1h } }
+  - name: browsers
+    issuer: demo
+    match: { groups: web }
+    connection_types: [websocket]
+    grant: { account: APP, role: worker, direct: { ttl: 1h } }
+  - name: holders
+    issuer: demo
+    match: { groups: held }
+    require_key: true
+    grant: { account: APP, role: worker, direct: { ttl: 1h } }
+`
+
+// What Gatehouse checks at each connect of a callout user, servers check of direct users.
+func TestServersHoldDirectUsers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{policy: heldPolicy})
+	r := w.serve(serveOptions{})
+	get := func(group string, claims map[string]any, flags ...string) (string, result) {
+		all := map[string]any{"sub": someone(), "groups": []string{group}}
+		maps.Copy(all, claims)
+		token := w.tokenFile(all)
+		file := filepath.Join(w.dir, someone()+".creds")
+		return file, r.command(append([]string{"creds", "--out", file, "--token-file", token}, flags...)...)
+	}
+	refusedAt := func(url, file string, options ...nats.Option) {
+		t.Helper()
+		nc, err := nats.Connect(url, append([]nats.Option{nats.UserCredentials(file), nats.NoReconnect(), nats.IgnoreDiscoveredServers(), nats.Timeout(5 * time.Second)}, options...)...)
+		if err == nil {
+			nc.Close()
+		}
+		if !errors.Is(err, nats.ErrAuthorization) {
+			t.Errorf("%v, want a refusal", err)
+		}
+	}
+
+	here, got := get("here", nil)
+	if got.code != exitDone {
+		t.Fatal(got.err)
+	}
+	mustHear(t, w.mustBeDirect(here), "jobs.x")
+	elsewhere := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}, Timeout: 5 * time.Second}
+	if runtime.GOOS == "linux" { // where all of 127.0.0.0/8 is this host's
+		refusedAt(w.set.ClientURL(), here, nats.SetCustomDialer(&elsewhere))
+	}
+
+	web, got := get("web", nil)
+	if got.code != exitDone {
+		t.Fatal(got.err)
+	}
+	refusedAt(w.set.ClientURL(), web)
+	nc, err := nats.Connect(w.servers[0].WebSocketURL(), nats.UserCredentials(web), nats.NoReconnect(), nats.IgnoreDiscoveredServers(), nats.Timeout(5*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	mustHear(t, nc, "jobs.y")
+
+	key, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := key.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := key.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyFile := filepath.Join(w.dir, "held.nk")
+	if err := os.WriteFile(keyFile, append(seed, '\n'), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, got := get("held", nil); got.code != exitRefused || !strings.Contains(got.err, "key_required") {
+		t.Errorf("a token that is not bound: %d %s", got.code, got.err)
+	}
+	if _, got := get("held", map[string]any{"nonce": public}); got.code != exitRefused || !strings.Contains(got.err, "key_proof_invalid") {
+		t.Errorf("a token that is bound to another key: %d %s", got.code, got.err)
+	}
+	held, got := get("held", map[string]any{"nonce": public}, "--key-file", keyFile)
+	if got.code != exitDone {
+		t.Fatal(got.err)
+	}
+	if is := publicKey(t, mustReadCreds(t, held)); is != public {
+		t.Errorf("the creds are for %s, want %s", is, public)
+	}
+	mustHear(t, w.mustBeDirect(held), "jobs.z")
+}
+
+// scopedDirectPolicy has direct users whose permissions are in the account's claims.
+const scopedDirectPolicy = `roles:
+  worker: { scoped_key: keys/worker.nk, account: APP, tags: ["team:{{claim.team}}"] }
+bindings:
+  - name: jobs
+    issuer: demo
+    match: { groups: jobs }
+    grant: { account: APP, role: worker, direct: { ttl: 1h } }
+`
+
+// A scoped signing key makes direct users too, once its template keeps leaf nodes out.
+func TestScopedCreds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{policy: scopedDirectPolicy})
+	worker := w.writeKey("keys/worker.nk")
+	push := func(types ...string) {
+		w.pushApp(func(c *jwt.AccountClaims) {
+			scope := workerTemplate()
+			scope.Key = worker
+			scope.Template.AllowedConnectionTypes.Add(types...)
+			c.SigningKeys.AddScopedSigner(scope)
+		})
+	}
+	push()
+	r := w.serve(serveOptions{})
+	token := w.tokenFile(batchJob("blue"))
+	file := filepath.Join(w.dir, "job.creds")
+	get := func() result { return r.command("creds", "--out", file, "--token-file", token) }
+	if got := get(); got.code != exitRefused || !strings.Contains(got.err, "direct_not_granted") {
+		t.Fatalf("a template that lets leaf nodes in: %d %s", got.code, got.err)
+	}
+	push(jwt.ConnectionTypeStandard)
+	eventually(t, func() error {
+		if got := get(); got.code != exitDone {
+			return errors.New(got.err)
+		}
+		return nil
+	})
+	nc := w.mustBeDirect(file)
+	mustHear(t, nc, "jobs.blue.x")
+	mustNotPublish(t, nc, "jobs.red.x")
 }
 
 // A user JWT whose revocation a server knows is closed and kept out, whatever Gatehouse does meanwhile.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -27,36 +28,53 @@ type credsFile struct {
 	account string // id of its account
 }
 
-// newCreds returns a new key without a user JWT.
-func newCreds() (credsFile, error) {
-	key, err := nkeys.CreateUser()
-	return credsFile{key: key}, err
-}
-
 // readCreds returns what a creds file holds; [errNoFile] when there is none. Errors hold nothing of it.
 func readCreds(path string) (credsFile, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return credsFile{}, errNoFile
-	}
+	data, err := readPrivate(path)
 	if err != nil {
 		return credsFile{}, err
+	}
+	defer clear(data)
+	return parseCreds(data)
+}
+
+// readKey returns the user key whose seed is in a file.
+func readKey(path string) (nkeys.KeyPair, error) {
+	data, err := readPrivate(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	defer clear(data)
+	key, err := nkeys.FromSeed(bytes.TrimSpace(data))
+	if err != nil {
+		return nil, fmt.Errorf("%s holds no seed of a user key (SU…)", path)
+	}
+	if public, err := key.PublicKey(); err != nil || !nkeys.IsValidPublicUserKey(public) {
+		return nil, fmt.Errorf("%s holds a seed of another kind: give one of a user key (SU…)", path)
+	}
+	return key, nil
+}
+
+// readPrivate returns the content of a file that nobody else may read.
+func readPrivate(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errNoFile
+	}
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	switch {
 	case err != nil:
-		return credsFile{}, err
+		return nil, err
 	case !info.Mode().IsRegular():
-		return credsFile{}, errors.New("it is not a regular file")
+		return nil, errors.New("it is not a regular file")
 	case info.Mode().Perm()&0o077 != 0:
-		return credsFile{}, fmt.Errorf("others may read it, so that its key may be known: have that key revoked if it is in use")
+		return nil, errors.New("others may read it, so that its key may be known: have that key revoked if it is in use")
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxCreds))
-	if err != nil {
-		return credsFile{}, err
-	}
-	return parseCreds(data)
+	return io.ReadAll(io.LimitReader(f, maxCreds))
 }
 
 func parseCreds(data []byte) (credsFile, error) {
