@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -522,5 +524,36 @@ func TestRevokedCredsAreKeptOut(t *testing.T) {
 	if again, err := w.direct(file); err == nil {
 		again.Close()
 		t.Error("it came back")
+	}
+}
+
+// Who is granted other accounts than before keeps the file of the one that it was made for.
+func TestCredsOfAnotherAccount(t *testing.T) {
+	t.Parallel()
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var req api.UserSignupRequest
+		err := json.NewDecoder(r.Body).Decode(&req)
+		if err == nil {
+			err = json.NewEncoder(w).Encode(api.UserSignup{JWT: "eyJ", UserKey: req.UserKey, Account: "NEW", AccountID: "ANEW", Name: "corp-alice"})
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}))
+	defer service.Close()
+	key, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "job.creds")
+	s := signup{
+		service: service.URL, path: file, creds: credsFile{key: key, jwt: "eyI", name: "corp-alice", account: "AOLD"},
+		token: func(context.Context) (string, error) { return "token", nil },
+	}
+	if _, err := s.renew(t.Context()); err == nil || !strings.Contains(err.Error(), "it is for account AOLD, and this would be for ANEW (NEW)") {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("the file was written")
 	}
 }
