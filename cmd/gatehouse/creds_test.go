@@ -504,27 +504,58 @@ func TestScopedCreds(t *testing.T) {
 	mustNotPublish(t, nc, "jobs.red.x")
 }
 
-// A user JWT whose revocation a server knows is closed and kept out, whatever Gatehouse does meanwhile.
+// Whoever is blocked is closed out and kept out with creds that are still valid, on each server; a program only when
+// programs are meant, and a key by itself.
 func TestRevokedCredsAreKeptOut(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, worldOptions{policy: directPolicy})
+	w := newWorld(t, worldOptions{policy: directPolicy, servers: 3})
 	r := w.serve(serveOptions{})
-	token := w.tokenFile(map[string]any{"sub": someone(), "groups": []string{"jobs"}})
-	file := filepath.Join(w.dir, "job.creds")
-	r.must("creds", "--account", "APP", "--out", file, "--token-file", token)
-	nc := w.mustBeDirect(file)
-	closed := make(chan struct{})
-	nc.SetClosedHandler(func(*nats.Conn) { close(closed) })
-	w.pushApp(func(c *jwt.AccountClaims) { c.Revoke(publicKey(t, mustReadCreds(t, file))) })
-	select {
-	case <-closed:
-	case <-time.After(30 * time.Second):
-		t.Fatal("the connection is still there")
+	subject := someone()
+	token := w.tokenFile(map[string]any{"sub": subject, "groups": []string{"jobs"}})
+	signUp := func(token, name string, flags ...string) string {
+		file := filepath.Join(w.dir, name+".creds")
+		r.must(append([]string{"creds", "--account", "APP", "--out", file, "--token-file", token}, flags...)...)
+		return file
 	}
-	if again, err := w.direct(file); err == nil {
-		again.Close()
-		t.Error("it came back")
+	own, program := signUp(token, "own"), signUp(token, "nightly", "--program", "nightly")
+	other := signUp(w.tokenFile(map[string]any{"sub": someone(), "groups": []string{"jobs"}}), "other")
+	closed := func(file string) <-chan struct{} {
+		nc, gone := w.mustBeDirect(file), make(chan struct{})
+		nc.SetErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})
+		nc.SetClosedHandler(func(*nats.Conn) { close(gone) })
+		return gone
 	}
+	mustEnd := func(file string, gone <-chan struct{}) {
+		t.Helper()
+		select {
+		case <-gone:
+		case <-time.After(time.Minute):
+			t.Fatal("the connection is still there")
+		}
+		for _, s := range w.servers {
+			eventually(t, func() error {
+				nc, err := nats.Connect(s.ClientURL(), nats.UserCredentials(file), nats.NoReconnect(), nats.IgnoreDiscoveredServers(), nats.Timeout(5*time.Second))
+				if err == nil {
+					nc.Close()
+					return errors.New("it came back")
+				}
+				return nil
+			})
+		}
+	}
+	ownGone, programGone, otherGone := closed(own), closed(program), closed(other)
+
+	r.must("revoke", "--issuer", "demo", "--subject", subject, "--reason", "left", "--yes")
+	mustEnd(own, ownGone)
+	mustHear(t, w.mustBeDirect(program), "jobs.program")
+	if got := r.command("creds", "--account", "APP", "--out", program, "--token-file", token, "--program", "nightly"); got.code != exitRefused || !strings.Contains(got.err, "blocked") {
+		t.Errorf("the renewal of a blocked identity's program: %d %s", got.code, got.err)
+	}
+	r.must("revoke", "--issuer", "demo", "--subject", subject, "--reason", "its programs too", "--programs", "--yes")
+	mustEnd(program, programGone)
+	mustHear(t, w.mustBeDirect(other), "jobs.other")
+	r.must("revoke", "--account", "APP", "--user-key", publicKey(t, mustReadCreds(t, other)), "--reason", "lost", "--yes")
+	mustEnd(other, otherGone)
 }
 
 // Who is granted other accounts than before keeps the file of the one that it was made for.
