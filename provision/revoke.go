@@ -104,7 +104,19 @@ func (s *Service) revocation(req api.RevokeRequest, now time.Time) (store.Revoca
 	case req.Programs && out.Scope() != policy.OfIdentity:
 		return out, badRequest("programs are those of an identity: give its issuer and subject")
 	}
-	return out, nil
+	return out, s.manageable(kind)
+}
+
+// manageable returns an error when the kind is carried out in account claims alone, and those cannot be changed.
+func (s *Service) manageable(kind policy.RevocationKind) error {
+	if s.Unmanaged == nil || kind == policy.Block || kind == policy.Logout {
+		return nil
+	}
+	reason, why := s.Unmanaged()
+	if reason == "" {
+		return nil
+	}
+	return refuse(http.StatusConflict, reason, "a %s is carried out in the account's claims, which Gatehouse cannot change: %s", kind, why)
 }
 
 // now returns the time as the store keeps it, so that what is answered is what is read later.

@@ -53,6 +53,8 @@ type Options struct {
 	Issuers func() map[string]string // URLs of the configured issuers by name
 	// Closed are the ids of the accounts in which nobody is placed: the callout's and the system's.
 	Closed []string
+	// Unmanaged says with which reason, and why, no account's claims can be changed; two empty texts when they can, or nil.
+	Unmanaged func() (reason, why string)
 	// Enforce has a revocation that was stored, or lifted, carried out; it does not wait for that.
 	Enforce func(store.Revocation)
 	// Refresh makes this replica see what was just stored before the call returns.

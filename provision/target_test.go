@@ -162,3 +162,34 @@ func TestRevokeOneself(t *testing.T) {
 		}
 	}
 }
+
+// What only account claims can carry out is refused where they cannot be changed, and nothing else is.
+func TestRevokeWithoutClaims(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, func(o *provision.Options) {
+		o.Unmanaged = func() (string, string) { return api.ReasonNotManaged, "there is no key" }
+	})
+	user, key := public(t, nkeys.PrefixByteUser), public(t, nkeys.PrefixByteAccount)
+	for name, c := range map[string]struct {
+		req     api.RevokeRequest
+		refused bool
+	}{
+		"a block":                {api.RevokeRequest{Target: api.Target{Issuer: "corp", Subject: "a"}}, false},
+		"a logout":               {api.RevokeRequest{Kind: "logout", Target: api.Target{Issuer: "corp", Subject: "a"}}, false},
+		"a logout of an account": {api.RevokeRequest{Kind: "logout", Target: api.Target{Account: "APP"}}, false},
+		"a suspension":           {api.RevokeRequest{Kind: "suspension", Target: api.Target{Account: "APP"}}, true},
+		"a user key":             {api.RevokeRequest{Kind: "user_key", Target: api.Target{Account: "APP", Key: user}}, true},
+		"a signing key":          {api.RevokeRequest{Kind: "signing_key", Target: api.Target{Account: "APP", Key: key}}, true},
+		"an activation":          {api.RevokeRequest{Kind: "activation", Target: api.Target{Account: "APP", Export: "a", Key: key}}, true},
+	} {
+		c.req.Reason = "left"
+		_, err := b.Revoke(t.Context(), admin, c.req)
+		refused, ok := errors.AsType[*api.Error](err)
+		switch {
+		case !c.refused && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case c.refused && (!ok || refused.Code != http.StatusConflict || refused.Reason != api.ReasonNotManaged):
+			t.Errorf("%s: %v, want not_managed", name, err)
+		}
+	}
+}

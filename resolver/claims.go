@@ -13,7 +13,6 @@ import (
 
 	"github.com/nats-io/nkeys"
 
-	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/store"
 )
 
@@ -41,8 +40,6 @@ const (
 var (
 	// ErrNotManaged says that there is no operator signing key to change claims with.
 	ErrNotManaged = errors.New("operator.signing_key is not configured, so that no account's claims can be changed")
-	// ErrLocksOut says that a revocation would end Gatehouse itself.
-	ErrLocksOut = errors.New("Gatehouse itself is in that account, and nobody could log in any more")
 	// ErrClaimsFull says that an account's claims have no room for what is asked.
 	ErrClaimsFull = errors.New("the account's claims are full")
 	// ErrUntrusted says that servers do not apply what the operator signing key signed.
@@ -714,21 +711,6 @@ func historyOf(r store.AccountClaims) (h history, err error) {
 		}
 	}
 	return h, nil
-}
-
-// Refuses returns why a revocation cannot be carried out in claims, before it is stored: [ErrNotManaged],
-// [ErrLocksOut]; nil when nothing is known to be in the way.
-func (c *Claims) Refuses(r policy.Revocation) error {
-	places := placesOf(store.Revocation{Revocation: r})
-	for _, p := range places {
-		if c.Closed().locksOut(r.Account, p) {
-			return ErrLocksOut
-		}
-	}
-	if len(places) > 0 && (c.Signer() == nil || c.r.blind) {
-		return ErrNotManaged
-	}
-	return nil
 }
 
 // Converged reports whether every server that is known has applied what the revocation asks of claims, and would

@@ -212,7 +212,7 @@ func (c *cli) printCheck(cfg *config.Config) error {
 	}
 	fmt.Fprintf(c.out, "callout account %s\n  signing key %s\n  %s\n", cfg.CalloutAccount(), cfg.NATS.Callout.SigningKey.Public(), xkey)
 	if why := cfg.Unmanaged(); why != "" {
-		fmt.Fprintf(c.out, "account claims are left alone: %s\n  logins work; users with a user JWT of their own, suspensions and signing keys are out of reach\n", why)
+		fmt.Fprintf(c.out, "account claims are left alone: %s\n  logins work; direct users, suspensions, signing keys and activations are out of reach\n", why)
 	} else {
 		fmt.Fprintf(c.out, "account claims are signed by %s\n", cfg.Operator.SigningKey.Public())
 	}

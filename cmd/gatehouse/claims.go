@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
 	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/resolver"
 	"github.com/gatehouse-nats/gatehouse/store"
@@ -41,6 +42,18 @@ func (d *daemon) operatorKey() nkeys.KeyPair {
 		return nil // it was read when it was loaded
 	}
 	return key
+}
+
+// unmanaged returns with which reason, and why, account claims cannot be changed.
+func unmanaged(cfg *config.Config) (reason, why string) {
+	switch why := cfg.Unmanaged(); {
+	case why == "":
+		return "", ""
+	case cfg.NATS.Callout.Mode == config.ConfigMode:
+		return api.ReasonNotInConfigMode, why
+	default:
+		return api.ReasonNotManaged, why + ": name the key file of an operator signing key"
+	}
 }
 
 // ownAccounts returns the accounts that Gatehouse itself is in, with the public keys of its users there.
