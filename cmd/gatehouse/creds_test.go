@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -587,4 +588,30 @@ func TestCredsOfAnotherAccount(t *testing.T) {
 	if _, err := os.Stat(file); err == nil {
 		t.Error("the file was written")
 	}
+}
+
+// The stock nats CLI takes a creds file as it is.
+func TestCredsInTheNATSCLI(t *testing.T) {
+	t.Parallel()
+	bin := t.TempDir()
+	installNATS(t, bin)
+	w := newWorld(t, worldOptions{policy: directPolicy})
+	r := w.serve(serveOptions{})
+	file := filepath.Join(w.dir, "job.creds")
+	r.must("creds", "--out", file, "--token-file", w.tokenFile(map[string]any{"sub": someone(), "groups": []string{"jobs"}}))
+	sub, err := w.mustBeDirect(file).SubscribeSync("jobs.cli")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	eventually(t, func() error {
+		cmd := exec.CommandContext(ctx, filepath.Join(bin, "nats"), "--server", w.set.ClientURL(), "--creds", file, "pub", "jobs.cli", "hello")
+		cmd.Env = append(os.Environ(), "HOME="+w.dir, "XDG_CONFIG_HOME="+w.dir)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%w\n%s", err, out)
+		}
+		_, err := sub.NextMsg(time.Second)
+		return err
+	})
 }
