@@ -840,3 +840,20 @@ func TestClaimsAreLeftAlone(t *testing.T) {
 		t.Errorf("%d pushes, %d accounts kept", n, len(d.claims))
 	}
 }
+
+// Where there are no claims a logout of an account has nothing to wait for; where they cannot be changed, its direct
+// users may still be in, and it says so.
+func TestConvergedWithoutKey(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, 1)
+	for absent, want := range map[bool]bool{true: true, false: false} {
+		c := NewClaims(ClaimsOptions{
+			Absent: absent, Resolver: New(Options{Conn: s.admin}), Store: newLedger(),
+			Signer: func() nkeys.KeyPair { return nil }, Closed: func() Closed { return nil },
+		})
+		done, why, err := c.Converged(t.Context(), asked(policy.Logout, policy.Target{Account: s.App.ID}, nil))
+		if err != nil || done != want || (why != "") == want {
+			t.Errorf("absent %t: %t, %q, %v", absent, done, why, err)
+		}
+	}
+}

@@ -26,6 +26,7 @@ func (d *daemon) newClaims() *resolver.Claims {
 		drift.WithLabelValues(how) // there from the start, for alerts
 	}
 	return resolver.NewClaims(resolver.ClaimsOptions{
+		Absent:   d.cfg.Load().NATS.Callout.Mode == config.ConfigMode,
 		Resolver: d.resolver, Store: d.store, Revocations: d.claimed, Holder: d.replica, Leeway: d.leeway,
 		Signer: d.operatorKey, Closed: d.ownAccounts, OnDrift: func(how string) { drift.WithLabelValues(how).Inc() },
 	})
