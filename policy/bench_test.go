@@ -16,7 +16,7 @@ type scene struct {
 	when                     string
 }
 
-func (s scene) build(b *testing.B) (*policy.Snapshot, *policy.Identity) {
+func (s scene) build(b testing.TB) (*policy.Snapshot, *policy.Identity) {
 	b.Helper()
 	path, err := policy.ParseClaimPath("groups")
 	if err != nil {

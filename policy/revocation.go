@@ -194,22 +194,80 @@ func (in indexed) meets(claims map[string]any) bool {
 	return !slices.ContainsFunc(in.match, func(c Condition) bool { return !c.Match(claims) })
 }
 
+// tally counts revocations by kind and scope, so that nobody is looked for where there is nothing.
+type tally [7][9]int32
+
+func (y *tally) of(kind RevocationKind, scope Scope) *int32 { return &y[kind.number()][scope.number()] }
+
+// number numbers the kinds; 0 is none of them.
+func (k RevocationKind) number() int {
+	switch k {
+	case Block:
+		return 1
+	case Logout:
+		return 2
+	case UserKey:
+		return 3
+	case SigningKey:
+		return 4
+	case Activation:
+		return 5
+	case Suspension:
+		return 6
+	}
+	return 0
+}
+
+// number numbers the scopes; 0 is none of them.
+func (s Scope) number() int {
+	switch s {
+	case OfIdentity:
+		return 1
+	case OfIssuer:
+		return 2
+	case OfSession:
+		return 3
+	case OfToken:
+		return 4
+	case OfMatch:
+		return 5
+	case OfAccount:
+		return 6
+	case OfKey:
+		return 7
+	case OfActivation:
+		return 8
+	}
+	return 0
+}
+
 // Revocations is an immutable index of the revocations in force. Its zero value is empty;
 // [Revocations.With] makes the next one at a cost that does not grow with its size.
 type Revocations struct {
 	base  map[place][]indexed // shared between generations, never written
+	sieve sieve               // of base
 	delta map[place][]indexed // what changed since base; an empty list means none
-	count int
+	count tally
 }
 
 // NewRevocations returns the index of all of rs.
 func NewRevocations(rs []Revocation) *Revocations {
-	base := make(map[place][]indexed, len(rs))
+	x := &Revocations{base: make(map[place][]indexed, len(rs))}
 	for _, r := range rs {
 		p := r.place()
-		base[p] = append(base[p], index(r))
+		x.base[p] = append(x.base[p], index(r))
+		*x.count.of(r.Kind, p.scope)++
 	}
-	return &Revocations{base: base, count: len(rs)}
+	x.sift()
+	return x
+}
+
+// sift makes the sieve of the base.
+func (x *Revocations) sift() {
+	x.sieve = newSieve(len(x.base))
+	for p := range x.base {
+		x.sieve.add(p)
+	}
 }
 
 // RevocationChange is a revocation that was made or lifted.
@@ -221,18 +279,23 @@ type RevocationChange struct {
 // With returns the index after the changes, in order. A revocation that is in the index
 // already is replaced; lifting one that is not there changes nothing.
 func (x *Revocations) With(changes ...RevocationChange) *Revocations {
-	next := &Revocations{base: x.base, delta: maps.Clone(x.delta), count: x.count}
+	next := &Revocations{base: x.base, sieve: x.sieve, delta: maps.Clone(x.delta), count: x.count}
 	if next.delta == nil {
 		next.delta = make(map[place][]indexed, len(changes))
 	}
 	for _, c := range changes {
 		p := c.Revocation.place()
-		old := next.at(p)
-		list := slices.DeleteFunc(slices.Clone(old), func(r indexed) bool { return r.ID == c.Revocation.ID })
+		list := slices.DeleteFunc(slices.Clone(next.at(p)), func(r indexed) bool {
+			if r.ID != c.Revocation.ID {
+				return false
+			}
+			*next.count.of(r.Kind, p.scope)--
+			return true
+		})
 		if !c.Lifted {
 			list = append(list, index(c.Revocation))
+			*next.count.of(c.Revocation.Kind, p.scope)++
 		}
-		next.count += len(list) - len(old)
 		next.delta[p] = list
 	}
 	if len(next.delta) > foldAt {
@@ -252,6 +315,7 @@ func (x *Revocations) fold() {
 		}
 	}
 	x.base, x.delta = base, nil
+	x.sift()
 }
 
 // Len returns how many revocations the index holds.
@@ -259,7 +323,18 @@ func (x *Revocations) Len() int {
 	if x == nil {
 		return 0
 	}
-	return x.count
+	n := 0
+	for _, scopes := range x.count {
+		for _, count := range scopes {
+			n += int(count)
+		}
+	}
+	return n
+}
+
+// has reports whether there is any revocation of that kind and scope; x may be nil.
+func (x *Revocations) has(kind RevocationKind, scope Scope) bool {
+	return x != nil && *x.count.of(kind, scope) > 0
 }
 
 // All returns the revocations of the index for which keep is true, in no order.
@@ -294,6 +369,9 @@ func (x *Revocations) at(p place) []indexed {
 	if list, ok := x.delta[p]; ok {
 		return list
 	}
+	if x.sieve.lacks(p) {
+		return nil
+	}
 	return x.base[p]
 }
 
@@ -314,6 +392,9 @@ func (id *Identity) places() [4]place {
 // Blocked returns the block that denies the identity everywhere at now, if there is one.
 func (x *Revocations) Blocked(id *Identity, now time.Time) (Revocation, bool) {
 	for _, p := range id.places() {
+		if !x.has(Block, p.scope) {
+			continue
+		}
 		for _, r := range x.at(p) {
 			if r.Kind == Block && r.InForce(now) {
 				return r.Revocation, true
@@ -326,6 +407,9 @@ func (x *Revocations) Blocked(id *Identity, now time.Time) (Revocation, bool) {
 // matched returns the block by claims that denies the identity in the account; an account of ""
 // is for those that hold in every account.
 func (x *Revocations) matched(id *Identity, account string, now time.Time) (Revocation, bool) {
+	if !x.has(Block, OfMatch) {
+		return Revocation{}, false
+	}
 	for _, r := range x.at(place{scope: OfMatch, owner: id.IssuerURL}) {
 		if r.Kind == Block && r.Account == account && r.InForce(now) && r.meets(id.Claims) {
 			return r.Revocation, true
@@ -339,6 +423,9 @@ func (x *Revocations) LoggedOut(id *Identity, now time.Time) (Revocation, bool) 
 	var latest Revocation
 	found := false
 	for _, p := range id.places() {
+		if !x.has(Logout, p.scope) {
+			continue
+		}
 		for _, r := range x.at(p) {
 			if r.Kind != Logout || !r.InForce(now) {
 				continue
@@ -357,6 +444,9 @@ func (x *Revocations) LoggedOut(id *Identity, now time.Time) (Revocation, bool) 
 // OfAccount returns the suspension of the account that is in force at now, or its latest logout;
 // false when there is neither.
 func (x *Revocations) OfAccount(account string, now time.Time) (suspension, logout Revocation, found bool) {
+	if !x.has(Suspension, OfAccount) && !x.has(Logout, OfAccount) {
+		return suspension, logout, false
+	}
 	for _, r := range x.at(place{scope: OfAccount, owner: account}) {
 		switch {
 		case !r.InForce(now):
@@ -372,6 +462,9 @@ func (x *Revocations) OfAccount(account string, now time.Time) (suspension, logo
 // OfKey returns the revocation in force at now of a user's key or a signing key of the account, if
 // there is one.
 func (x *Revocations) OfKey(kind RevocationKind, account, key string, now time.Time) (Revocation, bool) {
+	if !x.has(kind, OfKey) {
+		return Revocation{}, false
+	}
 	for _, r := range x.at(place{OfKey, account, key}) {
 		if r.Kind == kind && r.InForce(now) {
 			return r.Revocation, true

@@ -66,6 +66,9 @@ func TestRevocationsApplyIsLoad(t *testing.T) {
 		for i := range n {
 			k := (i*7919 + seed) % people
 			r := Revocation{ID: fmt.Sprint((i*31 + seed) % (people * 2)), Kind: Block, Target: Target{Principal: Principal{Issuer: "i", Subject: fmt.Sprint(k)}}, At: at}
+			if k%3 == 0 {
+				r.Kind = Logout
+			}
 			if old, ok := left[r.ID]; ok {
 				r = old // an id belongs to one principal
 			}
@@ -91,6 +94,11 @@ func TestRevocationsApplyIsLoad(t *testing.T) {
 			_, b := loaded.Blocked(identity(p), at)
 			if a != b {
 				t.Fatalf("%v: blocked %v by changes, %v loaded", p, a, b)
+			}
+			_, a = x.LoggedOut(identity(p), at)
+			_, b = loaded.LoggedOut(identity(p), at)
+			if a != b {
+				t.Fatalf("%v: logged out %v by changes, %v loaded", p, a, b)
 			}
 		}
 	})

@@ -28,7 +28,7 @@ const patience = 20 * time.Second
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-func openAt(t *testing.T, dsn string) *Store {
+func openAt(t testing.TB, dsn string) *Store {
 	t.Helper()
 	s, err := Open(t.Context(), Options{DSN: dsn, Logger: quiet})
 	if err != nil {

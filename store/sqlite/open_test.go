@@ -24,7 +24,7 @@ import (
 	"github.com/gatehouse-nats/gatehouse/store/storetest"
 )
 
-func openAt(t *testing.T, path string) *Store {
+func openAt(t testing.TB, path string) *Store {
 	t.Helper()
 	s, err := Open(t.Context(), Options{Path: path, Migrate: true})
 	if err != nil {
