@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -74,5 +77,58 @@ func TestAuditExportAndFollow(t *testing.T) {
 		if got := s.command(wrong...); got.code != exitUsage {
 			t.Errorf("%v ended with %d", wrong, got.code)
 		}
+	}
+}
+
+// Whoever follows sees what comes, once, also over a restart of the service, and how to go on.
+func TestAuditFollow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{})
+	r := w.serve(serveOptions{})
+	login := func() string {
+		subject := someone()
+		w.eventuallyLogin(w.token("alice", developer(subject))).Close()
+		return subject
+	}
+	recorded := []string{login()} // may still be on its way to the store
+	out, errs := evidence.open(t.Name()), evidence.open(t.Name()+" errors")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"audit", "--follow", "--json", "--outcome", "allowed", "--kind", "login"}, stdio{in: strings.NewReader(""), out: out, err: errs, env: r.env})
+	}()
+	shown := func(subject string) func() error {
+		return func() error {
+			if !strings.Contains(out.String(), `"`+subject+`"`) {
+				return errors.New("it does not show " + subject)
+			}
+			return nil
+		}
+	}
+	eventually(t, func() error { // it has begun once it shows one
+		recorded = append(recorded, login())
+		if out.String() == "" {
+			return errors.New("it shows nothing")
+		}
+		return nil
+	})
+	recorded = append(recorded, login())
+	r.stop()
+	r.start(false)
+	r.mustGetReady()
+	recorded = append(recorded, login())
+	eventually(t, shown(recorded[len(recorded)-1]))
+	cancel()
+	if code := <-ended; code != exitDone || !strings.Contains(errs.String(), "To go on from here: --cursor ") {
+		t.Errorf("it ended with %d: %s", code, errs.String())
+	}
+	var got []string
+	for _, e := range decodeLines[store.AuditEntry](t, out.String()) {
+		got = append(got, e.Subject)
+	}
+	first := slices.Index(recorded, got[0])
+	if first < 0 || !slices.Equal(got, recorded[first:]) {
+		t.Errorf("it shows %v of %v", got, recorded)
 	}
 }

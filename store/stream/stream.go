@@ -26,8 +26,8 @@ import (
 
 const (
 	batch       = 250 // entries that are published before their acknowledgements are awaited
-	callTimeout = 10 * time.Second
-	leaseTTL    = 30 * time.Second // longer than a batch may take
+	callTimeout = 5 * time.Second
+	leaseTTL    = 15 * time.Second // longer than a batch may take; after a kill another replica goes on that late
 	idle        = time.Second      // between two looks for new entries
 	mostBackoff = 5 * time.Second
 	// duplicates is the window of a stream that is made here: a replica that is killed has gone on, or another
