@@ -65,9 +65,12 @@ type Decision struct {
 	// RestrictType says that a binding was limited to connection types, so that the
 	// credential must be too.
 	RestrictType bool
-	// Direct is set in a decision on [SignUp]: its terms, the strictest of the bindings'. Such a credential
-	// is for Types and Source alone, which servers see to; no Source stands for everywhere.
+	// Direct are the terms on which the identity may hold user JWTs for own keys in the account, the
+	// strictest of the bindings'; nil when it may hold none.
 	Direct *Direct
+	// Key is set in a decision on [SignUp]: the user public key that a user JWT is for. It is good for Types and
+	// Source alone, which servers see to; no Source stands for everywhere.
+	Key    string
 	Types  []ConnectionType
 	Source []netip.Prefix
 	// ScopedKey is the public key of the scoped signing key whose template holds the permissions;
@@ -140,6 +143,7 @@ func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Tr
 	if conn.SignUp != nil {
 		r = d.permit(conn.SignUp, s, grants, now)
 	} else {
+		d.tell(grants)
 		r = d.end(id, s.Rules.Leeway, now)
 	}
 	if r != nil {

@@ -57,21 +57,20 @@ func (s *SignUp) proven(bound *BoundKey, now time.Time) *Refusal {
 	return nil
 }
 
-// permit makes the decision one for a user JWT of the key, or says why there is none. Every binding that
-// grants something has to permit it: one that does not may be there to deny.
-func (d *Decision) permit(signUp *SignUp, s *Snapshot, grants []*Binding, now time.Time) *Refusal {
+// terms returns on what terms, and for which connections, the identity may hold user JWTs by the decision, or why
+// it may hold none. Every binding that grants something has to permit it: one that does not may be there to deny.
+func (d *Decision) terms(grants []*Binding) (Direct, []netip.Prefix, []ConnectionType, *Refusal) {
 	terms := Direct{}
 	source, anywhere, types := []netip.Prefix(nil), true, ConnectionTypes()
 	for _, b := range grants {
-		direct := b.Direct
-		if direct == nil {
-			return Refuse(DirectNotGranted, "binding %s, which matches too, does not permit direct users in account %s: its grant has no direct", b.Name, d.Account.Name)
+		if b.Direct == nil {
+			return terms, nil, nil, Refuse(DirectNotGranted, "binding %s, which matches too, does not permit direct users in account %s: its grant has no direct", b.Name, d.Account.Name)
 		}
-		if terms.TTL == 0 || direct.TTL < terms.TTL {
-			terms.TTL = direct.TTL
+		if terms.TTL == 0 || b.Direct.TTL < terms.TTL {
+			terms.TTL = b.Direct.TTL
 		}
-		if terms.Keys == 0 || direct.Keys < terms.Keys {
-			terms.Keys = direct.Keys
+		if terms.Keys == 0 || b.Direct.Keys < terms.Keys {
+			terms.Keys = b.Direct.Keys
 		}
 		if len(b.Source) > 0 {
 			source, anywhere = meet(source, b.Source, anywhere), false
@@ -80,20 +79,39 @@ func (d *Decision) permit(signUp *SignUp, s *Snapshot, grants []*Binding, now ti
 	}
 	switch {
 	case d.Account.ByName:
-		return Refuse(DirectNotGranted, "servers without an operator know no direct users")
+		return terms, nil, nil, Refuse(DirectNotGranted, "servers without an operator know no direct users")
 	case len(types) == 0:
-		return Refuse(ConnectionTypeRefused, "the bindings have no type of connection in common")
+		return terms, nil, nil, Refuse(ConnectionTypeRefused, "the bindings have no type of connection in common")
 	case d.ScopedKey != "" && (d.RestrictType || !anywhere):
-		return Refuse(DirectNotGranted, "a user of a scoped signing key cannot be limited to addresses or types of connection, as a binding asks")
+		return terms, nil, nil, Refuse(DirectNotGranted, "a user of a scoped signing key cannot be limited to addresses or types of connection, as a binding asks")
+	}
+	return terms, source, types, nil
+}
+
+// permit makes the decision one for a user JWT of the key, or says why there is none.
+func (d *Decision) permit(signUp *SignUp, s *Snapshot, grants []*Binding, now time.Time) *Refusal {
+	terms, source, types, refusal := d.terms(grants)
+	if refusal != nil {
+		return refusal
 	}
 	if r, ok := s.Revocations.OfKey(UserKey, d.Account.ID, signUp.Key, now); ok {
 		refusal := Refuse(UserKeyRevoked, "key %s is revoked in account %s by %s", signUp.Key, d.Account.Name, r.ID)
 		refusal.RetryAfter = until(r, now)
 		return refusal
 	}
-	d.Direct, d.Source, d.Types = &terms, source, types
+	d.Key, d.Direct, d.Source, d.Types = signUp.Key, &terms, source, types
 	d.TTL, d.Expires = terms.TTL, now.Add(terms.TTL)
 	return nil
+}
+
+// tell says in a decision on a login what the identity would get at sign-up.
+func (d *Decision) tell(grants []*Binding) {
+	if slices.ContainsFunc(grants, func(b *Binding) bool { return b.Direct == nil }) {
+		return // nearly every login
+	}
+	if terms, _, _, refusal := d.terms(grants); refusal == nil {
+		d.Direct = &terms
+	}
 }
 
 // meet returns the addresses that are in both lists, where anywhere stands for a first list of all of them.

@@ -167,7 +167,7 @@ func TestDecideOnSignUp(t *testing.T) {
 			for _, p := range d.Source {
 				source = append(source, p.String())
 			}
-			if d.TTL != c.ttl || !d.Expires.Equal(now.Add(c.ttl)) || d.Direct == nil || d.Direct.Keys != c.keys || !slices.Equal(d.Types, c.types) || !slices.Equal(source, c.source) {
+			if d.TTL != c.ttl || !d.Expires.Equal(now.Add(c.ttl)) || d.Key != user || d.Direct == nil || d.Direct.Keys != c.keys || !slices.Equal(d.Types, c.types) || !slices.Equal(source, c.source) {
 				t.Errorf("ttl %s, ends in %s, terms %+v, types %v, source %v", d.TTL, d.Expires.Sub(now), d.Direct, d.Types, source)
 			}
 		})
@@ -177,8 +177,15 @@ func TestDecideOnSignUp(t *testing.T) {
 // A login gets nothing of what is for direct users alone.
 func TestLoginsAreNotDirect(t *testing.T) {
 	d := Decide(&Snapshot{Rules: directWorld(t)}, person(t, `{"groups": ["jobs"]}`), Connection{Type: Standard}, now, nil)
-	if !d.Allowed() || d.Direct != nil || d.Types != nil || d.TTL != 10*time.Minute {
-		t.Errorf("%v: terms %+v, ttl %s", d.Refusal, d.Direct, d.TTL)
+	if !d.Allowed() || d.Key != "" || d.Types != nil || d.TTL != 10*time.Minute {
+		t.Errorf("%v: key %q, types %v, ttl %s", d.Refusal, d.Key, d.Types, d.TTL)
+	}
+	if d.Direct == nil || *d.Direct != (Direct{TTL: 24 * time.Hour, Keys: 3}) {
+		t.Errorf("terms %+v, want those of a sign-up", d.Direct)
+	}
+	d = Decide(&Snapshot{Rules: directWorld(t)}, person(t, `{"groups": ["jobs", "people"]}`), Connection{Type: Standard}, now, nil)
+	if !d.Allowed() || d.Direct != nil {
+		t.Errorf("%v: terms %+v, where one binding does not permit it", d.Refusal, d.Direct)
 	}
 }
 

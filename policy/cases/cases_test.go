@@ -141,6 +141,13 @@ func responding(most int, within time.Duration) policy.Decision {
 	return d
 }
 
+func direct(ttl time.Duration, keys int) policy.Decision {
+	set := policy.SubjectSet{Allow: []string{"app.>"}}
+	d := allowed("APP", time.Hour, set, set)
+	d.Direct = &policy.Direct{TTL: ttl, Keys: keys}
+	return d
+}
+
 func TestCompare(t *testing.T) {
 	t.Parallel()
 	set := func(allow ...string) policy.SubjectSet { return policy.SubjectSet{Allow: allow} }
@@ -169,6 +176,9 @@ func TestCompare(t *testing.T) {
 		"replies":         {base, responding(5, time.Second), "may do more: respond 5 times within 1s, before never"},
 		"no replies":      {responding(5, time.Second), base, "may do less: respond never, before 5 times within 1s"},
 		"other replies":   {responding(5, time.Second), responding(1, time.Minute), "may do more: respond 1 times within 1m0s, before 5 times within 1s|may do less: respond 1 times within 1m0s, before 5 times within 1s"},
+		"direct users":    {base, direct(time.Hour, 2), "may do more: direct users by 2 keys for 1h0m0s each, before none"},
+		"no direct users": {direct(time.Hour, 2), base, "may do less: direct users none, before by 2 keys for 1h0m0s each"},
+		"other terms":     {direct(time.Hour, 2), direct(time.Minute, 2), "may do less: direct users by 2 keys for 1m0s each, before by 2 keys for 1h0m0s each"},
 		"any queue group": {base, allowed("APP", time.Hour, set("app.>"), set("app.>", "app.> >")), ""},
 	} {
 		var got []string

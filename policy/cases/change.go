@@ -69,6 +69,7 @@ func Compare(before, after policy.Decision) []Change {
 		}
 	}
 	changes = append(changes, replies(before.Permissions.Respond, after.Permissions.Respond)...)
+	changes = append(changes, ownKeys(before.Direct, after.Direct)...)
 	if before.TTL != after.TTL {
 		changes = append(changes, Change{Lives, fmt.Sprintf("ttl %s, before %s", after.TTL, before.TTL)})
 	}
@@ -86,6 +87,34 @@ func replies(before, after policy.Respond) []Change {
 		changes = append(changes, Change{Narrower, text})
 	}
 	return changes
+}
+
+// ownKeys says what changes in the user JWTs that the identity may hold as a direct user.
+func ownKeys(before, after *policy.Direct) []Change {
+	var none policy.Direct
+	b, a := none, none
+	if before != nil {
+		b = *before
+	}
+	if after != nil {
+		a = *after
+	}
+	var changes []Change
+	text := fmt.Sprintf("direct users %s, before %s", held(a), held(b))
+	if a.Keys > b.Keys || a.TTL > b.TTL {
+		changes = append(changes, Change{Wider, text})
+	}
+	if a.Keys < b.Keys || a.TTL < b.TTL {
+		changes = append(changes, Change{Narrower, text})
+	}
+	return changes
+}
+
+func held(d policy.Direct) string {
+	if d == (policy.Direct{}) {
+		return "none"
+	}
+	return fmt.Sprintf("by %d keys for %s each", d.Keys, d.TTL)
 }
 
 func bounds(r policy.Respond) string {

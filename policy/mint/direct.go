@@ -14,7 +14,7 @@ func Direct(d policy.Decision, u User, key *Key) (Credential, error) {
 	switch {
 	case !d.Allowed():
 		return Credential{}, ErrRefused
-	case d.Direct == nil:
+	case d.Key == "" || d.Key != u.UserKey:
 		return Credential{}, ErrDirect
 	}
 	uc, err := claims(d, u, key)

@@ -12,9 +12,9 @@ import (
 	"github.com/gatehouse-nats/gatehouse/policy"
 )
 
-func direct(account *policy.Account) policy.Decision {
+func direct(account *policy.Account, userKey string) policy.Decision {
 	d := decision(account)
-	d.Direct = &policy.Direct{TTL: time.Hour, Keys: 1}
+	d.Key, d.Direct = userKey, &policy.Direct{TTL: time.Hour, Keys: 1}
 	d.Types = []policy.ConnectionType{policy.Standard, policy.MQTT}
 	d.Source = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")}
 	return d
@@ -24,7 +24,8 @@ func TestDirect(t *testing.T) {
 	identity, _ := newKey(t)
 	signing, _ := newKey(t)
 	account := &policy.Account{Name: "APP", ID: identity.Public(), SigningKeys: []string{signing.Public()}}
-	user, d := userKey(t), direct(account)
+	user := userKey(t)
+	d := direct(account, user)
 	before := time.Now().Truncate(time.Second)
 	c, err := Direct(d, User{Name: "corp-nightly", UserKey: user}, signing)
 	if err != nil {
@@ -52,16 +53,17 @@ func TestDirect(t *testing.T) {
 func TestDirectScoped(t *testing.T) {
 	scoped, _ := newKey(t)
 	plain, _ := newKey(t)
-	d := direct(&policy.Account{Name: "APP", ID: plain.Public()})
+	user := userKey(t)
+	d := direct(&policy.Account{Name: "APP", ID: plain.Public()}, user)
 	d.ScopedKey, d.Tags, d.Permissions, d.Source = scoped.Public(), []string{"team:blue"}, policy.Permissions{}, nil
-	c, err := Direct(d, User{Name: "n", UserKey: userKey(t)}, scoped)
+	c, err := Direct(d, User{Name: "n", UserKey: user}, scoped)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if uc, err := jwt.DecodeUserClaims(c.JWT); err != nil || !uc.HasEmptyPermissions() || !slices.Equal(uc.Tags, []string{"team:blue"}) {
 		t.Errorf("%+v, %v: want no permissions of its own", uc, err)
 	}
-	if _, err := Direct(d, User{Name: "n", UserKey: userKey(t)}, plain); !errors.Is(err, ErrNotScoped) {
+	if _, err := Direct(d, User{Name: "n", UserKey: user}, plain); !errors.Is(err, ErrNotScoped) {
 		t.Errorf("signed with a plain key: %v", err)
 	}
 }
@@ -75,10 +77,13 @@ func TestKindsOfUsersAreKeptApart(t *testing.T) {
 	if c, err := Direct(decision(account), user, key); !errors.Is(err, ErrDirect) || c.JWT != "" {
 		t.Errorf("direct user by a decision on a login: %v", err)
 	}
-	if c, err := Mint(direct(account), user, key, time.Now()); !errors.Is(err, ErrDirect) || c.JWT != "" {
+	if c, err := Mint(direct(account, user.UserKey), user, key, time.Now()); !errors.Is(err, ErrDirect) || c.JWT != "" {
 		t.Errorf("callout user by a decision on a sign-up: %v", err)
 	}
-	refused := direct(account)
+	if c, err := Direct(direct(account, userKey(t)), user, key); !errors.Is(err, ErrDirect) || c.JWT != "" {
+		t.Errorf("direct user by a decision on another key: %v", err)
+	}
+	refused := direct(account, user.UserKey)
 	refused.Refusal = policy.Refuse(policy.Blocked, "")
 	if c, err := Direct(refused, user, key); !errors.Is(err, ErrRefused) || c.JWT != "" {
 		t.Errorf("direct user by a refusal: %v", err)

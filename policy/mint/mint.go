@@ -22,8 +22,9 @@ var ErrRefused = errors.New("decision is a refusal")
 // to be signed with another key.
 var ErrNotScoped = errors.New("key is not the scoped signing key of the decision")
 
-// ErrDirect says that a decision on a direct user was to be minted for a callout user, or the other way round.
-var ErrDirect = errors.New("decision is for the other kind of user")
+// ErrDirect says that a decision on a direct user was to be minted for a callout user or another key, or one on a
+// login for a direct user.
+var ErrDirect = errors.New("decision is not on this kind of user and key")
 
 // User is whom a credential is for and where it is valid.
 type User struct {
@@ -60,7 +61,7 @@ func Mint(d policy.Decision, u User, key *Key, now time.Time) (Credential, error
 	if !d.Allowed() {
 		return Credential{}, ErrRefused
 	}
-	if d.Direct != nil {
+	if d.Key != "" {
 		return Credential{}, ErrDirect
 	}
 	uc, err := claims(d, u, key)
