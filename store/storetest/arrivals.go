@@ -166,12 +166,9 @@ func testArrivalsPruned(t *testing.T, s store.Store) {
 
 func testArrivalCursors(t *testing.T, s store.Store) {
 	record(t, s, login("alice"))
-	_, listed, err := s.Audit(t.Context(), store.AuditFilter{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	record(t, s, login("bob"))
-	if _, listed, err = s.Audit(t.Context(), store.AuditFilter{Limit: 1}); err != nil || listed == "" {
+	_, listed, err := s.Audit(t.Context(), store.AuditFilter{Limit: 1})
+	if err != nil || listed == "" {
 		t.Fatal(listed, err)
 	}
 	for name, cursor := range map[string]string{
