@@ -129,7 +129,7 @@ func (s *Store) PruneAudit(ctx context.Context, kind store.AuditKind, before tim
 // pruneIdentities deletes at most limit identities that were not seen since.
 func pruneIdentities(ctx context.Context, tx pgx.Tx, before time.Time, limit int) error {
 	_, err := tx.Exec(ctx, `WITH old AS (DELETE FROM identities WHERE identity IN
-		(SELECT identity FROM identities WHERE last_seen < $1 ORDER BY last_seen LIMIT $2 FOR UPDATE) RETURNING identity)
+		(SELECT identity FROM identities WHERE last_seen < $1 ORDER BY last_seen LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING identity)
 		DELETE FROM identity_display WHERE identity IN (SELECT identity FROM old)`, timestamp(before), max(limit, 0))
 	return err
 }

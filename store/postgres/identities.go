@@ -55,11 +55,7 @@ func (s *Store) Identities(ctx context.Context, f store.IdentityFilter) ([]store
 	where.long(`subject`, f.Subject)
 	where.long(`name`, f.Name)
 	if f.Display != "" {
-		first := row.Fold(f.Display)
-		last := first
-		if f.Prefix {
-			last = row.AfterPrefix(first)
-		}
+		first, last := row.Shown(f)
 		where.add(`identity IN (SELECT identity FROM identity_display WHERE value BETWEEN ? AND ?)`, first, last)
 	}
 	if f.Cursor != "" {
@@ -75,9 +71,14 @@ func (s *Store) Identities(ctx context.Context, f store.IdentityFilter) ([]store
 	if err != nil {
 		return nil, "", err
 	}
-	page, next := row.IdentityPage(list, limit)
+	page, next := row.IdentityPage(list, f, limit)
 	return page, next, nil
 }
+
+var loginsQuery = `SELECT ` + row.AuditColumns + ` FROM audit WHERE id IN (
+	SELECT (SELECT id FROM audit WHERE left(server_id, 128) = left(asked.server, 128) AND server_id = asked.server
+		AND audit.cid = asked.cid AND kind = 'login' AND outcome = 'allowed' ORDER BY at DESC, id DESC LIMIT 1)
+	FROM unnest($1::text[], $2::bigint[]) AS asked (server, cid))`
 
 // Logins implements [store.Store].
 func (s *Store) Logins(ctx context.Context, connections []store.ConnectionID) ([]store.AuditEntry, error) {
@@ -86,8 +87,5 @@ func (s *Store) Logins(ctx context.Context, connections []store.ConnectionID) ([
 		return nil, fmt.Errorf("store: list logins: %w", err)
 	}
 	return read(ctx, s, callTimeout, "list logins", func(e *store.AuditEntry) []any { return row.AuditTargets(e, target) },
-		`SELECT `+row.AuditColumns+` FROM audit WHERE id IN (
-			SELECT (SELECT id FROM audit WHERE left(server_id, 128) = left(asked.server, 128) AND server_id = asked.server
-				AND audit.cid = asked.cid AND kind = 'login' AND outcome = 'allowed' ORDER BY at DESC, id DESC LIMIT 1)
-			FROM unnest($1::text[], $2::bigint[]) AS asked (server, cid))`, servers, cids)
+		loginsQuery, servers, cids)
 }

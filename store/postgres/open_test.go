@@ -21,6 +21,7 @@ import (
 	"github.com/gatehouse-nats/gatehouse/migrations"
 	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/store"
+	"github.com/gatehouse-nats/gatehouse/store/internal/row"
 	"github.com/gatehouse-nats/gatehouse/store/storetest"
 )
 
@@ -398,6 +399,17 @@ func TestIndexesAreUsed(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), "SET enable_seqscan = off; SET enable_sort = off"); err != nil {
 		t.Fatal(err)
 	}
+	uses := func(index, query string, args ...any) {
+		t.Helper()
+		rows, err := conn.Query(t.Context(), "EXPLAIN "+query, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil || !strings.Contains(strings.Join(plan, "\n"), index) {
+			t.Errorf("%s: %v, %v", query, plan, err)
+		}
+	}
 	for column, index := range map[string]string{
 		"subject": "audit_subject", "name": "audit_name", "reason": "audit_reason", "actor": "audit_actor", "": "audit_newest",
 	} {
@@ -405,13 +417,40 @@ func TestIndexesAreUsed(t *testing.T) {
 		if column != "" {
 			where.long(column, "x")
 		}
-		rows, err := conn.Query(t.Context(), "EXPLAIN SELECT id FROM audit"+where.String()+" ORDER BY at DESC, id DESC LIMIT 10", where.args...)
-		if err != nil {
-			t.Fatal(err)
+		uses(index, "SELECT id FROM audit"+where.String()+" ORDER BY at DESC, id DESC LIMIT 10", where.args...)
+	}
+	uses("audit_connection", loginsQuery, []string{"N"}, []int64{1})
+	uses("revocations_unfinished", unfinishedQuery, 10)
+	uses("revocations_equal", "SELECT id FROM revocations WHERE target = $1 AND kind = $2 AND "+row.EqualOnce, []byte{1}, "block")
+	uses("identity_display_pkey", "SELECT identity FROM identity_display WHERE value BETWEEN $1 AND $2", "a", "b")
+	uses("user_keys_owner", "SELECT id FROM user_keys WHERE owner = $1 ORDER BY issued DESC, id DESC LIMIT 10", []byte{1})
+}
+
+// TestLeaseBetweenReplicas: of two replicas one has the lease at a time, by the one clock of the database.
+func TestLeaseBetweenReplicas(t *testing.T) {
+	t.Parallel()
+	dsn := storetest.Postgres(t, Migrate)
+	one, two := openAt(t, dsn), openAt(t, dsn)
+	for round := range 30 {
+		held := make(chan string, 2)
+		var wg sync.WaitGroup
+		for name, s := range map[string]*Store{"one": one, "two": two} {
+			wg.Go(func() {
+				mine, _, err := s.Acquire(t.Context(), "sweep", name, time.Hour)
+				if err != nil {
+					t.Error(err)
+				}
+				if mine {
+					held <- name
+				}
+			})
 		}
-		plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil || !strings.Contains(strings.Join(plan, "\n"), index) {
-			t.Errorf("by %q: %v, %v", column, plan, err)
+		wg.Wait()
+		if len(held) != 1 {
+			t.Fatalf("round %d: %d have it", round, len(held))
+		}
+		if err := two.Release(t.Context(), "sweep", <-held); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -173,12 +173,13 @@ func (s *Store) Revocations(ctx context.Context, f store.RevocationFilter) ([]st
 	return page, next, nil
 }
 
+var unfinishedQuery = `SELECT ` + row.RevocationColumns + ` FROM revocations WHERE lifted_at IS NULL AND done_at IS NULL
+	AND (until IS NULL OR until > clock_timestamp()) ORDER BY at, id LIMIT $1`
+
 // Unfinished implements [store.Store].
 func (s *Store) Unfinished(ctx context.Context, limit int) ([]store.Revocation, error) {
 	return read(ctx, s, callTimeout, "list unfinished revocations",
-		func(r *store.Revocation) []any { return row.RevocationTargets(r, target) },
-		`SELECT `+row.RevocationColumns+` FROM revocations WHERE lifted_at IS NULL AND done_at IS NULL
-		AND (until IS NULL OR until > clock_timestamp()) ORDER BY at, id LIMIT $1`, row.Limit(limit))
+		func(r *store.Revocation) []any { return row.RevocationTargets(r, target) }, unfinishedQuery, row.Limit(limit))
 }
 
 // SaveProgress implements [store.Store].

@@ -65,11 +65,7 @@ func (s *Store) Identities(ctx context.Context, f store.IdentityFilter) ([]store
 	where.text(`subject`, f.Subject)
 	where.text(`name`, f.Name)
 	if f.Display != "" {
-		first := row.Fold(f.Display)
-		last := first
-		if f.Prefix {
-			last = row.AfterPrefix(first)
-		}
+		first, last := row.Shown(f)
 		where.add(`identity IN (SELECT identity FROM identity_display WHERE value BETWEEN ? AND ?)`, first, last)
 	}
 	if f.Cursor != "" {
@@ -85,7 +81,7 @@ func (s *Store) Identities(ctx context.Context, f store.IdentityFilter) ([]store
 	if err != nil {
 		return nil, "", err
 	}
-	page, next := row.IdentityPage(list, limit)
+	page, next := row.IdentityPage(list, f, limit)
 	return page, next, nil
 }
 

@@ -123,10 +123,6 @@ func foldRune(r rune) rune {
 	return least
 }
 
-// AfterPrefix returns a text that comes after all that begin with the folded one, and before all others
-// that come after it.
-func AfterPrefix(folded string) string { return folded + string(unicode.MaxRune) }
-
 // IdentityCursor parses the cursor of a list of identities, which is the hash of the last one.
 func IdentityCursor(s string) ([]byte, error) {
 	b, err := hex.DecodeString(s)
@@ -136,14 +132,27 @@ func IdentityCursor(s string) ([]byte, error) {
 	return b, nil
 }
 
-// IdentityPage cuts rows to a page, as [Page] does.
-func IdentityPage(rows []Seen, limit int) (page []store.KnownIdentity, next string) {
+// IdentityPage cuts rows to a page, as [Page] does. Those that are not found by the filter's display value
+// are left out: replicas that stored two logins of an identity at once may have left a value of the earlier.
+func IdentityPage(rows []Seen, f store.IdentityFilter, limit int) (page []store.KnownIdentity, next string) {
 	if len(rows) > limit {
 		rows = rows[:limit]
 		next = hex.EncodeToString(rows[limit-1].Hash)
 	}
+	first, last := Shown(f)
 	for _, r := range rows {
-		page = append(page, r.KnownIdentity)
+		if f.Display == "" || slices.ContainsFunc(r.Values(), func(v string) bool { return first <= v && v <= last }) {
+			page = append(page, r.KnownIdentity)
+		}
 	}
 	return page, next
+}
+
+// Shown returns the first and the last of the folded values that the filter asks for.
+func Shown(f store.IdentityFilter) (first, last string) {
+	first = Fold(f.Display)
+	if f.Prefix {
+		return first, first + string(unicode.MaxRune)
+	}
+	return first, first
 }
