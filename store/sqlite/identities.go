@@ -85,6 +85,11 @@ func (s *Store) Identities(ctx context.Context, f store.IdentityFilter) ([]store
 	return page, next, nil
 }
 
+var loginsQuery = `SELECT ` + row.AuditColumns + ` FROM audit WHERE id IN (
+	SELECT (SELECT id FROM audit WHERE server_id = asked.value ->> 0 AND cid = asked.value ->> 1
+		AND kind = 'login' AND outcome = 'allowed' ORDER BY at DESC, id DESC LIMIT 1)
+	FROM json_each(?) AS asked)`
+
 // Logins implements [store.Store].
 func (s *Store) Logins(ctx context.Context, connections []store.ConnectionID) ([]store.AuditEntry, error) {
 	servers, cids, err := row.Connections(connections)
@@ -100,8 +105,5 @@ func (s *Store) Logins(ctx context.Context, connections []store.ConnectionID) ([
 		return nil, fmt.Errorf("store: list logins: %w", err)
 	}
 	return read(ctx, s, "list logins", func(e *store.AuditEntry) []any { return row.AuditTargets(e, target) },
-		`SELECT `+row.AuditColumns+` FROM audit WHERE id IN (
-			SELECT (SELECT id FROM audit WHERE server_id = asked.value ->> 0 AND cid = asked.value ->> 1
-				AND kind = 'login' AND outcome = 'allowed' ORDER BY at DESC, id DESC LIMIT 1)
-			FROM json_each(?) AS asked)`, string(asked))
+		loginsQuery, string(asked))
 }

@@ -176,11 +176,13 @@ func (s *Store) Revocations(ctx context.Context, f store.RevocationFilter) ([]st
 	return page, next, nil
 }
 
+var unfinishedQuery = `SELECT ` + row.RevocationColumns + ` FROM revocations WHERE lifted_at IS NULL AND done_at IS NULL
+	AND (until IS NULL OR until > ?) ORDER BY at, id LIMIT ?`
+
 // Unfinished implements [store.Store].
 func (s *Store) Unfinished(ctx context.Context, limit int) ([]store.Revocation, error) {
 	return read(ctx, s, "list unfinished revocations", func(r *store.Revocation) []any { return row.RevocationTargets(r, target) },
-		`SELECT `+row.RevocationColumns+` FROM revocations WHERE lifted_at IS NULL AND done_at IS NULL
-		AND (until IS NULL OR until > ?) ORDER BY at, id LIMIT ?`, micros(time.Now()), row.Limit(limit))
+		unfinishedQuery, micros(time.Now()), row.Limit(limit))
 }
 
 // SaveProgress implements [store.Store].
