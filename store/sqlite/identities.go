@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 
@@ -17,17 +18,18 @@ func see(ctx context.Context, tx *sql.Tx, entries []store.AuditEntry) error {
 	if len(seen) == 0 {
 		return nil
 	}
-	var known []row.Seen
-	for _, s := range seen {
-		var k row.Seen
-		err := tx.QueryRowContext(ctx, `SELECT `+row.IdentityColumns+` FROM identities WHERE identity = ?`, s.Hash).
-			Scan(row.IdentityTargets(&k, target)...)
-		switch {
-		case err == nil:
-			known = append(known, k)
-		case err != sql.ErrNoRows:
-			return err
-		}
+	hashes := make([]string, len(seen))
+	for i, s := range seen {
+		hashes[i] = hex.EncodeToString(s.Hash)
+	}
+	asked, err := json.Marshal(hashes)
+	if err != nil {
+		return err
+	}
+	known, err := collect(ctx, tx, func(s *row.Seen) []any { return row.IdentityTargets(s, target) },
+		`SELECT `+row.IdentityColumns+` FROM identities WHERE identity IN (SELECT unhex(value) FROM json_each(?))`, string(asked))
+	if err != nil {
+		return err
 	}
 	for _, s := range row.News(seen, known) {
 		if err := saveIdentity(ctx, tx, s); err != nil {

@@ -267,21 +267,28 @@ func read[T any](ctx context.Context, s *Store, what string, targets func(*T) []
 			return nil, err
 		}
 		defer done()
-		rows, err := s.reader.QueryContext(ctx, query, args...)
-		if err != nil {
-			return nil, err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var v T
-			if err := rows.Scan(targets(&v)...); err != nil {
-				return nil, err
-			}
-			list = append(list, v)
-		}
-		return list, rows.Err()
+		return collect(ctx, s.reader, targets, query, args...)
 	}()
 	return list, s.failure(ctx, what, err)
+}
+
+// collect returns all rows of a query.
+func collect[T any](ctx context.Context, db interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}, targets func(*T) []any, query string, args ...any) (list []T, err error) {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var v T
+		if err := rows.Scan(targets(&v)...); err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+	}
+	return list, rows.Err()
 }
 
 // failure says what err means: the store was closed, the caller gave up, or what SQLite says.

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"runtime"
@@ -11,17 +12,17 @@ import (
 	"github.com/gatehouse-nats/gatehouse/store"
 )
 
-// BenchmarkRecord measures Record with the batches that the spool sends.
+// BenchmarkRecord measures Record with the batches that the spool sends, each entry of another identity.
 func BenchmarkRecord(b *testing.B, open Opener) {
 	const batch = 500
 	s := open(b)
 	entries := make([]store.AuditEntry, batch)
 	for b.Loop() {
 		for i := range entries {
-			e := login("alice")
+			e := login(fmt.Sprint("subject-", i))
 			e.Name, e.Account, e.ServerID, e.UserKey, e.Source = "corp-alice", "APP", "NSERVER", "UKEY", "10.0.0.1"
 			e.Roles, e.Bindings = []string{"app"}, []string{"developers"}
-			e.Display = map[string]string{"email": "alice@example.com"}
+			e.Display = map[string]string{"email": e.Subject + "@example.com"}
 			entries[i] = e
 		}
 		if err := s.Record(b.Context(), entries); err != nil {
