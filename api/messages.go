@@ -228,8 +228,10 @@ type Status struct {
 	NotReady []string       `json:"not_ready,omitempty"`
 	Warnings []string       `json:"warnings,omitempty"` // what works and is not as it seems
 	Servers  []ServerStatus `json:"servers"`
-	Issuers  []IssuerStatus `json:"issuers"`
-	Claims   ClaimsStatus   `json:"claims"`
+	// Replicas are the other ones that this one hears.
+	Replicas []ReplicaStatus `json:"replicas"`
+	Issuers  []IssuerStatus  `json:"issuers"`
+	Claims   ClaimsStatus    `json:"claims"`
 	// AuditStream is how the copy of the audit trail stands; none when none is made.
 	AuditStream *AuditStreamStatus `json:"audit_stream,omitempty"`
 }
@@ -250,6 +252,14 @@ type ClaimsStatus struct {
 	Accounts  int      `json:"accounts"`
 	Settled   int      `json:"settled"` // of those, as they are to be on every server
 	Problems  []string `json:"problems,omitempty"`
+}
+
+// ReplicaStatus is another replica as a replica hears it.
+type ReplicaStatus struct {
+	Name    string `json:"name"`
+	Serving bool   `json:"serving"` // in the queue group
+	Silent  string `json:"silent"`  // since it was heard last
+	Current bool   `json:"current"` // its decisions follow the store as far as this one's
 }
 
 // ServerStatus is one nats-server as a replica sees it.

@@ -34,7 +34,8 @@ func TestWireContract(t *testing.T) {
 		o.Status = func() api.Status {
 			return api.Status{
 				Replica: "r1", Version: "0.1.0", Rules: "v1", NotReady: []string{"store: it does not answer"}, Warnings: []string{"server n1: a limit that it ignores"},
-				Servers: []api.ServerStatus{{ID: "NA", Name: "n1", Version: "2.12.0", ClockOffset: "12ms"}},
+				Servers:  []api.ServerStatus{{ID: "NA", Name: "n1", Version: "2.12.0", ClockOffset: "12ms"}},
+				Replicas: []api.ReplicaStatus{{Name: "r2", Serving: true, Silent: "212ms", Current: true}},
 				Issuers: []api.IssuerStatus{
 					{Name: "corp", URL: corp, KeysLoaded: true, LoadedAt: now},
 					{Name: "partner", URL: partner, Error: "it answered 500"},

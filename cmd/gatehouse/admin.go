@@ -98,6 +98,23 @@ func (c *cli) printStatus(s api.Status) error {
 	if err := t.flush(); err != nil {
 		return err
 	}
+	if len(s.Replicas) > 0 {
+		fmt.Fprintln(c.out)
+		t = newTable(c.out, "REPLICA", "LOGINS", "HEARD", "STATE")
+		for _, v := range s.Replicas {
+			logins, state := "not answering", "behind"
+			if v.Serving {
+				logins = "answering"
+			}
+			if v.Current {
+				state = "current"
+			}
+			t.row(v.Name, logins, v.Silent+" ago", state)
+		}
+		if err := t.flush(); err != nil {
+			return err
+		}
+	}
 	fmt.Fprintln(c.out)
 	t = newTable(c.out, "ISSUER", "KEYS", "URL", "ERROR")
 	for _, v := range s.Issuers {

@@ -29,6 +29,7 @@ import (
 	"github.com/gatehouse-nats/gatehouse/policy/mint"
 	"github.com/gatehouse-nats/gatehouse/policy/oidc"
 	"github.com/gatehouse-nats/gatehouse/provision"
+	replicas "github.com/gatehouse-nats/gatehouse/replica"
 	"github.com/gatehouse-nats/gatehouse/resolver"
 	"github.com/gatehouse-nats/gatehouse/store"
 	"github.com/gatehouse-nats/gatehouse/store/spool"
@@ -67,6 +68,7 @@ type daemon struct {
 	callout     *callout.Service
 	copier      *stream.Copier // nil: the audit trail is copied nowhere
 	provision   *provision.Service
+	group       *replicas.Group
 	conns       []*nats.Conn // to the callout account
 	lobbyDenied atomic.Bool  // the servers do not let the operations be served in the lobby
 	complained  atomic.Int64 // when it was last logged that no server can be reached
@@ -292,9 +294,10 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 		State: d.mirror.Snapshot, Keys: d.keyring.Load, OnRejected: d.resolver.Wake,
 		MaxToken: int(cfg.MaxTokenSize), Version: semantic(version), Replica: d.replica, Logger: d.log,
 	})
+	d.group = d.newGroup(cfg)
 	d.provision = provision.New(provision.Options{
 		Store: d.store, Tokens: d.tokens, Logouts: d.tokens, Records: d.spool, Signer: cfg.NATS.Callout.SigningKey.Key(), Replica: d.replica, State: d.mirror.Snapshot, Issuers: d.issuers,
-		Closed: cfg.ClosedAccounts(), Unmanaged: func() (string, string) { return unmanaged(d.cfg.Load()) },
+		Enforce: d.enforce, Closed: cfg.ClosedAccounts(), Unmanaged: func() (string, string) { return unmanaged(d.cfg.Load()) },
 		Refresh: d.mirror.Refresh, Reload: d.reload, Status: d.status, Template: d.resolver.Template, Direct: d.direct(cfg), Logger: d.log,
 	})
 	watchDaemon(d.registry, d)
@@ -379,7 +382,7 @@ func (d *daemon) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, task := range []func(context.Context) error{
 		d.serveLobby,
-		d.mirror.Run, d.tokens.Run, d.resolver.Run, d.claims.Run, d.callout.Run, d.provision.Run,
+		d.mirror.Run, d.tokens.Run, d.resolver.Run, d.claims.Run, d.group.Run, d.callout.Run, d.provision.Run,
 		d.ship, d.prune, d.copyTrail, d.keepTime, d.follow, d.watchReadiness,
 		d.serve(d.public, provision.NewServer(d.provision.Handler())),
 		d.serve(d.metrics, metricsServer(healthHandler(d.registry, d.readiness(), d.cfg.Load().Metrics.Pprof))),
@@ -388,6 +391,7 @@ func (d *daemon) run(ctx context.Context) error {
 		g.Go(func() error { return task(ctx) })
 	}
 	err := g.Wait()
+	d.group.Leave()
 	d.drain()
 	return err
 }
@@ -531,7 +535,7 @@ func (d *daemon) watchReadiness(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		warnings := d.resolver.Warnings()
+		warnings := d.warnings()
 		if now := strings.Join(warnings, "; "); now != warned {
 			warned = now
 			for _, w := range warnings {
@@ -690,7 +694,7 @@ func (d *daemon) follow(ctx context.Context) error {
 func (d *daemon) status() api.Status {
 	out := api.Status{
 		Replica: d.replica, Version: version, Rules: d.cfg.Load().Rules().Version,
-		NotReady: notReady(d.readiness()), Warnings: d.resolver.Warnings(), Servers: []api.ServerStatus{}, Issuers: []api.IssuerStatus{},
+		NotReady: notReady(d.readiness()), Warnings: d.warnings(), Servers: []api.ServerStatus{}, Replicas: d.peers(), Issuers: []api.IssuerStatus{},
 		Claims: d.claimsStatus(),
 	}
 	if d.lobbyDenied.Load() {

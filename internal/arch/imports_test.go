@@ -42,7 +42,7 @@ type rule func(goPackage) []string
 // rules are the import rules of the module.
 var rules = []rule{
 	standardOnly("policy", "api"),
-	apart("callout", "provision", "resolver"),
+	apart("callout", "provision", "resolver", "replica"),
 	// Which store is used is decided where the service is put together.
 	linkedOnlyBy("store/sqlite", "cmd/gatehouse", "store/storetest"),
 	linkedOnlyBy("store/postgres", "cmd/gatehouse", "store/storetest"),
@@ -195,9 +195,9 @@ func TestRulesCatchViolations(t *testing.T) {
 		"api with policy":                       {path: "api", imports: []string{"./policy"}, want: []string{"api imports policy: it may import the standard library only"}},
 		"a package below policy":                {path: "policy/oidc", imports: []string{"./policy", "github.com/go-jose/go-jose/v4"}},
 		"callout with what it needs":            {path: "callout", imports: []string{"./policy", "./api", "./store"}},
-		"callout with resolver":                 {path: "callout", imports: []string{"./resolver"}, want: []string{"callout depends on resolver: callout, provision, resolver never depend on each other"}},
-		"resolver with provision, through more": {path: "resolver", through: []string{"./provision/web"}, want: []string{"resolver depends on provision/web: callout, provision, resolver never depend on each other"}},
-		"below provision with callout":          {path: "provision/web", imports: []string{"./callout"}, want: []string{"provision/web depends on callout: callout, provision, resolver never depend on each other"}},
+		"callout with resolver":                 {path: "callout", imports: []string{"./resolver"}, want: []string{"callout depends on resolver: callout, provision, resolver, replica never depend on each other"}},
+		"resolver with provision, through more": {path: "resolver", through: []string{"./provision/web"}, want: []string{"resolver depends on provision/web: callout, provision, resolver, replica never depend on each other"}},
+		"below provision with callout":          {path: "provision/web", imports: []string{"./callout"}, want: []string{"provision/web depends on callout: callout, provision, resolver, replica never depend on each other"}},
 		"provision with a package below it":     {path: "provision", imports: []string{"./provision/web"}},
 		"a name that only begins alike":         {path: "callout", imports: []string{"./resolverconfig"}},
 		"the command with both stores":          {path: "cmd/gatehouse", name: "main", imports: []string{"./store/sqlite", "./store/postgres", "./internal/devstack"}, through: []string{server}},

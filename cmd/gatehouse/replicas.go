@@ -1,0 +1,63 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
+	replicas "github.com/gatehouse-nats/gatehouse/replica"
+	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+// newGroup returns the replicas as this one knows them.
+func (d *daemon) newGroup(cfg *config.Config) *replicas.Group {
+	dropped := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "gatehouse_replica_messages_dropped_total",
+		Help: "Messages between replicas that were dropped: forged, malformed, too old, or signed by another key.",
+	})
+	fenced := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "gatehouse_replica_fenced_total",
+		Help: "Times that this replica had the connections of another one closed, which had fallen silent.",
+	})
+	d.registry.MustRegister(dropped, fenced)
+	o := replicas.Options{
+		Conns: d.conns, Name: d.replica, Key: cfg.NATS.Callout.SigningKey.Key(), Mirror: d.mirror, Directory: d.store,
+		MaxStaleness: time.Duration(cfg.MaxStaleness), Serving: d.callout.Serving, Skew: d.resolver.Skew,
+		OnDropped: dropped.Inc, OnFenced: fenced.Inc, Logger: d.log,
+	}
+	if d.system != nil {
+		o.Kick = d.resolver.Kick
+	}
+	return replicas.New(o)
+}
+
+// peers says which other replicas this one hears.
+func (d *daemon) peers() []api.ReplicaStatus {
+	list := []api.ReplicaStatus{}
+	applied := d.mirror.Applied()
+	for _, p := range d.group.Peers() {
+		list = append(list, api.ReplicaStatus{
+			Name: p.Name, Serving: p.Serving, Silent: p.Silent.Round(time.Millisecond).String(), Current: p.Applied == applied,
+		})
+	}
+	slices.SortFunc(list, func(a, b api.ReplicaStatus) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// warnings lists what works and is not as it seems.
+func (d *daemon) warnings() []string {
+	list := d.resolver.Warnings()
+	if err := d.group.Heard(); err != nil {
+		list = append(list, err.Error())
+	}
+	return list
+}
+
+// enforce has a revocation carried out that was just stored, or lifted.
+func (d *daemon) enforce(r store.Revocation) {
+	d.group.Tell(r, !r.LiftedAt.IsZero())
+}

@@ -1,0 +1,325 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+const (
+	// beatEvery is how often a replica says that it is there.
+	beatEvery = 300 * time.Millisecond
+	// forgetAfter is for how long a peer that is silent is still known.
+	forgetAfter = 10 * time.Minute
+	// storeTimeout bounds a call of the store.
+	storeTimeout = 2 * time.Second
+	// echoTimeout is after how long without hearing itself a replica takes it that it may not speak.
+	echoTimeout = 5 * time.Second
+)
+
+// ErrUnheard says that this replica does not hear what it says itself.
+var ErrUnheard = errors.New("replicas do not hear each other, so that revocations reach the others by the store alone and a frozen replica is not noticed: " +
+	"let the callout user publish and subscribe to gatehouse.> and _INBOX.>")
+
+// Mirror is the replica's own state.
+type Mirror interface {
+	Learn(change policy.RevocationChange, at store.Position) bool
+	Applied() store.Position
+	Age() time.Duration
+	Refresh(ctx context.Context) error
+}
+
+// Directory is where the store keeps which replicas there are.
+type Directory interface {
+	Replicas(ctx context.Context) ([]store.Replica, error)
+	Leave(ctx context.Context, replica string) error
+}
+
+// Options configure a [Group].
+type Options struct {
+	Conns        []*nats.Conn // to the callout account; the first is spoken on
+	Name         string       // of this replica
+	Key          Key
+	Mirror       Mirror
+	Directory    Directory
+	MaxStaleness time.Duration
+	// Serving reports whether this replica is in the queue group.
+	Serving func() bool
+	// Skew returns by how much the servers' clocks are ahead of this host's.
+	Skew func() time.Duration
+	// Kick closes a connection of a server; nil where that cannot be done.
+	Kick func(ctx context.Context, serverID string, cid uint64) error
+	// OnDropped and OnFenced count; they may be nil.
+	OnDropped, OnFenced func()
+	Logger              *slog.Logger
+}
+
+// Group is the replicas of a service, as one of them knows them.
+type Group struct {
+	Options
+	inbox   string
+	number  atomic.Uint64
+	looking atomic.Bool // at the store, since a lift was announced
+	tasks   sync.WaitGroup
+	life    context.Context // of Run
+
+	mu      sync.Mutex
+	peers   map[string]*peer // by name
+	own     echo
+	pending map[string]*pending // announcements, by what they announce
+	listed  listing
+	warned  time.Time
+	changed chan struct{} // closed, and made anew, when a peer has said something that Announce waits for
+}
+
+// peer is another replica.
+type peer struct {
+	last   beat
+	heard  time.Time // when, by our clock
+	fenced bool      // since it fell silent
+}
+
+// echo is what this replica hears of itself.
+type echo struct {
+	began time.Time
+	sent  map[uint64]time.Time // beats that have not come back
+	heard time.Time            // the last that did
+	late  time.Time            // when one last came back too late, or after a pause
+}
+
+// listing is what the store said last of which replicas there are.
+type listing struct {
+	began    time.Time // when it was asked
+	replicas []store.Replica
+}
+
+// New returns a group that hears nobody until [Group.Run] runs.
+func New(o Options) *Group {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	for _, f := range []*func(){&o.OnDropped, &o.OnFenced} {
+		if *f == nil {
+			*f = func() {}
+		}
+	}
+	return &Group{
+		Options: o, inbox: nats.NewInbox(), peers: map[string]*peer{}, pending: map[string]*pending{},
+		changed: make(chan struct{}), own: echo{sent: map[uint64]time.Time{}}, life: context.Background(),
+	}
+}
+
+// Run speaks and listens until ctx ends, then says that it leaves, and returns nil.
+func (g *Group) Run(ctx context.Context) error {
+	nc := g.Conns[0]
+	g.life = ctx
+	var subs []*nats.Subscription
+	defer func() {
+		for _, s := range subs {
+			_ = s.Unsubscribe()
+		}
+		g.tasks.Wait()
+	}()
+	for subject, handle := range map[string]nats.MsgHandler{
+		beatSubject: g.hearBeat, changeSubject: g.hearChange, g.inbox + ".*": g.hearAck,
+	} {
+		sub, err := nc.Subscribe(subject, handle)
+		if err != nil {
+			return fmt.Errorf("replica: subscribe to %s: %w", subject, err)
+		}
+		subs = append(subs, sub)
+	}
+	g.mu.Lock()
+	g.own.began = time.Now()
+	g.mu.Unlock()
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for {
+		g.say(false)
+		g.fence(ctx)
+		select {
+		case <-ctx.Done():
+			g.say(true)
+			if nc.IsConnected() {
+				_ = nc.FlushTimeout(storeTimeout) // who does not hear it notices by the silence
+			}
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Leave takes this replica from the store's list, once it decides no more and its mirror has ended: nobody has to
+// wait for its confirmations then.
+func (g *Group) Leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	if err := g.Directory.Leave(ctx, g.Name); err != nil {
+		g.Logger.Warn("this replica could not leave the store's list: others wait for its confirmations until it is stale", "error", err)
+	}
+}
+
+// now returns the time by the servers' clocks, which all replicas can agree on.
+func (g *Group) now() time.Time { return time.Now().Add(g.Skew()) }
+
+// say tells the others that this replica is there, or that it leaves.
+func (g *Group) say(leaving bool) {
+	if !g.Conns[0].IsConnected() {
+		return
+	}
+	b := beat{
+		From: g.Name, At: g.now(), Number: g.number.Add(1), Serving: !leaving && g.Serving(), Leaving: leaving,
+		Decides: max(0, g.MaxStaleness-g.Mirror.Age()), Applied: g.Mirror.Applied(), Connections: g.connections(),
+	}
+	if leaving {
+		b.Decides = 0
+	}
+	g.mu.Lock()
+	now := time.Now()
+	g.own.sent[b.Number] = now
+	for n, at := range g.own.sent {
+		if now.Sub(at) > forgetAfter {
+			delete(g.own.sent, n)
+		}
+	}
+	g.mu.Unlock()
+	g.publish(beatSubject, "", b)
+}
+
+func (g *Group) connections() []Connection {
+	list := make([]Connection, 0, len(g.Conns))
+	for _, nc := range g.Conns {
+		cid, err := nc.GetClientID()
+		if err == nil && nc.IsConnected() {
+			list = append(list, Connection{nc.ConnectedServerId(), cid})
+		}
+	}
+	return list
+}
+
+func (g *Group) publish(subject, reply string, value any) {
+	msg, err := seal(g.Key, subject, value)
+	if err == nil {
+		msg.Reply = reply
+		err = g.Conns[0].PublishMsg(msg)
+	}
+	if err != nil {
+		g.Logger.Debug("a message to the other replicas could not be sent", "subject", subject, "error", err)
+	}
+}
+
+// read opens a message of a replica; false when it is none, or too old.
+func (g *Group) read(msg *nats.Msg, into any, at func() time.Time) bool {
+	err := open(g.Key, msg, into)
+	if err == nil {
+		if age := g.now().Sub(at()); age.Abs() > maxAge {
+			err = fmt.Errorf("%w: it was made %s ago", errMessage, age.Round(time.Second))
+		}
+	}
+	if err == nil {
+		return true
+	}
+	g.OnDropped()
+	g.mu.Lock()
+	quiet := time.Since(g.warned) < time.Minute
+	if !quiet {
+		g.warned = time.Now()
+	}
+	g.mu.Unlock()
+	if !quiet {
+		g.Logger.Warn("a message between replicas was dropped: do all replicas have the same nats.callout.signing_key, and right clocks?", "subject", msg.Subject, "error", err)
+	}
+	return false
+}
+
+func (g *Group) hearBeat(msg *nats.Msg) {
+	var b beat
+	if !g.read(msg, &b, func() time.Time { return b.At }) {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	if b.From == g.Name {
+		g.own.hear(b.Number, now)
+		return
+	}
+	p := g.peers[b.From]
+	switch {
+	case p == nil && b.Leaving:
+		return
+	case p == nil:
+		g.Logger.Info("another replica is there", "replica", b.From)
+		p = &peer{}
+		g.peers[b.From] = p
+	case b.Number <= p.last.Number:
+		return // said before
+	}
+	if b.Leaving {
+		g.Logger.Info("another replica has left", "replica", b.From)
+		delete(g.peers, b.From)
+	}
+	p.last, p.heard, p.fenced = b, now, false
+	g.tell()
+}
+
+// hear notes that a beat of this replica has come back.
+func (e *echo) hear(n uint64, now time.Time) {
+	sent, ok := e.sent[n]
+	if !ok {
+		return
+	}
+	if now.Sub(sent) > lateEcho || now.Sub(e.heard) > lateEcho+beatEvery {
+		e.late = now
+	}
+	e.heard = now
+	for m := range e.sent {
+		if m <= n {
+			delete(e.sent, m)
+		}
+	}
+}
+
+// tell wakes whoever waits for something that a peer says; the caller holds mu.
+func (g *Group) tell() {
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+// Heard returns nil when this replica hears what it says, and so others do; otherwise [ErrUnheard].
+func (g *Group) Heard() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.own.began.IsZero() || !g.Conns[0].IsConnected() || time.Since(g.own.began) < echoTimeout || time.Since(g.own.heard) < echoTimeout {
+		return nil
+	}
+	return ErrUnheard
+}
+
+// Peer is another replica, for people.
+type Peer struct {
+	Name    string
+	Serving bool
+	Silent  time.Duration // since it was heard last
+	Applied store.Position
+}
+
+// Peers returns the other replicas that were heard lately, in no order.
+func (g *Group) Peers() []Peer {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	list := make([]Peer, 0, len(g.peers))
+	for name, p := range g.peers {
+		list = append(list, Peer{name, p.last.Serving, time.Since(p.heard), p.last.Applied})
+	}
+	return list
+}
