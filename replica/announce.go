@@ -38,7 +38,7 @@ type pending struct {
 func (g *Group) Announce(ctx context.Context, r store.Revocation, lifted bool) (confirmed, missing []string, err error) {
 	p := g.announce(pendingID(r.ID, lifted), r, lifted)
 	own := g.follow(ctx, policy.RevocationChange{Revocation: r.Revocation, Lifted: lifted}, r.Position)
-	replicas, err := g.replicas(ctx, p.began)
+	known, err := g.replicas(ctx, p.began)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -46,7 +46,7 @@ func (g *Group) Announce(ctx context.Context, r store.Revocation, lifted bool) (
 	defer deadline.Stop()
 	for {
 		g.mu.Lock()
-		confirmed, missing = g.tally(p, own, replicas, r.Position)
+		confirmed, missing = g.tally(p, own, known, r.Position)
 		changed := g.changed
 		g.mu.Unlock()
 		if len(missing) == 0 {
@@ -107,32 +107,34 @@ func (g *Group) forget(now time.Time) {
 }
 
 // replicas returns which replicas the store knows, as of after the time.
-func (g *Group) replicas(ctx context.Context, after time.Time) ([]store.Replica, error) {
+func (g *Group) replicas(ctx context.Context, after time.Time) (listing, error) {
 	g.mu.Lock()
 	known := g.listed
 	g.mu.Unlock()
 	// The positions in an older list are older too, so that it is only of use for a moment.
 	if known.began.After(after) && time.Since(known.began) < repeatAfter {
-		return known.replicas, nil
+		return known, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	began := time.Now()
 	list, err := g.Directory.Replicas(ctx)
 	if err != nil {
-		return nil, err
+		return listing{}, err
 	}
+	known = listing{began, list}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if began.After(g.listed.began) {
-		g.listed = listing{began, list}
+		g.listed = known
 	}
-	return list, nil
+	return known, nil
 }
 
 // tally returns who follows the change and who may not; the caller holds mu. A replica may decide as before
-// as long as its state is fresh, by the store's list or by what it says itself.
-func (g *Group) tally(p *pending, own bool, replicas []store.Replica, at store.Position) (confirmed, missing []string) {
+// as long as its state is fresh, by the store's list or by what it says itself. A position that it has named
+// before the change was made shows nothing: after a failover another change may have been there.
+func (g *Group) tally(p *pending, own bool, known listing, at store.Position) (confirmed, missing []string) {
 	count := func(name string, follows bool) {
 		if follows {
 			confirmed = append(confirmed, name)
@@ -142,19 +144,19 @@ func (g *Group) tally(p *pending, own bool, replicas []store.Replica, at store.P
 	}
 	count(g.Name, own)
 	listed := map[string]bool{g.Name: true}
-	for _, r := range replicas {
+	for _, r := range known.replicas {
 		if listed[r.Name] {
 			continue
 		}
 		listed[r.Name] = true
-		said := g.peers[r.Name]
-		follows := p.acked[r.Name] || covers(r.Applied, at) || said != nil && covers(said.last.Applied, at)
+		written := known.began.Add(-r.Age) // or later
+		follows := p.acked[r.Name] || written.After(p.began) && covers(r.Applied, at) || g.peers[r.Name].follows(p.began, at)
 		if follows || r.Age <= r.MaxStaleness+clockMargin {
 			count(r.Name, follows)
 		}
 	}
 	for name, said := range g.peers {
-		follows := p.acked[name] || covers(said.last.Applied, at)
+		follows := p.acked[name] || said.follows(p.began, at)
 		if !listed[name] && (follows || time.Since(said.heard) <= said.last.Decides+clockMargin) {
 			count(name, follows)
 		}
@@ -162,6 +164,11 @@ func (g *Group) tally(p *pending, own bool, replicas []store.Replica, at store.P
 	slices.Sort(confirmed)
 	slices.Sort(missing)
 	return confirmed, missing
+}
+
+// follows reports whether the peer, which may be nil, has said after the time that it follows the feed that far.
+func (p *peer) follows(after time.Time, at store.Position) bool {
+	return p != nil && p.heard.After(after) && covers(p.last.Applied, at)
 }
 
 // covers reports whether whoever follows the feed up to p follows what it has at q.
