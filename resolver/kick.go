@@ -1,10 +1,10 @@
 package resolver
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -65,18 +65,32 @@ func (r *Resolver) KickAll(ctx context.Context, server string, cids []uint64) (c
 	if r.blind {
 		return 0, ErrNoSystemUser
 	}
-	var n atomic.Int64
+	for _, k := range r.kicks(ctx, server, cids) {
+		if k.closed {
+			closed++
+		}
+		err = cmp.Or(err, k.err)
+	}
+	return closed, err
+}
+
+// kicked is what became of a connection: closed, gone before when there is no error either.
+type kicked struct {
+	closed bool
+	err    error
+}
+
+// kicks closes connections of one server and returns what became of each.
+func (r *Resolver) kicks(ctx context.Context, server string, cids []uint64) []kicked {
+	results := make([]kicked, len(cids))
 	var g errgroup.Group
 	g.SetLimit(parallelKicks)
-	for _, cid := range cids {
+	for i, cid := range cids {
 		g.Go(func() error {
-			done, err := r.kick(ctx, server, cid)
-			if done {
-				n.Add(1)
-			}
-			return err
+			results[i].closed, results[i].err = r.kick(ctx, server, cid)
+			return nil
 		})
 	}
-	err = g.Wait()
-	return int(n.Load()), err
+	_ = g.Wait() // each has its own
+	return results
 }

@@ -149,12 +149,16 @@ func (r *Resolver) onStatsz(msg *nats.Msg) {
 		return
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if s, known := r.servers[a.Server.ID]; known {
-		s.meet(a, r.now())
-	} else {
+	s, known := r.servers[a.Server.ID]
+	var back []Server
+	switch {
+	case !known:
 		r.search(a.Server.ID)
+	case s.meet(a, r.now()):
+		back = append(back, s.Server)
 	}
+	r.mu.Unlock()
+	r.tell(back)
 }
 
 // onShutdown forgets the server that the subject $SYS.SERVER.<id>.SHUTDOWN names, and starts
@@ -164,12 +168,8 @@ func (r *Resolver) onShutdown(msg *nats.Msg) {
 	if len(tokens) != 4 {
 		return
 	}
-	r.mu.Lock()
-	s, known := r.servers[tokens[2]]
-	delete(r.servers, tokens[2])
-	r.mu.Unlock()
-	if known {
-		r.log.Info("a server shut down", "server", s.Name, "server_id", s.ID)
+	if r.forget(tokens[2]) {
+		r.log.Info("a server shut down", "server_id", tokens[2])
 		r.Wake()
 	}
 }

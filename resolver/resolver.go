@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -82,8 +83,17 @@ type Resolver struct {
 	accounts map[string]Requirement   // what is read back, by account id
 	decoded  map[string]decoded       // what was read last of each account
 	active   int                      // servers in the cluster by its own count
+	watcher  watcher                  // may be nil
+	ended    map[string]time.Time     // ids of servers that have ended, and when that was seen
 	lastErr  error
 	closed   bool
+}
+
+// watcher is told which servers join, or come back after a silence, and which say that they shut down. It is
+// called without a lock.
+type watcher interface {
+	joined(Server)
+	left(id string)
 }
 
 // server is what is known of one server; guarded by Resolver.mu.
@@ -141,6 +151,7 @@ func New(o Options) *Resolver {
 		servers:  map[string]*server{},
 		pending:  map[string]chan struct{}{},
 		negative: map[string]time.Time{},
+		ended:    map[string]time.Time{},
 		accounts: map[string]Requirement{},
 		decoded:  map[string]decoded{},
 	}
@@ -247,7 +258,9 @@ func (r *Resolver) round(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, found := range r.observe(answers) {
+	searches, back := r.observe(answers)
+	r.tell(back)
+	for _, found := range searches {
 		select {
 		case <-found:
 		case <-ctx.Done():
@@ -259,8 +272,8 @@ func (r *Resolver) round(ctx context.Context) error {
 }
 
 // observe merges the answers of a round, forgets servers that have been silent for too long,
-// and starts a search for each that is new; it returns when those end.
-func (r *Resolver) observe(answers []statsz) []<-chan struct{} {
+// and starts a search for each that is new; it returns when those end, and which servers were silent before.
+func (r *Resolver) observe(answers []statsz) (searches []<-chan struct{}, back []Server) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
@@ -271,13 +284,14 @@ func (r *Resolver) observe(answers []statsz) []<-chan struct{} {
 		}
 	}
 	seen := map[string]bool{}
-	var searches []<-chan struct{}
 	r.active = 0
 	for _, a := range answers {
 		seen[a.Server.ID] = true
 		r.active = max(r.active, a.Statsz.ActiveServers)
 		if s, ok := r.servers[a.Server.ID]; ok {
-			s.meet(a, now)
+			if s.meet(a, now) {
+				back = append(back, s.Server)
+			}
 		} else if done := r.search(a.Server.ID); done != nil {
 			searches = append(searches, done)
 		}
@@ -291,16 +305,37 @@ func (r *Resolver) observe(answers []statsz) []<-chan struct{} {
 			delete(r.servers, id)
 		}
 	}
-	return searches
+	return searches, back
 }
 
-// meet notes a sign of life.
-func (s *server) meet(a statsz, now time.Time) {
+// watch has the watcher told of servers from now on.
+func (r *Resolver) watch(w watcher) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.watcher = w
+}
+
+// tell tells the watcher of servers that joined or came back; r.mu is not held.
+func (r *Resolver) tell(servers []Server) {
+	r.mu.RLock()
+	w := r.watcher
+	r.mu.RUnlock()
+	for _, s := range servers {
+		if w != nil {
+			w.joined(s)
+		}
+	}
+}
+
+// meet notes a sign of life and reports whether there was none for a while before.
+func (s *server) meet(a statsz, now time.Time) (back bool) {
+	back = s.missed > 0
 	s.missed = 0
 	s.Server = Server{ID: a.Server.ID, Name: a.Server.Name, Version: a.Server.Version, Cluster: a.Server.Cluster, Seen: now, Offset: s.Offset}
 	if a.measured {
 		s.Offset = a.offset
 	}
+	return back
 }
 
 // Known reports whether the server belongs to the cluster. When it is not known yet and
@@ -382,13 +417,15 @@ func (r *Resolver) find(id string) bool {
 		s := &server{accounts: map[string]AccountState{}}
 		s.meet(a, r.now())
 		r.servers[id] = s
-		offset := s.Offset
+		found := s.Server
 		r.mu.Unlock()
+		r.bury(found)
+		r.tell([]Server{found})
 		ctx, cancel := context.WithTimeout(r.life, readTimeout)
 		r.readServer(ctx, id)
 		cancel()
 		r.stir()
-		r.log.Info("a server is known", "server", a.Server.Name, "server_id", id, "version", a.Server.Version, "clock_offset", offset)
+		r.log.Info("a server is known", "server", a.Server.Name, "server_id", id, "version", a.Server.Version, "clock_offset", found.Offset)
 		return true
 	}
 	return false
@@ -399,6 +436,36 @@ func (r *Resolver) stir() {
 	if r.changed != nil {
 		r.changed()
 	}
+}
+
+// bury forgets a server of the same name that is not there any more: it was restarted, and is known by the
+// new id now.
+func (r *Resolver) bury(found Server) {
+	for _, s := range r.Servers() {
+		if s.Name != found.Name || s.ID == found.ID {
+			continue
+		}
+		if _, err := r.ping(r.life, s.ID); errors.Is(err, nats.ErrNoResponders) {
+			r.log.Info("a server was restarted", "server", s.Name, "server_id", s.ID)
+			r.forget(s.ID)
+		}
+	}
+}
+
+// forget makes a server unknown whose connections have ended; it reports whether it was known.
+func (r *Resolver) forget(id string) bool {
+	r.mu.Lock()
+	_, known := r.servers[id]
+	delete(r.servers, id)
+	if known {
+		r.ended[id] = r.now()
+	}
+	w := r.watcher
+	r.mu.Unlock()
+	if w != nil {
+		w.left(id)
+	}
+	return known
 }
 
 // Servers returns the servers that are known, by name.
@@ -416,6 +483,39 @@ func (r *Resolver) Servers() []Server {
 		return strings.Compare(a.ID, b.ID)
 	})
 	return list
+}
+
+// knows reports whether the server is known, without a search.
+func (r *Resolver) knows(id string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	_, ok := r.servers[id]
+	return ok
+}
+
+// replaced reports whether a server of that name is known under another id.
+func (r *Resolver) replaced(id, name string) bool {
+	return slices.ContainsFunc(r.Servers(), func(s Server) bool { return s.Name == name && s.ID != id })
+}
+
+// stillCounted is for how long servers may count one that has ended (nats-server server/events.go, eventsHBInterval
+// and shutdown timeouts: 75 s).
+const stillCounted = 2 * time.Minute
+
+// complete reports whether as many servers are known as the servers say there are.
+func (r *Resolver) complete() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.ended, func(_ string, at time.Time) bool { return r.now().Sub(at) > stillCounted })
+	return r.blind || len(r.servers)+len(r.ended) >= r.active
+}
+
+// needs reports whether the account is one that is read back from the servers.
+func (r *Resolver) needs(account string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	_, ok := r.accounts[account]
+	return ok
 }
 
 // Offset returns by how much the server's clock is ahead of ours; 0 when it is not known.

@@ -16,11 +16,12 @@ import (
 
 // Bounds of the connections that are asked for at once. An answer is one message, which the servers do not
 // hold to max_payload but to max_pending (64 MiB unless configured): one that is larger closes the system
-// connection. A connection takes about 650 bytes of it, a direct user's 1,400, and one whose client gave a
+// connection. A connection takes about 525 bytes of it, a direct user's twice that, and one whose client gave a
 // long name up to max_control_line more, so that whoever is looked for could make the answer too large.
 const (
 	firstPage = 1 << 13
 	mostPage  = 1 << 16
+	leastPage = 1 << 6
 	pageStep  = 4
 )
 
