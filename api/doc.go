@@ -26,6 +26,8 @@ const (
 	OpProgress    = "revoke.progress"
 	OpRevocations = "revocations"
 	OpIdentities  = "identities"
+	OpSessions    = "sessions"
+	OpKick        = "kick"
 	OpAudit       = "audit"
 	OpAdminToken  = "admin-token"
 	OpReload      = "reload"

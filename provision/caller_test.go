@@ -61,6 +61,7 @@ func newAdminBed(t testing.TB, change ...func(*provision.Options)) (*bed, *spool
 	records := &spooled{}
 	setup := func(o *provision.Options) {
 		o.Records, o.Replica, o.State = records, "r1", func() *policy.Snapshot { return state }
+		o.Servers = &connected{list: sessions()}
 	}
 	return newBed(t, append([]func(*provision.Options){setup}, change...)...), records, state
 }
@@ -76,6 +77,8 @@ var needs = []struct {
 	{api.OpRevokeLift, policy.RightRevoke, `{"issuer":"corp","subject":"mallory","reason":"back"}`},
 	{api.OpRevocations, policy.RightRevoke, `{}`},
 	{api.OpAudit, policy.RightAudit, `{}`},
+	{api.OpSessions, policy.RightSessions, `{}`},
+	{api.OpKick, policy.RightRevoke, `{"subject":"mallory","reason":"left"}`},
 	{api.OpIdentities, policy.RightRevoke, `{"display":"alice@example.com"}`},
 }
 

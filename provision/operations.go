@@ -25,6 +25,8 @@ func (s *Service) operations() []operation {
 		of(api.OpProgress, follow(policy.RightRevoke), s.Progress),
 		of(api.OpRevocations, admins(policy.RightRevoke), s.Revocations),
 		of(api.OpIdentities, admins(policy.RightRevoke), s.Identities),
+		of(api.OpSessions, follow(policy.RightSessions), s.Sessions),
+		of(api.OpKick, admins(policy.RightRevoke), s.Kick),
 		of(api.OpAudit, follow(policy.RightAudit), s.Audit),
 		of(api.OpAdminToken, onHost, s.MakeAdminToken),
 		of(api.OpReload, onHost, s.ReloadConfig),

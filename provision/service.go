@@ -57,6 +57,7 @@ type Options struct {
 	Unmanaged func() (reason, why string)
 	// Enforce has a revocation that was stored, or lifted, carried out; it does not wait for that.
 	Enforce func(store.Revocation)
+	Servers Servers // nil where connections can neither be seen nor closed
 	// Refresh makes this replica see what was just stored before the call returns.
 	Refresh func(context.Context) error
 	Reload  func(context.Context) (api.Reloaded, error)

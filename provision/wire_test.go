@@ -62,6 +62,7 @@ func TestWireContract(t *testing.T) {
 			return id, nil
 		})
 		o.Signer = newKey(t)
+		o.Servers = &connected{unanswered: []string{"n3"}, list: sessions()}
 		o.Template = func(account, key string) (policy.Permissions, bool) {
 			set := policy.SubjectSet{Allow: []string{"jobs.{{tag(team)}}.>"}}
 			return policy.Permissions{Publish: set, Subscribe: set}, account == "AAPP" && key == "AWORKER"
@@ -145,6 +146,9 @@ func TestWireContract(t *testing.T) {
 		{"revoke_activation", api.OpRevoke, "", `{"kind":"activation","account":"APP","export":"app.status.*","key":"AA5WUJ54Z23KILLCUOUNAKTPBVZWKMQVO4O6EQ5GHLAERIMLLHNCS47C","reason":"partner left","dry_run":true}`, 200, &api.RevokeResult{}},
 		{"revocations_done", api.OpRevocations, "", `{"kind":"suspension"}`, 200, &api.RevocationsPage{}},
 		{"progress", api.OpProgress, "", `{"id":"01970000-0000-7000-8000-00000000000a"}`, 200, &api.Progress{}},
+		{"sessions", api.OpSessions, "", `{"account":"APP","limit":2}`, 200, &api.SessionsPage{}},
+		{"sessions_empty", api.OpSessions, "", `{"subject":"nobody"}`, 200, &api.SessionsPage{}},
+		{"kick", api.OpKick, "", `{"subject":"alice","issuer":"corp","reason":"new permissions"}`, 200, &api.KickResult{}},
 		{"identities", api.OpIdentities, "", `{"display":"Mallory@Example.com"}`, 200, &api.IdentitiesPage{}},
 		{"identities_empty", api.OpIdentities, "", `{"subject":"nobody","limit":1}`, 200, &api.IdentitiesPage{}},
 		{"identities_page", api.OpIdentities, "", `{"limit":1}`, 200, &api.IdentitiesPage{}},

@@ -69,6 +69,7 @@ type daemon struct {
 	copier      *stream.Copier // nil: the audit trail is copied nowhere
 	provision   *provision.Service
 	group       *replicas.Group
+	sweeper     *resolver.Sweeper
 	conns       []*nats.Conn // to the callout account
 	lobbyDenied atomic.Bool  // the servers do not let the operations be served in the lobby
 	complained  atomic.Int64 // when it was last logged that no server can be reached
@@ -295,9 +296,10 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 		MaxToken: int(cfg.MaxTokenSize), Version: semantic(version), Replica: d.replica, Logger: d.log,
 	})
 	d.group = d.newGroup(cfg)
+	d.sweeper = d.newSweeper()
 	d.provision = provision.New(provision.Options{
 		Store: d.store, Tokens: d.tokens, Logouts: d.tokens, Records: d.spool, Signer: cfg.NATS.Callout.SigningKey.Key(), Replica: d.replica, State: d.mirror.Snapshot, Issuers: d.issuers,
-		Enforce: d.enforce, Closed: cfg.ClosedAccounts(), Unmanaged: func() (string, string) { return unmanaged(d.cfg.Load()) },
+		Enforce: d.enforce, Servers: d.connections(), Closed: cfg.ClosedAccounts(), Unmanaged: func() (string, string) { return unmanaged(d.cfg.Load()) },
 		Refresh: d.mirror.Refresh, Reload: d.reload, Status: d.status, Template: d.resolver.Template, Direct: d.direct(cfg), Logger: d.log,
 	})
 	watchDaemon(d.registry, d)
@@ -382,7 +384,7 @@ func (d *daemon) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, task := range []func(context.Context) error{
 		d.serveLobby,
-		d.mirror.Run, d.tokens.Run, d.resolver.Run, d.claims.Run, d.group.Run, d.callout.Run, d.provision.Run,
+		d.mirror.Run, d.tokens.Run, d.resolver.Run, d.claims.Run, d.group.Run, d.sweeper.Run, d.callout.Run, d.provision.Run,
 		d.ship, d.prune, d.copyTrail, d.keepTime, d.follow, d.watchReadiness,
 		d.serve(d.public, provision.NewServer(d.provision.Handler())),
 		d.serve(d.metrics, metricsServer(healthHandler(d.registry, d.readiness(), d.cfg.Load().Metrics.Pprof))),

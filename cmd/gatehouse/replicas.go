@@ -10,7 +10,6 @@ import (
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
 	replicas "github.com/gatehouse-nats/gatehouse/replica"
-	"github.com/gatehouse-nats/gatehouse/store"
 )
 
 // newGroup returns the replicas as this one knows them.
@@ -55,9 +54,4 @@ func (d *daemon) warnings() []string {
 		list = append(list, err.Error())
 	}
 	return list
-}
-
-// enforce has a revocation carried out that was just stored, or lifted.
-func (d *daemon) enforce(r store.Revocation) {
-	d.group.Tell(r, !r.LiftedAt.IsZero())
 }
