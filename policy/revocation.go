@@ -114,6 +114,8 @@ type Revocation struct {
 	Target                // whom or what it concerns
 	At     time.Time      `json:"at"`             // of a logout: the point in time; otherwise when it was made
 	Until  time.Time      `json:"until,omitzero"` // its end; zero means until lifted
+	// Programs includes the programs that the identity owns: direct users with keys of their own.
+	Programs bool `json:"programs,omitempty"`
 }
 
 // InForce reports whether the end of the revocation has not come at now.

@@ -73,6 +73,9 @@ func (r Revocation) means(s *Session, issuer string) bool {
 	if r.Subject != "" && !s.ofSubject(r.Subject, issuer) {
 		return false
 	}
+	if scope == OfIdentity && !r.Programs && s.Login != nil && s.Login.Program != "" {
+		return false // its key is not revoked either
+	}
 	l := s.Login
 	// A login that a release before recorded says nothing of its session.
 	untold := l == nil || l.Issued.IsZero()

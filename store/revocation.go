@@ -10,7 +10,6 @@ import (
 // Revocation is a block, a logout or their like, with who made it and why, and how far it is carried out.
 type Revocation struct {
 	policy.Revocation
-	Programs bool // the programs of the identity are meant too
 	Reason   string
 	Actor    string
 	LiftedAt time.Time // zero: not lifted

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
@@ -76,25 +75,13 @@ func (d *daemon) claimed(ctx context.Context, keys []store.UserKey) ([]store.Rev
 	if state == nil {
 		return nil, errors.New("the state was never read from the store")
 	}
-	owners, programs := map[policy.Principal]bool{}, map[policy.Principal]bool{}
+	owners := map[policy.Principal]bool{}
 	for _, k := range keys {
-		owner := policy.Principal{Issuer: k.Issuer, Subject: k.Subject}
-		owners[owner], owners[policy.Principal{Issuer: k.Issuer}] = true, true
-		programs[owner] = programs[owner] || k.Program != ""
+		owners[policy.Principal{Issuer: k.Issuer, Subject: k.Subject}], owners[policy.Principal{Issuer: k.Issuer}] = true, true
 	}
 	var all []store.Revocation
 	for _, r := range state.Revocations.All(func(r policy.Revocation) bool { return r.Issuer == "" || owners[r.Principal] }) {
-		found := store.Revocation{Revocation: r}
-		if programs[r.Principal] {
-			page, _, err := d.store.Revocations(ctx, store.RevocationFilter{ID: r.ID})
-			if err != nil {
-				return nil, err
-			}
-			if i := slices.IndexFunc(page, func(stored store.Revocation) bool { return stored.ID == r.ID }); i >= 0 {
-				found.Programs = page[i].Programs
-			}
-		}
-		all = append(all, found)
+		all = append(all, store.Revocation{Revocation: r})
 	}
 	return all, nil
 }

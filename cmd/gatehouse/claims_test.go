@@ -81,7 +81,7 @@ func TestStoredRevocationsReachTheClaims(t *testing.T) {
 	}
 	keys := []store.UserKey{program}
 	for id, programs := range map[string]bool{"without": false, "with": true} {
-		block := store.Revocation{Revocation: policy.Revocation{ID: id, Kind: policy.Block, Target: policy.Target{Principal: owner}, At: time.Now()}, Programs: programs, Reason: "test", Actor: "test"}
+		block := store.Revocation{Revocation: policy.Revocation{ID: id, Kind: policy.Block, Target: policy.Target{Principal: owner}, At: time.Now(), Programs: programs}, Reason: "test", Actor: "test"}
 		if _, _, err := d.store.Revoke(ctx, block, ""); err != nil {
 			t.Fatal(err)
 		}

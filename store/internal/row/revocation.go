@@ -14,7 +14,7 @@ import (
 )
 
 // decided are the columns that decisions need, in the order of decidedTargets.
-var decided = []string{"id", "kind", "issuer", "subject", "session_id", "token_id", "claim_match", "account", "key", "export", "at", "until"}
+var decided = []string{"id", "kind", "issuer", "subject", "session_id", "token_id", "claim_match", "account", "key", "export", "at", "until", "programs"}
 
 // Decided returns the columns of what decisions need of a revocation, in the table of that name.
 func Decided(table string) string { return table + "." + strings.Join(decided, ", "+table+".") }
@@ -22,34 +22,52 @@ func Decided(table string) string { return table + "." + strings.Join(decided, "
 func decidedTargets(r *policy.Revocation, at func(*time.Time) any) []any {
 	return []any{
 		(*Text)(&r.ID), (*Text)(&r.Kind), (*Text)(&r.Issuer), (*Text)(&r.Subject), (*Text)(&r.Session), (*Text)(&r.Token), (*Text)(&r.Match),
-		(*Text)(&r.Account), (*Text)(&r.Key), (*Text)(&r.Export), at(&r.At), at(&r.Until),
+		(*Text)(&r.Account), (*Text)(&r.Key), (*Text)(&r.Export), at(&r.At), at(&r.Until), (*flag)(&r.Programs),
 	}
+}
+
+// flag reads a truth value; there is none where nothing was joined.
+type flag bool
+
+// Scan implements [sql.Scanner].
+func (f *flag) Scan(src any) error {
+	switch v := src.(type) {
+	case nil:
+		*f = false
+	case bool:
+		*f = flag(v)
+	case int64:
+		*f = v != 0
+	default:
+		return typeError("a truth value", src)
+	}
+	return nil
 }
 
 // The columns of a revocation, in the order of [RevocationTargets]: as it is now, and as it was when it
 // was made.
 var (
-	RevocationColumns = strings.Join(decided, ", ") + `, programs, reason, actor, lifted_at, lifted_by, lift_note,
+	RevocationColumns = strings.Join(decided, ", ") + `, reason, actor, lifted_at, lifted_by, lift_note,
 		coalesce(lift_epoch, epoch), coalesce(lift_seq, seq), done_at, progress`
-	FirstColumns = strings.Join(decided, ", ") + `, programs, reason, actor, NULL, '', '', epoch, seq, NULL, ''`
+	FirstColumns = strings.Join(decided, ", ") + `, reason, actor, NULL, '', '', epoch, seq, NULL, ''`
 )
 
 // RevocationTargets returns where a row is scanned to; at makes a target of a time.
 func RevocationTargets(r *store.Revocation, at func(*time.Time) any) []any {
 	return append(decidedTargets(&r.Revocation, at),
-		&r.Programs, (*Text)(&r.Reason), (*Text)(&r.Actor), at(&r.LiftedAt), (*Text)(&r.LiftedBy), (*Text)(&r.LiftNote),
+		(*Text)(&r.Reason), (*Text)(&r.Actor), at(&r.LiftedAt), (*Text)(&r.LiftedBy), (*Text)(&r.LiftNote),
 		&r.Position.Epoch, &r.Position.Seq, at(&r.DoneAt), (*object)(&r.Progress))
 }
 
 // InsertColumns are those that are set when a revocation is made, in the order of [InsertValues].
-var InsertColumns = strings.Join(decided, ", ") + `, target, programs, reason, actor`
+var InsertColumns = strings.Join(decided, ", ") + `, target, reason, actor`
 
 // InsertValues returns the values to store; at makes one of a time.
 func InsertValues(r store.Revocation, at func(time.Time) any) []any {
 	return []any{
 		Text(r.ID), string(r.Kind), Text(r.Issuer), Text(r.Subject), Text(r.Session), Text(r.Token), Text(r.Match),
-		Text(r.Account), Text(r.Key), Text(r.Export), at(r.At), at(r.Until),
-		TargetHash(r.Target), r.Programs, Text(r.Reason), Text(r.Actor),
+		Text(r.Account), Text(r.Key), Text(r.Export), at(r.At), at(r.Until), r.Programs,
+		TargetHash(r.Target), Text(r.Reason), Text(r.Actor),
 	}
 }
 
@@ -63,7 +81,7 @@ func Normal(r store.Revocation) (store.Revocation, error) {
 	if wrong := r.Legal(); wrong != "" {
 		return r, fmt.Errorf("the revocation cannot be stored: %s", wrong)
 	}
-	n := store.Revocation{Revocation: r.Revocation, Programs: r.Programs, Reason: r.Reason, Actor: r.Actor}
+	n := store.Revocation{Revocation: r.Revocation, Reason: r.Reason, Actor: r.Actor}
 	n.At = Time(r.At)
 	if !r.Until.IsZero() {
 		n.Until = Time(r.Until)
