@@ -66,6 +66,32 @@ type RevokeResult struct {
 	Existing bool `json:"existing,omitempty"`
 	// Unseen says that no login of the identity is recorded: the subject may be misspelt.
 	Unseen bool `json:"unseen,omitempty"`
+	// Affected is what a dry run would end.
+	Affected *Affected `json:"affected,omitempty"`
+}
+
+// Affected is what a revocation ends as things are now.
+type Affected struct {
+	Connections int       `json:"connections"` // live ones
+	Sessions    []Session `json:"sessions"`    // of them, the oldest 1000
+	KeysFound   int       `json:"keys_found"`  // of direct users with a user JWT that has not ended
+	// Keys are 1000 of them at most; those with a program are concerned only when programs are included.
+	Keys []UserKey `json:"keys"`
+	// Incomplete says that not everything could be looked at.
+	Incomplete bool     `json:"incomplete,omitempty"`
+	Unanswered []string `json:"unanswered,omitempty"` // servers that did not answer
+}
+
+// UserKey is a key of a direct user.
+type UserKey struct {
+	Key       string    `json:"key"`     // public
+	Account   string    `json:"account"` // configured name when it was signed
+	AccountID string    `json:"account_id"`
+	Issuer    string    `json:"issuer"` // exact iss of its owner
+	Subject   string    `json:"subject"`
+	Program   string    `json:"program,omitempty"`
+	Issued    time.Time `json:"issued"`
+	Expires   time.Time `json:"expires,omitzero"`
 }
 
 // Progress says how far a revocation has been carried out. It is done when every replica denies by it

@@ -27,7 +27,7 @@ func (s *Service) Revoke(ctx context.Context, c Caller, req api.RevokeRequest) (
 		return api.RevokeResult{}, badRequest("that would revoke yourself, %s: set force if you mean it", c.Actor)
 	}
 	if req.DryRun {
-		return api.RevokeResult{Revocation: s.wire(r, now), Unseen: s.unseen(ctx, r.Target)}, nil
+		return api.RevokeResult{Revocation: s.wire(r, now), Unseen: s.unseen(ctx, r.Target), Affected: s.affected(ctx, r)}, nil
 	}
 	stored, existing, err := s.revoke(ctx, r, req.IdempotencyKey, c.RequestID)
 	if err != nil {

@@ -108,6 +108,13 @@ func TestWireContract(t *testing.T) {
 	}}
 	b.carriedOut(t, suspension, api.Progress{Done: true, Replicas: 2, ReplicasKnown: 3, ReplicasMissing: []string{"r3"}, ServersAnswered: 2, ServersKnown: 3,
 		ServersMissing: []string{"n3"}, Closed: 7, Left: 1, Claims: "server n3 has not applied them", TookMS: 2153})
+	for _, k := range []store.UserKey{
+		{Key: directKey, Account: "APP", AccountID: "AAPP", Issuer: corp, Subject: "alice", Name: "prog-nightly-1", Program: "nightly", Issued: now.Add(-time.Hour), Expires: now.Add(time.Hour)},
+	} {
+		if err := b.Store.AddUserKey(t.Context(), k, 3); err != nil {
+			t.Fatal(err)
+		}
+	}
 	path := serveLocal(t, b)
 	shown := map[field]bool{}
 	for _, test := range []struct {
@@ -136,6 +143,7 @@ func TestWireContract(t *testing.T) {
 		{"audit_refused", api.OpAudit, "", `{"outcome":"refused"}`, 200, &api.AuditPage{}},
 		{"audit_by_arrival", api.OpAudit, "", `{"order":"arrival","limit":1}`, 200, &api.AuditPage{}},
 		{"audit_empty", api.OpAudit, "", `{"name":"nobody"}`, 200, &api.AuditPage{}},
+		{"revoke_dry", api.OpRevoke, "", `{"issuer":"corp","subject":"alice","reason":"left","dry_run":true}`, 200, &api.RevokeResult{}},
 		{"revoke", api.OpRevoke, "", `{"issuer":"corp","subject":"alice","reason":"left","until":"2030-12-31T23:59:59Z"}`, 200, &api.RevokeResult{}},
 		{"revoke_existing", api.OpRevoke, "", `{"issuer":"corp","subject":"alice","reason":"again","until":"2030-12-31T23:59:59Z"}`, 200, &api.RevokeResult{}},
 		{"revoke_logout", api.OpRevoke, "", `{"kind":"logout","issuer":"partner","subject":"bob","reason":"lost laptop"}`, 200, &api.RevokeResult{}},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -161,22 +162,47 @@ func matchValue(text string) any {
 	}
 }
 
-// revoke carries out one revocation and waits for its end where that is asked for.
+// revoke carries out one revocation and waits for its end where that is asked for. Of what may concern many
+// somebody at a terminal is shown first whom it does.
 func (c *cli) revoke(ctx context.Context, v revocation) error {
-	result, err := local(ctx, c, api.OpRevoke, v.req,
-		func(s *provision.Service) func(context.Context, provision.Caller, api.RevokeRequest) (api.RevokeResult, error) {
-			return s.Revoke
-		})
+	if wide := len(v.req.Match) > 0 || v.req.All || v.suspend || v.req.Kind == "logout" && v.req.Account != ""; wide && !v.req.DryRun && !v.yes && terminal(c.err) {
+		plan := v.req
+		plan.DryRun = true
+		result, err := c.ask(ctx, plan)
+		if err == nil {
+			err = c.printPlan(result)
+		}
+		if err != nil && !errors.Is(err, errPartial) {
+			return err
+		}
+		if err := c.agree(false, "Do it?"); err != nil {
+			return err
+		}
+	}
+	result, err := c.ask(ctx, v.req)
 	if err != nil {
 		return err
 	}
 	if v.req.DryRun {
 		return c.printPlan(result)
 	}
-	if !v.wait {
-		return c.printRevocation(result)
+	return c.conclude(ctx, v, result)
+}
+
+// ask has a revocation carried out, or planned.
+func (c *cli) ask(ctx context.Context, req api.RevokeRequest) (api.RevokeResult, error) {
+	return local(ctx, c, api.OpRevoke, req,
+		func(s *provision.Service) func(context.Context, provision.Caller, api.RevokeRequest) (api.RevokeResult, error) {
+			return s.Revoke
+		})
+}
+
+// conclude says what was stored, and waits for its end where that is asked for.
+func (c *cli) conclude(ctx context.Context, v revocation, result api.RevokeResult) error {
+	if v.wait {
+		return c.awaitRevocation(ctx, result, v.timeout)
 	}
-	return c.awaitRevocation(ctx, result, v.timeout)
+	return c.printRevocation(result)
 }
 
 // parseEnd reads a duration from now, or a time with its zone.
@@ -282,7 +308,40 @@ func (c *cli) printPlan(result api.RevokeResult) error {
 	}
 	fmt.Fprintf(c.out, "%s would be %s; nothing was changed.\n", printable(concerns(result.Revocation)), effect(result.Revocation))
 	c.noteUnseen(result)
+	a := result.Affected
+	if a == nil {
+		return nil
+	}
+	if len(a.Sessions) > 0 {
+		if err := c.tableOfSessions(a.Sessions); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(c.out, "%s would be closed.%s\n", count(a.Connections, "live connection"), keysNote(a, result.Revocation.Programs))
+	if a.Incomplete {
+		return unanswered(append(a.Unanswered, "what could not be asked"), "there may be more")
+	}
 	return nil
+}
+
+// keysNote says what becomes of the keys of direct users.
+func keysNote(a *api.Affected, programs bool) string {
+	own, others := 0, 0
+	for _, k := range a.Keys {
+		if k.Program == "" || programs {
+			own++
+		} else {
+			others++
+		}
+	}
+	text := ""
+	if own > 0 {
+		text += " " + count(own, "key") + " of direct users would be void."
+	}
+	if others > 0 {
+		text += " " + count(others, "key") + " of programs would stay: --programs includes them."
+	}
+	return text
 }
 
 func (c *cli) liftCommand() *cobra.Command {

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -29,26 +27,44 @@ func (c *cli) revokePeople(ctx context.Context, v revocation, who string) error 
 			"display of the issuer says by which claims people are known", printable(who))
 	}
 	if !c.json {
-		if err := c.printIdentities(ctx, found); err != nil {
+		if err := c.printIdentities(ctx, v, found); err != nil {
 			return err
 		}
+	}
+	if v.req.DryRun && !c.json {
+		fmt.Fprintln(c.out, "Nothing was changed.")
+		return nil
 	}
 	if !v.req.DryRun {
-		if err := c.agree(v.yes, "Revoke "+count(len(found), "identity")+"?"); err != nil {
+		if err := c.agree(v.yes, "Revoke "+these(len(found))+"?"); err != nil {
 			return err
 		}
 	}
-	var errs []error
-	for i, id := range found {
-		one := v
-		one.req.Issuer, one.req.Subject = id.Issuer, id.Subject
+	var results []api.RevokeResult
+	for i, id := range found { // all are stored before the first is waited for
+		one := v.req
+		one.Issuer, one.Subject = id.Issuer, id.Subject
 		if i > 0 {
-			one.req.IdempotencyKey = uuid.NewSHA1(uuid.NameSpaceOID, []byte(v.req.IdempotencyKey+id.Issuer+"\x00"+id.Subject)).String()
+			one.IdempotencyKey = uuid.NewSHA1(uuid.NameSpaceOID, []byte(v.req.IdempotencyKey+id.Issuer+"\x00"+id.Subject)).String()
 		}
-		// All are stored before the first is waited for.
-		errs = append(errs, c.revoke(ctx, one))
+		result, err := c.ask(ctx, one)
+		if err != nil {
+			return fmt.Errorf("%s of %s: %w", printable(id.Subject), id.Issuer, err)
+		}
+		results = append(results, result)
+	}
+	var errs []error
+	for _, result := range results {
+		errs = append(errs, c.conclude(ctx, v, result))
 	}
 	return errors.Join(errs...)
+}
+
+func these(n int) string {
+	if n == 1 {
+		return "this identity"
+	}
+	return fmt.Sprintf("these %d identities", n)
 }
 
 // identities returns those who are known by a display value, or else have it as their subject.
@@ -65,14 +81,29 @@ func (c *cli) identities(ctx context.Context, who, issuer string) ([]api.KnownId
 	return nil, nil
 }
 
-func (c *cli) printIdentities(ctx context.Context, found []api.KnownIdentity) error {
-	t := newTable(c.out, "SUBJECT", "ISSUER", "KNOWN BY", "LAST SEEN")
+// printIdentities shows identities with what revoking them would end.
+func (c *cli) printIdentities(ctx context.Context, v revocation, found []api.KnownIdentity) error {
+	t := newTable(c.out, "SUBJECT", "ISSUER", "KNOWN BY", "LAST SEEN", "CONNECTIONS", "KEYS", "OF PROGRAMS")
 	for _, id := range found {
-		var known []string
-		for _, claim := range slices.Sorted(maps.Keys(id.Display)) {
-			known = append(known, id.Display[claim])
+		plan := v.req
+		plan.Issuer, plan.Subject, plan.DryRun = id.Issuer, id.Subject, true
+		result, err := c.ask(ctx, plan)
+		if err != nil {
+			return err
 		}
-		t.row(id.Subject, id.Issuer, strings.Join(known, " "), when(id.LastSeen))
+		own, programs := 0, 0
+		for _, k := range result.Affected.Keys {
+			if k.Program == "" {
+				own++
+			} else {
+				programs++
+			}
+		}
+		connections := fmt.Sprint(result.Affected.Connections)
+		if result.Affected.Incomplete {
+			connections = "at least " + connections
+		}
+		t.row(id.Subject, id.Issuer, orDash(shownAs(id.Display, "")), when(id.LastSeen), connections, fmt.Sprint(own), fmt.Sprint(programs))
 	}
 	return t.flush()
 }
