@@ -118,7 +118,10 @@ func (s *Service) connected(ctx context.Context, req api.SessionsRequest) ([]pol
 	if err != nil {
 		return nil, nil, s.serversError(err)
 	}
-	list = slices.DeleteFunc(list, func(session policy.Session) bool { return !keep(&session) })
+	list = slices.DeleteFunc(list, func(session policy.Session) bool {
+		// The service's own connections, and those of whoever operates the servers, are nobody's sessions.
+		return slices.Contains(s.Closed, session.Account) || !keep(&session)
+	})
 	slices.SortFunc(list, func(a, b policy.Session) int { return a.Since.Compare(b.Since) })
 	return list, unanswered, nil
 }

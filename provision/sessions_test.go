@@ -103,6 +103,20 @@ func TestSessionFilters(t *testing.T) {
 	}
 }
 
+// The service's own connections are neither shown nor closed.
+func TestSessionsLeaveTheServiceAlone(t *testing.T) {
+	t.Parallel()
+	servers := &connected{list: append(sessions(), policy.Session{ServerID: "NA", Server: "n1", CID: 9, Name: directKey, Account: "AAUTH", Since: now})}
+	b := newBed(t, func(o *provision.Options) { o.Servers, o.Closed = servers, []string{"AAUTH", "ASYS"} })
+	page, err := b.Sessions(t.Context(), admin, api.SessionsRequest{})
+	if err != nil || page.Total != len(sessions()) {
+		t.Errorf("%d sessions, %v", page.Total, err)
+	}
+	if got, err := b.Kick(t.Context(), admin, api.KickRequest{All: true, Reason: "all"}); err != nil || got.Closed != len(sessions()) || slices.Contains(servers.closed, 9) {
+		t.Errorf("%+v, %v, closed %v", got, err, servers.closed)
+	}
+}
+
 func TestSessionsRefuseBadInput(t *testing.T) {
 	t.Parallel()
 	servers := &connected{list: sessions()}
