@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -91,8 +92,8 @@ func (g *Group) announce(id string, r store.Revocation, lifted bool) *pending {
 		p.sent = now
 	}
 	g.mu.Unlock()
-	if due && g.Conns[0].IsConnected() {
-		g.publish(changeSubject, g.inbox+".ack", change{From: g.Name, At: g.now(), Revocation: r.Revocation, Lifted: lifted, Position: r.Position})
+	if due {
+		g.publish(g.speaker(), changeSubject, g.inbox+".ack", change{From: g.Name, At: g.now(), Revocation: r.Revocation, Lifted: lifted, Position: r.Position})
 	}
 	return p
 }
@@ -142,6 +143,7 @@ func (g *Group) tally(p *pending, own bool, known listing, at store.Position) (c
 			missing = append(missing, name)
 		}
 	}
+	now := time.Now()
 	count(g.Name, own)
 	listed := map[string]bool{g.Name: true}
 	for _, r := range known.replicas {
@@ -149,15 +151,17 @@ func (g *Group) tally(p *pending, own bool, known listing, at store.Position) (c
 			continue
 		}
 		listed[r.Name] = true
+		said := g.peers[r.Name]
 		written := known.began.Add(-r.Age) // or later
-		follows := p.acked[r.Name] || written.After(p.began) && covers(r.Applied, at) || g.peers[r.Name].follows(p.began, at)
-		if follows || r.Age <= r.MaxStaleness+clockMargin {
+		follows := p.acked[r.Name] || written.After(p.began) && covers(r.Applied, at) || said.follows(p.began, at)
+		// After a failover that lost heartbeats the list shows too early that a replica is stale.
+		if follows || r.Age <= r.MaxStaleness+clockMargin || said.decides(now) {
 			count(r.Name, follows)
 		}
 	}
 	for name, said := range g.peers {
 		follows := p.acked[name] || said.follows(p.began, at)
-		if !listed[name] && (follows || time.Since(said.heard) <= said.last.Decides+clockMargin) {
+		if !listed[name] && (follows || said.decides(now)) {
 			count(name, follows)
 		}
 	}
@@ -169,6 +173,11 @@ func (g *Group) tally(p *pending, own bool, known listing, at store.Position) (c
 // follows reports whether the peer, which may be nil, has said after the time that it follows the feed that far.
 func (p *peer) follows(after time.Time, at store.Position) bool {
 	return p != nil && p.heard.After(after) && covers(p.last.Applied, at)
+}
+
+// decides reports whether the peer, which may be nil, may still decide by what it has read.
+func (p *peer) decides(now time.Time) bool {
+	return p != nil && !p.last.Leaving && now.Sub(p.heard) <= p.last.Decides+clockMargin
 }
 
 // covers reports whether whoever follows the feed up to p follows what it has at q.
@@ -190,10 +199,11 @@ func (g *Group) follow(ctx context.Context, c policy.RevocationChange, at store.
 
 func (g *Group) hearChange(msg *nats.Msg) {
 	var c change
-	if !g.read(msg, &c, func() time.Time { return c.At }) || c.From == g.Name || msg.Reply == "" {
+	if !g.read(msg, &c, func() time.Time { return c.At }) || c.From == g.Name {
 		return
 	}
-	if c.Revocation.ID == "" || c.Revocation.Legal() != "" {
+	// The reply is not signed: it must not lead to where something else is listened to.
+	if c.Revocation.ID == "" || c.Revocation.Legal() != "" || !strings.HasPrefix(msg.Reply, nats.InboxPrefix) {
 		g.OnDropped()
 		return
 	}
@@ -220,7 +230,7 @@ func (g *Group) hearLift(c change, reply string) {
 }
 
 func (g *Group) confirm(c change, reply string, follows bool) {
-	g.publish(reply, "", ack{From: g.Name, At: g.now(), ID: c.Revocation.ID, Lifted: c.Lifted, Follows: follows})
+	g.publish(g.speaker(), reply, "", ack{From: g.Name, At: g.now(), ID: c.Revocation.ID, Lifted: c.Lifted, Follows: follows})
 }
 
 func (g *Group) hearAck(msg *nats.Msg) {

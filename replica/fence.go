@@ -53,7 +53,7 @@ func (g *Group) frozen(now time.Time) (list []frozen) {
 	healthy := []string{g.Name}
 	for name, p := range g.peers {
 		silent := now.Sub(p.heard)
-		if silent <= silence {
+		if silent <= silence && !p.last.Leaving {
 			healthy = append(healthy, name)
 		}
 		if silent > forgetAfter {
@@ -67,7 +67,7 @@ func (g *Group) frozen(now time.Time) (list []frozen) {
 	patience := silence + time.Duration(slices.Index(healthy, g.Name))*turn
 	for _, p := range g.peers {
 		silent := now.Sub(p.heard)
-		if silent <= patience || p.fenced {
+		if silent <= patience || p.fenced || p.last.Leaving {
 			continue
 		}
 		p.fenced = true

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,11 +25,15 @@ const (
 	storeTimeout = 2 * time.Second
 	// echoTimeout is after how long without hearing itself a replica takes it that it may not speak.
 	echoTimeout = 5 * time.Second
+	// mostWaiting bounds the messages that wait to be read, of each subject.
+	mostWaiting = 4096
+	// hushed is for how long a replica says nothing once a server has refused it: servers log each refusal.
+	hushed = time.Minute
 )
 
 // ErrUnheard says that this replica does not hear what it says itself.
 var ErrUnheard = errors.New("replicas do not hear each other, so that revocations reach the others by the store alone and a frozen replica is not noticed: " +
-	"let the callout user publish and subscribe to gatehouse.> and _INBOX.>")
+	"the callout user has to be allowed to publish and to subscribe to gatehouse.> and _INBOX.>")
 
 // Mirror is the replica's own state.
 type Mirror interface {
@@ -46,7 +51,7 @@ type Directory interface {
 
 // Options configure a [Group].
 type Options struct {
-	Conns        []*nats.Conn // to the callout account; the first is spoken on
+	Conns        []*nats.Conn // to the callout account; listened to on the first, spoken on in turn
 	Name         string       // of this replica
 	Key          Key
 	Mirror       Mirror
@@ -68,7 +73,9 @@ type Group struct {
 	Options
 	inbox   string
 	number  atomic.Uint64
-	looking atomic.Bool // at the store, since a lift was announced
+	spoken  atomic.Uint64 // how often a connection was chosen
+	refused atomic.Int64  // when a server last did, in nanoseconds since 1970
+	looking atomic.Bool   // at the store, since a lift was announced
 	tasks   sync.WaitGroup
 	life    context.Context // of Run
 
@@ -83,7 +90,7 @@ type Group struct {
 
 // peer is another replica.
 type peer struct {
-	last   beat
+	last   beat      // remembered for a while after it has left, so that none from before counts when it is said again
 	heard  time.Time // when, by our clock
 	fenced bool      // since it fell silent
 }
@@ -136,6 +143,9 @@ func (g *Group) Run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("replica: subscribe to %s: %w", subject, err)
 		}
+		if err := sub.SetPendingLimits(mostWaiting, mostWaiting*(maxMessage>>4)); err != nil {
+			return fmt.Errorf("replica: bound what waits of %s: %w", subject, err)
+		}
 		subs = append(subs, sub)
 	}
 	g.mu.Lock()
@@ -149,9 +159,6 @@ func (g *Group) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			g.say(true)
-			if nc.IsConnected() {
-				_ = nc.FlushTimeout(storeTimeout) // who does not hear it notices by the silence
-			}
 			return nil
 		case <-tick.C:
 		}
@@ -173,7 +180,8 @@ func (g *Group) now() time.Time { return time.Now().Add(g.Skew()) }
 
 // say tells the others that this replica is there, or that it leaves.
 func (g *Group) say(leaving bool) {
-	if !g.Conns[0].IsConnected() {
+	nc := g.speaker()
+	if nc == nil {
 		return
 	}
 	b := beat{
@@ -192,7 +200,36 @@ func (g *Group) say(leaving bool) {
 		}
 	}
 	g.mu.Unlock()
-	g.publish(beatSubject, "", b)
+	g.publish(nc, beatSubject, "", b)
+	if leaving {
+		_ = nc.FlushTimeout(storeTimeout) // who does not hear it notices by the silence
+	}
+}
+
+// speaker returns the connections that are up in turn, so that one to a server that hangs takes only its share of
+// what this replica says with it; nil while none is up, or a server has just refused what was said.
+func (g *Group) speaker() *nats.Conn {
+	if time.Since(time.Unix(0, g.refused.Load())) < hushed {
+		return nil
+	}
+	for range g.Conns {
+		if nc := g.Conns[g.spoken.Add(1)%uint64(len(g.Conns))]; nc.IsConnected() {
+			return nc
+		}
+	}
+	return nil
+}
+
+// Refused reports whether an error of a connection is that its user may not take part in what replicas tell
+// each other. One that may not speak then keeps quiet for a minute; [Group.Heard] says what to do.
+func (g *Group) Refused(err error) bool {
+	if !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(err.Error(), `"`+subjects) {
+		return false
+	}
+	if strings.Contains(err.Error(), "Publish") {
+		g.refused.Store(time.Now().UnixNano())
+	}
+	return true
 }
 
 func (g *Group) connections() []Connection {
@@ -206,11 +243,14 @@ func (g *Group) connections() []Connection {
 	return list
 }
 
-func (g *Group) publish(subject, reply string, value any) {
+func (g *Group) publish(nc *nats.Conn, subject, reply string, value any) {
+	if nc == nil {
+		return
+	}
 	msg, err := seal(g.Key, subject, value)
 	if err == nil {
 		msg.Reply = reply
-		err = g.Conns[0].PublishMsg(msg)
+		err = nc.PublishMsg(msg)
 	}
 	if err != nil {
 		g.Logger.Debug("a message to the other replicas could not be sent", "subject", subject, "error", err)
@@ -255,18 +295,15 @@ func (g *Group) hearBeat(msg *nats.Msg) {
 	}
 	p := g.peers[b.From]
 	switch {
-	case p == nil && b.Leaving:
-		return
 	case p == nil:
 		g.Logger.Info("another replica is there", "replica", b.From)
 		p = &peer{}
 		g.peers[b.From] = p
-	case b.Number <= p.last.Number:
+	case b.Number <= p.last.Number || p.last.Leaving:
 		return // said before
 	}
 	if b.Leaving {
 		g.Logger.Info("another replica has left", "replica", b.From)
-		delete(g.peers, b.From)
 	}
 	p.last, p.heard, p.fenced = b, now, false
 	g.tell()
@@ -319,7 +356,9 @@ func (g *Group) Peers() []Peer {
 	defer g.mu.Unlock()
 	list := make([]Peer, 0, len(g.peers))
 	for name, p := range g.peers {
-		list = append(list, Peer{name, p.last.Serving, time.Since(p.heard), p.last.Applied})
+		if !p.last.Leaving {
+			list = append(list, Peer{name, p.last.Serving, time.Since(p.heard), p.last.Applied})
+		}
 	}
 	return list
 }

@@ -53,7 +53,10 @@ type bed struct {
 
 func newBed(t testing.TB) *bed {
 	t.Helper()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true})
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true, NoAuthUser: "all", Users: []*server.User{
+		{Username: "all"},
+		{Username: "mute", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"gatehouse.>"}}}},
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,9 +73,9 @@ func newBed(t testing.TB) *bed {
 	return &bed{t, db, newKey(t), s.ClientURL()}
 }
 
-func (b *bed) connect() *nats.Conn {
+func (b *bed) connect(options ...nats.Option) *nats.Conn {
 	b.Helper()
-	nc, err := nats.Connect(b.url)
+	nc, err := nats.Connect(b.url, options...)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -185,7 +188,7 @@ func TestAnnounce(t *testing.T) {
 		t.Error("a replica that has confirmed does not deny, or denies somebody else")
 	}
 	// A lift that is not stored changes nothing, whoever says so.
-	one.publish(changeSubject, one.inbox+".ack", change{From: "r1", At: time.Now(), Revocation: r.Revocation, Lifted: true, Position: store.Position{Epoch: r.Position.Epoch, Seq: r.Position.Seq + 1}})
+	one.publish(one.Conns[0], changeSubject, one.inbox+".ack", change{From: "r1", At: time.Now(), Revocation: r.Revocation, Lifted: true, Position: store.Position{Epoch: r.Position.Epoch, Seq: r.Position.Seq + 1}})
 	announced(t, one.Group, b.block("bob"), false, []string{"r1", "r2"}, nil) // heard after it
 	if !two.denies("alice") {
 		t.Error("a replica admits again for a lift that is not stored")
@@ -199,7 +202,7 @@ func TestAnnounce(t *testing.T) {
 		t.Error("a lifted block denies, or another one does not any more")
 	}
 	// A broadcast from before the lift comes to nothing.
-	one.publish(changeSubject, one.inbox+".ack", change{From: "r1", At: time.Now(), Revocation: r.Revocation, Position: r.Position})
+	one.publish(one.Conns[0], changeSubject, one.inbox+".ack", change{From: "r1", At: time.Now(), Revocation: r.Revocation, Position: r.Position})
 	announced(t, one.Group, b.block("carol"), false, []string{"r1", "r2"}, nil)
 	if two.denies("alice") {
 		t.Error("a late broadcast blocks again what was lifted")
@@ -239,6 +242,28 @@ func TestAnnounceNamesWhoIsMissing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// One that the store takes for stale, after it has lost its heartbeats, and that says otherwise.
+	if _, err := b.store.Beat(t.Context(), store.Heartbeat{Replica: "lost", MaxStaleness: time.Nanosecond}); err != nil {
+		t.Fatal(err)
+	}
+	r = b.block("dave")
+	one.mu.Lock()
+	one.peers["lost"] = &peer{last: beat{From: "lost", Decides: time.Hour}, heard: time.Now()}
+	one.mu.Unlock()
+	eventually(t, func() error {
+		list, err := b.store.Replicas(t.Context())
+		i := slices.IndexFunc(list, func(r store.Replica) bool { return r.Name == "lost" })
+		if err != nil || i < 0 || list[i].Age <= clockMargin+time.Nanosecond {
+			return fmt.Errorf("%+v, %v", list, err)
+		}
+		return nil
+	})
+	announced(t, one.Group, r, false, []string{"r1"}, []string{"lost"})
+	one.mu.Lock()
+	one.peers["lost"].last.Decides = 0
+	one.peers["lost"].heard = time.Now().Add(-2 * clockMargin)
+	one.mu.Unlock()
+	announced(t, one.Group, r, false, []string{"r1"}, nil)
 	// One that the store does not know, but that speaks.
 	b.join("r2", func(o *Options) { o.Directory = deaf{} })
 	if err := b.store.Leave(t.Context(), "r2"); err != nil {
@@ -277,6 +302,119 @@ func TestLeave(t *testing.T) {
 	}
 }
 
+// What is said on a connection that is down, or from which nothing gets through, is only a part: the others go on
+// to hear the replica, and do not take it for frozen.
+func TestSpeaksOnEveryConnection(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	one := b.join("r1", nil)
+	down, stuck := b.connect(), b.connect(nats.UserInfo("mute", ""))
+	b.join("r2", func(o *Options) { o.Conns = append([]*nats.Conn{stuck}, o.Conns[0], down) })
+	heard := func(name string, connections int) {
+		t.Helper()
+		first := one.last(name).Number
+		eventually(t, func() error {
+			if last := one.last(name); len(last.Connections) != connections || last.Number < first+6 {
+				return fmt.Errorf("after beat %d %s is heard with %+v, want %d connections", first, name, last, connections)
+			}
+			return nil
+		})
+	}
+	heard("r2", 3)
+	down.Close()
+	heard("r2", 2)
+	r3 := b.join("r3", func(o *Options) { o.Conns = append(o.Conns, b.connect()) })
+	r3.Conns[0].Close() // it hears nobody any more, itself neither
+	heard("r3", 1)
+}
+
+// A replica that may not speak does so no more: servers log each try.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	one := b.join("r1", nil)
+	refused := make(chan error, 1000)
+	mute := b.connect(nats.UserInfo("mute", ""), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err }))
+	if err := mute.Publish("gatehouse.v1.whoami", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-refused; one.Refused(err) {
+		t.Errorf("%v is taken for what replicas say", err)
+	}
+	if err := mute.Publish(beatSubject, nil); err != nil {
+		t.Fatal(err)
+	}
+	if one.speaker() == nil {
+		t.Fatal("it does not speak anyway")
+	}
+	if err := <-refused; !one.Refused(err) {
+		t.Errorf("%v is not taken for what replicas say", err)
+	}
+	if one.speaker() != nil {
+		t.Error("it goes on to speak")
+	}
+	one.refused.Store(time.Now().Add(-hushed).UnixNano())
+	if one.speaker() == nil {
+		t.Error("it never tries again")
+	}
+	listening := fmt.Errorf("%w: Permissions Violation for Subscription to %q", nats.ErrPermissionViolation, changeSubject)
+	if !one.Refused(listening) || one.speaker() == nil {
+		t.Error("a replica that may not listen does not speak, although the others could hear it")
+	}
+}
+
+// A beat that is said again brings nobody back who has left.
+func TestReplayedBeat(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	one, two := b.join("r1", nil), b.join("r2", nil)
+	attacker := b.connect()
+	beats, err := attacker.SubscribeSync(beatSubject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said beat
+	var recorded *nats.Msg
+	for said.From != "r2" || one.last("r2").Number < said.Number {
+		if recorded, err = beats.NextMsg(30 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if err := open(b.key, recorded, &said); err != nil {
+			t.Fatal(err)
+		}
+	}
+	two.stop()
+	eventually(t, func() error {
+		if !one.last("r2").Leaving {
+			return fmt.Errorf("peers %+v", one.Peers())
+		}
+		return nil
+	})
+	if err := attacker.PublishMsg(recorded); err != nil {
+		t.Fatal(err)
+	}
+	b.join("r3", func(o *Options) { o.Conns = []*nats.Conn{attacker} })
+	eventually(t, func() error { // heard after what was said again
+		if one.last("r3").From == "" {
+			return fmt.Errorf("r3 is not heard")
+		}
+		return nil
+	})
+	if last := one.last("r2"); !last.Leaving || len(one.Peers()) != 1 {
+		t.Errorf("r2 is back: %+v", last)
+	}
+}
+
+// last returns what a peer has said last.
+func (m *member) last(name string) beat {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p := m.peers[name]; p != nil {
+		return p.last
+	}
+	return beat{}
+}
+
 // Whoever can publish in the callout account makes no replica deny, and no peer.
 func TestForgedMessages(t *testing.T) {
 	t.Parallel()
@@ -302,10 +440,12 @@ func TestForgedMessages(t *testing.T) {
 	changed.Data = []byte(strings.Replace(string(changed.Data), "alice", "carol", 1))
 	unsigned := message(b.key, changeSubject, honest)
 	unsigned.Header = nil
+	reflected, unasked := message(b.key, changeSubject, honest), message(b.key, changeSubject, honest)
+	reflected.Reply, unasked.Reply = beatSubject, "" // replies are not signed
 	for i, msg := range []*nats.Msg{
 		message(newKey(t), changeSubject, honest), message(b.key, beatSubject, honest), message(b.key, changeSubject, old),
 		message(b.key, changeSubject, senseless), message(b.key, changeSubject, large), message(b.key, changeSubject, "text"),
-		changed, unsigned, {Subject: changeSubject, Data: []byte("{}")}, {Subject: beatSubject, Data: []byte("{}")},
+		changed, unsigned, reflected, unasked, {Subject: changeSubject, Data: []byte("{}")}, {Subject: beatSubject, Data: []byte("{}")},
 	} {
 		if err := attacker.PublishMsg(msg); err != nil {
 			t.Fatal(err)

@@ -16,8 +16,9 @@ import (
 
 // The subjects in the callout account, where nobody is but services and sentinels that may do nothing.
 const (
-	beatSubject   = "gatehouse.replica.v1.beat"
-	changeSubject = "gatehouse.replica.v1.change"
+	subjects      = "gatehouse.replica.v1."
+	beatSubject   = subjects + "beat"
+	changeSubject = subjects + "change"
 )
 
 const (

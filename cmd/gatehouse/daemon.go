@@ -244,6 +244,9 @@ func (d *daemon) dial(cfg *config.Config, user nats.Option, name string) (*nats.
 				}
 				return
 			}
+			if d.group != nil && d.group.Refused(err) {
+				return // status and the log warn of what it means
+			}
 			log.Warn("the connection reported an error", "subject", subject, "error", err)
 		}),
 	}
@@ -541,7 +544,7 @@ func (d *daemon) watchReadiness(ctx context.Context) error {
 		if now := strings.Join(warnings, "; "); now != warned {
 			warned = now
 			for _, w := range warnings {
-				d.log.Warn("a limit does not hold", "why", w)
+				d.log.Warn("something is not as it seems", "why", w)
 			}
 		}
 		missing := notReady(d.readiness())
