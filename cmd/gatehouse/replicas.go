@@ -50,7 +50,7 @@ func (d *daemon) peers() []api.ReplicaStatus {
 // warnings lists what works and is not as it seems.
 func (d *daemon) warnings() []string {
 	list := d.resolver.Warnings()
-	if err := d.group.Heard(); err != nil {
+	if err := d.group.Heard(); err != nil && d.cfg.Load().Store.Driver() != config.SQLite {
 		list = append(list, err.Error())
 	}
 	return list

@@ -36,8 +36,14 @@ func testKey(t testing.TB, prefix nkeys.PrefixByte, name string) (seed, public s
 	return string(encoded), public
 }
 
-// testCreds returns the creds of a user of the account that belongs to a name.
+// testCreds returns the creds of a user of the account that belongs to a name, who may do everything.
 func testCreds(t testing.TB, account string) string {
+	t.Helper()
+	return limitedCreds(t, account, jwt.Permissions{})
+}
+
+// limitedCreds is [testCreds] of a user with permissions.
+func limitedCreds(t testing.TB, account string, p jwt.Permissions) string {
 	t.Helper()
 	accountSeed, _ := testKey(t, nkeys.PrefixByteAccount, account)
 	userSeed, user := testKey(t, nkeys.PrefixByteUser, account+" user")
@@ -45,7 +51,9 @@ func testCreds(t testing.TB, account string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := jwt.NewUserClaims(user).Encode(signer)
+	claims := jwt.NewUserClaims(user)
+	claims.Permissions = p
+	token, err := claims.Encode(signer)
 	if err != nil {
 		t.Fatal(err)
 	}

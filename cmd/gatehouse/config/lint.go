@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nats-io/jwt/v2"
+
 	"github.com/gatehouse-nats/gatehouse/policy"
 )
 
@@ -20,6 +22,7 @@ func (r *report) lint(f *File, rules *policy.Rules, bindings []*policy.Binding, 
 	if !f.HTTP.Listen.Loopback() {
 		r.warn("http.listen", "tokens would cross the network in the clear: listen on loopback, with a proxy that speaks TLS in front")
 	}
+	r.lintReplicas(f)
 	for _, name := range sorted(f.Roles) {
 		r.lintRole(join("roles", name), f.Roles[name])
 		r.lintDenies(join("roles", name), f.Roles[name], roles)
@@ -47,6 +50,29 @@ func (r *report) lint(f *File, rules *policy.Rules, bindings []*policy.Binding, 
 	r.lintCost(bindings)
 	r.lintUnused(f, bindings)
 	r.lintPairs(bindings)
+}
+
+// lintReplicas warns when the creds of the callout user show that several replicas could not tell each other anything.
+func (r *report) lintReplicas(f *File) {
+	if f.Store.Driver() == SQLite {
+		return // there is one
+	}
+	user, missing := f.NATS.Callout.Creds.allowed, []string{}
+	for _, way := range []struct {
+		to string
+		jwt.Permission
+	}{{"publish", user.Pub}, {"subscribe", user.Sub}} {
+		for _, subject := range []jwt.Subject{"gatehouse.>", "_INBOX.>"} {
+			within := func(of string) bool { return subject.IsContainedIn(jwt.Subject(of)) }
+			if len(way.Allow) > 0 && !slices.ContainsFunc(way.Allow, within) || slices.ContainsFunc(way.Deny, within) {
+				missing = append(missing, way.to+" to "+string(subject))
+			}
+		}
+	}
+	if len(missing) > 0 {
+		r.warn("nats.callout.creds", "the user may not %s: replicas then hear of revocations from the store alone, and a frozen one is not noticed; allow it, and put the new creds file in place",
+			strings.Join(missing, ", nor "))
+	}
 }
 
 // lintConditions warns of conditions that never hold, or always.

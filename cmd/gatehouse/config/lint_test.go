@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
 )
 
@@ -36,6 +37,42 @@ func TestLint(t *testing.T) {
 	}
 	if diff := cmp.Diff(string(want), got.String()); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
+// Replicas that cannot tell each other anything are warned of where the creds file shows it.
+func TestLintReplicas(t *testing.T) {
+	t.Parallel()
+	allow := func(subjects ...string) jwt.Permission { return jwt.Permission{Allow: subjects} }
+	all := allow("$SYS.>", "gatehouse.>", "_INBOX.>")
+	for name, c := range map[string]struct {
+		user  jwt.Permissions
+		store string
+		want  string
+	}{
+		"everything":               {},
+		"what init gives":          {user: jwt.Permissions{Pub: all, Sub: all}},
+		"more than that":           {user: jwt.Permissions{Pub: allow(">"), Sub: allow("*.>")}},
+		"nothing of it":            {user: jwt.Permissions{Pub: allow("$SYS.>"), Sub: allow("$SYS.>")}, want: "publish to gatehouse.>, nor publish to _INBOX.>, nor subscribe to gatehouse.>, nor subscribe to _INBOX.>"},
+		"not all of it":            {user: jwt.Permissions{Pub: all, Sub: allow("gatehouse.v1.>", "_INBOX.>")}, want: "subscribe to gatehouse.>"},
+		"denied":                   {user: jwt.Permissions{Pub: jwt.Permission{Deny: jwt.StringList{"_INBOX.>"}}}, want: "publish to _INBOX.>"},
+		"something else is denied": {user: jwt.Permissions{Pub: jwt.Permission{Deny: jwt.StringList{"app.>"}}}},
+		"one replica":              {user: jwt.Permissions{Pub: allow("$SYS.>")}, store: "sqlite:gatehouse.db"},
+	} {
+		if c.store == "" {
+			c.store = "postgres://gatehouse@db/gatehouse"
+		}
+		f := newFixture(t)
+		f.write("creds/callout.creds", limitedCreds(t, "callout", c.user))
+		got := ""
+		for _, w := range f.mustLoad(small + "\nstore: " + c.store + "\n").Warnings {
+			if strings.Contains(w.String(), "nats.callout.creds") {
+				got += w.String()
+			}
+		}
+		if (got == "") != (c.want == "") || c.want != "" && !strings.Contains(got, "the user may not "+c.want+":") {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
 	}
 }
 

@@ -204,6 +204,7 @@ type Creds struct {
 	content []byte // when given by a variable
 	user    string
 	account string
+	allowed jwt.Permissions // by the user JWT, which says nothing of a scoped signing key's
 }
 
 func (c *Creds) parse(text string, f form) error {
@@ -245,7 +246,7 @@ func (c *Creds) load(l *loader, _ string, _ tags) error {
 	if public, err := pair.PublicKey(); err != nil || public != claims.Subject {
 		return fmt.Errorf("%s holds a seed that is not that of its user JWT: take the creds file anew from where it was made", what)
 	}
-	c.user, c.account = claims.Subject, claims.IssuerAccount
+	c.user, c.account, c.allowed = claims.Subject, claims.IssuerAccount, claims.Permissions
 	if c.account == "" {
 		c.account = claims.Issuer
 	}
