@@ -252,6 +252,9 @@ func (s *Sweeper) ask(ctx context.Context, t *task, filters []SessionFilter) ([]
 	case err != nil:
 		t.front.limit = max(t.limit/pageStep, leastPage)
 	case anyCut:
+		if t.limit == mostPage {
+			s.Logger.Warn("a server has more connections than it can be asked for at once: what a revocation ends may be among the rest", "server", t.name, "server_id", t.id, "asked_for", t.limit)
+		}
 		t.front.limit = min(t.limit*pageStep, mostPage)
 		t.cut = true
 	default:
@@ -314,6 +317,7 @@ func (s *Sweeper) close(ctx context.Context, t *task, hits map[uint64][]int, res
 // has, was restarted: its connections ended with it.
 func (s *Sweeper) noteAll(t *task, results []found, began time.Time, err error) {
 	now := s.r.now()
+	s.r.doubt(t.id, err)
 	restarted := errors.Is(err, nats.ErrNoResponders) && s.r.replaced(t.id, t.name)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -52,7 +52,7 @@ type Replicas interface {
 	Announce(ctx context.Context, r store.Revocation, lifted bool) (confirmed, missing []string, err error)
 }
 
-// Settled reports whether what the revocation asks of account claims is applied on every server, and what it
+// Settled says whether what the revocation asks of account claims is applied on every server, and what it
 // waits for when it is not; true when it asks for nothing.
 type Settled interface {
 	Converged(ctx context.Context, r store.Revocation) (done bool, why string, err error)
@@ -106,9 +106,7 @@ func NewSweeper(o SweeperOptions) *Sweeper {
 
 // Start begins to carry out a revocation that this replica has just stored. It does not wait. What it cannot
 // take on is taken from the store later, by this replica or another.
-func (s *Sweeper) Start(r store.Revocation) { s.start(r, nil) }
-
-func (s *Sweeper) start(r store.Revocation, saved json.RawMessage) {
+func (s *Sweeper) Start(r store.Revocation) {
 	now := s.r.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,7 +119,7 @@ func (s *Sweeper) start(r store.Revocation, saved json.RawMessage) {
 	}
 	s.sweeps[r.ID] = w
 	s.events = nil
-	s.restore(w, saved, now)
+	s.restore(w, now)
 	if s.r.blind {
 		w.on("", "all: there is no system user", now).failed = 1
 	}
@@ -143,11 +141,11 @@ type saved struct {
 	Absent map[string]string `json:"absent,omitempty"` // servers that do not answer, name by id
 }
 
-// restore takes over what the replica before has left: which servers are still to be shown, and how many
-// connections were closed.
-func (s *Sweeper) restore(w *sweep, progress json.RawMessage, now time.Time) {
+// restore takes over what the replica before has left: which servers it had no answer from, since this one may
+// never have known them, and how many connections were closed.
+func (s *Sweeper) restore(w *sweep, now time.Time) {
 	var before saved
-	if len(progress) == 0 || json.Unmarshal(progress, &before) != nil {
+	if progress := w.revocation.Progress; len(progress) == 0 || json.Unmarshal(progress, &before) != nil {
 		return
 	}
 	w.closed = before.Closed
@@ -191,6 +189,10 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	s.life = ctx
 	s.mu.Unlock()
 	defer s.carried.Wait()
+	// Nobody may have asked them since long: what was revoked meanwhile is enforced.
+	for _, server := range s.r.Servers() {
+		s.joined(server)
+	}
 	s.carried.Go(func() { s.listen(ctx) })
 	timer := time.NewTimer(rand.N(takeOverEvery))
 	defer timer.Stop()
@@ -225,7 +227,7 @@ func (s *Sweeper) takeOver(ctx context.Context) error {
 		}
 		if held {
 			s.Logger.Info("a revocation that nobody carried out any more is taken over", "revocation", r.ID)
-			s.start(r, nil)
+			s.Start(r)
 		}
 	}
 	return nil

@@ -26,6 +26,7 @@ type office struct {
 	gate     *gate
 	stored   []store.Revocation
 	progress map[string]api.Progress
+	absent   map[string]map[string]string // servers, by revocation id
 	done     map[string]chan struct{}
 	leases   map[string]string // holder by name
 	missing  []string          // replicas that do not confirm
@@ -37,7 +38,7 @@ type office struct {
 
 func newOffice(g *gate) *office {
 	return &office{
-		gate: g, progress: map[string]api.Progress{}, done: map[string]chan struct{}{}, leases: map[string]string{},
+		gate: g, progress: map[string]api.Progress{}, absent: map[string]map[string]string{}, done: map[string]chan struct{}{}, leases: map[string]string{},
 		claims: map[string]bool{}, told: map[string]int{}, maxTTL: time.Hour,
 	}
 }
@@ -51,11 +52,11 @@ func (o *office) Unfinished(context.Context, int) ([]store.Revocation, error) {
 func (o *office) SaveProgress(_ context.Context, id string, progress json.RawMessage, done bool) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var p api.Progress
+	var p saved
 	if err := json.Unmarshal(progress, &p); err != nil || p.Done != done {
 		return errors.Join(err, errors.New("the progress says something else"))
 	}
-	o.progress[id] = p
+	o.progress[id], o.absent[id] = p.Progress, p.Absent
 	if done {
 		close(o.done[id])
 	}
@@ -341,6 +342,24 @@ func TestFrozenServerIsSweptWhenItIsBack(t *testing.T) {
 	mustStay(t, []*client{bob})
 }
 
+// The server through which the others are asked may be the one that stands still.
+func TestFrozenServerOfTheSystemConnection(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, 3, devtest.AsProcess)
+	elsewhere, _ := p.away(t, p.r.nc)
+	frozen, name := p.home(t, p.r.nc)
+	alice := p.login(elsewhere.ClientURL(), "alice")
+	frozen.Freeze()
+	defer frozen.Thaw()
+	r := p.store(policy.Block, identity("alice"))
+	p.s.Start(r)
+	await(t, alice.closed)
+	eventually(t, func() error {
+		got, _ := p.s.Progress(r.ID)
+		return check(slices.Equal(got.ServersMissing, []string{name}) && got.ServersAnswered == 2, "%+v, want %s missing alone", got, name)
+	})
+}
+
 // A server that was silent while a revocation was carried out without it has it enforced when it is back.
 func TestReturningServerIsEnforced(t *testing.T) {
 	t.Parallel()
@@ -423,6 +442,47 @@ func TestAnotherReplicaFinishes(t *testing.T) {
 	if got := p.finished(t, r); got.Closed != 3 {
 		t.Errorf("progress %+v", got)
 	}
+}
+
+// What the replica before had no answer from is waited for by the next one too, which may never have known it.
+func TestSuccessorWaitsForAbsentServers(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, 1, devtest.InProcess)
+	absent := newServerKey(t)
+	r := p.store(policy.Block, identity("alice"))
+	progress, err := json.Marshal(saved{Progress: api.Progress{Closed: 4}, Absent: map[string]string{absent: "frozen", "$SYS.>": "forged"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Progress = progress
+	p.s.Start(r)
+	eventually(t, func() error {
+		got, _ := p.s.Progress(r.ID)
+		return check(got.ServersKnown == 2 && got.ServersAnswered == 1 && slices.Equal(got.ServersMissing, []string{"frozen"}) && got.Closed == 4, "%+v", got)
+	})
+	eventually(t, func() error { // and hands it on
+		p.office.mu.Lock()
+		defer p.office.mu.Unlock()
+		return check(maps.Equal(p.absent[r.ID], map[string]string{absent: "frozen"}), "saved as absent: %v", p.absent[r.ID])
+	})
+	p.s.left(absent)
+	p.finished(t, r)
+}
+
+// A replica that starts enforces what is in force on every server: nobody may have asked them since long.
+func TestStartEnforces(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, 1)
+	r := s.run(t, Options{Interval: never}, s.need(t))
+	ready(t, r)
+	g := s.admit(t)
+	alice, bob := g.login(s.ClientURL(), "alice"), g.login(s.ClientURL(), "bob")
+	o := newOffice(g)
+	o.store(policy.Block, identity("alice")) // which counts as carried out
+	o.progress[o.stored[0].ID] = api.Progress{Done: true}
+	o.sweeper(t, r, "here")
+	await(t, alice.closed)
+	mustStay(t, []*client{bob})
 }
 
 // A replica that ends gives up what it carries.

@@ -211,18 +211,32 @@ func id(t *testing.T, s *devtest.Server, creds setup.Secret) string {
 // away returns a server that the connection does not go to, and its name.
 func (s *system) away(t *testing.T, nc *nats.Conn) (*devtest.Server, string) {
 	t.Helper()
+	home := nc.ConnectedServerName()
+	return s.find(t, func(name string) bool { return name != home })
+}
+
+// home returns the server that the connection goes to, and its name.
+func (s *system) home(t *testing.T, nc *nats.Conn) (*devtest.Server, string) {
+	t.Helper()
+	home := nc.ConnectedServerName()
+	return s.find(t, func(name string) bool { return name == home })
+}
+
+// find returns a server by its name.
+func (s *system) find(t *testing.T, wanted func(name string) bool) (*devtest.Server, string) {
+	t.Helper()
 	for _, server := range s.servers {
-		other, err := nats.Connect(server.ClientURL(), nats.UserCredentialBytes([]byte(s.EmergencySystemCreds.Reveal())), nats.IgnoreDiscoveredServers())
+		nc, err := nats.Connect(server.ClientURL(), nats.UserCredentialBytes([]byte(s.EmergencySystemCreds.Reveal())), nats.IgnoreDiscoveredServers())
 		if err != nil {
 			t.Fatal(err)
 		}
-		name := other.ConnectedServerName()
-		other.Close()
-		if name != nc.ConnectedServerName() {
+		name := nc.ConnectedServerName()
+		nc.Close()
+		if wanted(name) {
 			return server, name
 		}
 	}
-	t.Fatal("there is only one server")
+	t.Fatal("there is no such server")
 	return nil, ""
 }
 
