@@ -317,7 +317,6 @@ func (s *Sweeper) close(ctx context.Context, t *task, hits map[uint64][]int, res
 // has, was restarted: its connections ended with it.
 func (s *Sweeper) noteAll(t *task, results []found, began time.Time, err error) {
 	now := s.r.now()
-	s.r.doubt(t.id, err)
 	restarted := errors.Is(err, nats.ErrNoResponders) && s.r.replaced(t.id, t.name)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
+	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -31,12 +33,9 @@ func (r *Resolver) Kick(ctx context.Context, server string, cid uint64) error {
 
 // kick is [Resolver.Kick] that also reports whether the connection was still there.
 func (r *Resolver) kick(ctx context.Context, server string, cid uint64) (closed bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, connzTimeout)
-	defer cancel()
-	body, _ := json.Marshal(map[string]uint64{"cid": cid})
-	msg, err := r.nc.RequestWithContext(ctx, "$SYS.REQ.SERVER."+server+".KICK", body)
+	data, err := r.ask(ctx, server, "KICK", map[string]uint64{"cid": cid})
 	if err != nil {
-		return false, fmt.Errorf("KICK on server %s: %w", server, err)
+		return false, err
 	}
 	var answer struct {
 		Server serverInfo `json:"server"`
@@ -44,7 +43,7 @@ func (r *Resolver) kick(ctx context.Context, server string, cid uint64) (closed 
 			Description string `json:"description"`
 		} `json:"error"`
 	}
-	switch err := json.Unmarshal(msg.Data, &answer); {
+	switch err := json.Unmarshal(data, &answer); {
 	case err != nil:
 		return false, fmt.Errorf("KICK on server %s: %w", server, err)
 	case answer.Server.ID != server:
@@ -60,7 +59,7 @@ func (r *Resolver) kick(ctx context.Context, server string, cid uint64) (closed 
 
 // KickAll closes connections of one server, several at a time, and returns how many were closed; those that
 // are gone already are none of them. The error is of one that could not be closed; the others are tried all
-// the same.
+// the same, unless the server does not answer any more.
 func (r *Resolver) KickAll(ctx context.Context, server string, cids []uint64) (closed int, err error) {
 	if r.blind {
 		return 0, ErrNoSystemUser
@@ -80,14 +79,24 @@ type kicked struct {
 	err    error
 }
 
-// kicks closes connections of one server and returns what became of each.
+// kicks closes connections of one server and returns what became of each. Once the server has not answered in
+// time, the rest is left.
 func (r *Resolver) kicks(ctx context.Context, server string, cids []uint64) []kicked {
+	ctx, leave := context.WithCancelCause(ctx)
+	defer leave(nil)
 	results := make([]kicked, len(cids))
 	var g errgroup.Group
 	g.SetLimit(parallelKicks)
 	for i, cid := range cids {
 		g.Go(func() error {
-			results[i].closed, results[i].err = r.kick(ctx, server, cid)
+			k := &results[i]
+			if k.err = context.Cause(ctx); k.err != nil {
+				return nil
+			}
+			k.closed, k.err = r.kick(ctx, server, cid)
+			if errors.Is(k.err, context.DeadlineExceeded) || errors.Is(k.err, nats.ErrNoResponders) {
+				leave(k.err)
+			}
 			return nil
 		})
 	}

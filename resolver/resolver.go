@@ -452,18 +452,6 @@ func (r *Resolver) bury(found Server) {
 	}
 }
 
-// doubt leaves the server that the system connection goes to when that is the one which did not answer in time.
-// As long as it stands still no other can be asked through it, and pings notice only after their interval.
-func (r *Resolver) doubt(id string, err error) {
-	if !errors.Is(err, context.DeadlineExceeded) || r.nc.ConnectedServerId() != id {
-		return
-	}
-	r.log.Warn("the server of the system connection does not answer; connecting to another one", "server_id", id)
-	if err := r.nc.ForceReconnect(); err != nil {
-		r.log.Warn("the system connection could not be made anew", "error", err)
-	}
-}
-
 // forget makes a server unknown whose connections have ended; it reports whether it was known.
 func (r *Resolver) forget(id string) bool {
 	r.mu.Lock()

@@ -25,8 +25,8 @@ const (
 	pageStep  = 4
 )
 
-// connzTimeout bounds one answer of one server.
-const connzTimeout = 3 * time.Second
+// answerTimeout bounds one answer of one server about its connections.
+const answerTimeout = 3 * time.Second
 
 // ErrNoSystemUser says that connections can neither be seen nor closed.
 var ErrNoSystemUser = errors.New("there is no system user, so that connections can neither be seen nor closed: configure nats.system")
@@ -44,12 +44,20 @@ type SessionFilter struct {
 
 // Sessions returns the live connections of users that the filter chooses, of all servers that are known, by
 // server and age, with nothing recorded joined to them. It asks each server until its answer is complete;
-// servers that did not answer are named.
+// servers that did not answer, or are not known yet, are named. Without any server it is an error.
 func (r *Resolver) Sessions(ctx context.Context, f SessionFilter) (list []policy.Session, unanswered []string, err error) {
 	if r.blind {
 		return nil, nil, ErrNoSystemUser
 	}
 	servers := r.Servers()
+	switch {
+	case !r.nc.IsConnected():
+		return nil, nil, errDisconnected
+	case len(servers) == 0:
+		return nil, nil, errors.New("no server is known yet")
+	case f.Server == "" && !r.complete():
+		unanswered = append(unanswered, "a server that is not known yet")
+	}
 	if f.Server != "" {
 		servers = slices.DeleteFunc(servers, func(s Server) bool { return s.ID != f.Server })
 		if len(servers) == 0 {
@@ -129,18 +137,12 @@ type connInfo struct {
 
 // page asks one server for at most limit connections, oldest first, and reports whether there may be more.
 func (r *Resolver) page(ctx context.Context, server string, f SessionFilter, limit int) (list []policy.Session, cut bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, connzTimeout)
-	defer cancel()
-	body, err := json.Marshal(connzRequest{Auth: true, User: f.User, Account: f.Account, CID: f.CID, Limit: limit})
+	data, err := r.ask(ctx, server, "CONNZ", connzRequest{Auth: true, User: f.User, Account: f.Account, CID: f.CID, Limit: limit})
 	if err != nil {
 		return nil, false, err
 	}
-	msg, err := r.nc.RequestWithContext(ctx, "$SYS.REQ.SERVER."+server+".CONNZ", body)
-	if err != nil {
-		return nil, false, fmt.Errorf("CONNZ of server %s: %w", server, err)
-	}
 	var answer connz
-	switch err := json.Unmarshal(msg.Data, &answer); {
+	switch err := json.Unmarshal(data, &answer); {
 	case err != nil:
 		return nil, false, fmt.Errorf("CONNZ of server %s: %w", server, err)
 	case answer.Error != nil:
@@ -156,6 +158,27 @@ func (r *Resolver) page(ctx context.Context, server string, f SessionFilter, lim
 		}
 	}
 	return list, f.CID == 0 && len(answer.Data.Connections) >= limit, nil
+}
+
+// ask asks one server about its connections. When it is the server of the system connection that does not answer
+// in time, another one is connected to: while it stands still no other can be asked through it, and pings notice
+// only after their interval.
+func (r *Resolver) ask(ctx context.Context, server, op string, request any) ([]byte, error) {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	own, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	msg, err := r.nc.RequestWithContext(own, "$SYS.REQ.SERVER."+server+"."+op, body)
+	if err == nil {
+		return msg.Data, nil
+	}
+	if own.Err() != nil && ctx.Err() == nil && r.nc.ConnectedServerId() == server {
+		r.log.Warn("the server of the system connection does not answer; connecting to another one", "server_id", server)
+		_ = r.nc.ForceReconnect() // fails when the connection is closed, which others say
+	}
+	return nil, fmt.Errorf("%s of server %s: %w", op, server, err)
 }
 
 // session returns the connection as policy knows it, its start by our clock.

@@ -107,6 +107,35 @@ func TestSilentServerIsNamed(t *testing.T) {
 	}
 }
 
+// Nobody is said to be connected where nobody could be asked.
+func TestSessionsWithoutServers(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, 1)
+	line := new(cuttable)
+	r := s.run(t, Options{Interval: never}, s.need(t), nats.SetCustomDialer(line))
+	ready(t, r)
+	r.mu.Lock()
+	r.active++
+	r.mu.Unlock()
+	if _, unanswered, err := r.Sessions(t.Context(), SessionFilter{}); err != nil || len(unanswered) != 1 {
+		t.Errorf("with a server too few: %v did not answer, %v", unanswered, err)
+	}
+	line.cut()
+	eventually(t, func() error { return check(!r.nc.IsConnected(), "still connected") })
+	if _, _, err := r.Sessions(t.Context(), SessionFilter{}); !errors.Is(err, errDisconnected) {
+		t.Errorf("without a connection: %v", err)
+	}
+	line.mend()
+	ready(t, r)
+	r.mu.Lock()
+	clear(r.servers)
+	r.mu.Unlock()
+	eventually(t, func() error { return check(r.nc.IsConnected(), "not connected") })
+	if list, _, err := r.Sessions(t.Context(), SessionFilter{}); err == nil {
+		t.Errorf("without a known server: %v", list)
+	}
+}
+
 func TestKick(t *testing.T) {
 	t.Parallel()
 	s := startSystem(t, 3)
