@@ -151,6 +151,8 @@ func TestCommandsWithoutService(t *testing.T) {
 		`audit --kind admin`,
 		`status`,
 		`reload`,
+		`sessions`,
+		`kick --all --reason stuck --yes`,
 	)
 	s.compare("without_service.txt")
 }
@@ -175,6 +177,15 @@ func TestCommandsWithService(t *testing.T) {
 		`audit --outcome done`,
 		`audit --outcome done --limit 1`,
 		`migrate`,
+		`sessions`,
+		`sessions --kind robot`,
+		`sessions --source here`,
+		`sessions --cid 4`,
+		`sessions alice@example.com`,
+		`sessions alice bob`,
+		`kick --all --yes`,
+		`kick --reason stuck --yes`,
+		`kick --all --reason stuck --yes`,
 	)
 	s.compare("with_service.txt")
 
