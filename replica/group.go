@@ -61,6 +61,7 @@ type Options struct {
 	Serving func() bool
 	// Skew returns by how much the servers' clocks are ahead of this host's.
 	Skew func() time.Duration
+	Now  func() time.Time // this host's clock; nil is [time.Now]
 	// Kick closes a connection of a server; nil where that cannot be done.
 	Kick func(ctx context.Context, serverID string, cid uint64) error
 	// OnDropped and OnFenced count; they may be nil.
@@ -113,6 +114,9 @@ type listing struct {
 func New(o Options) *Group {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	for _, f := range []*func(){&o.OnDropped, &o.OnFenced} {
 		if *f == nil {
@@ -176,7 +180,7 @@ func (g *Group) Leave() {
 }
 
 // now returns the time by the servers' clocks, which all replicas can agree on.
-func (g *Group) now() time.Time { return time.Now().Add(g.Skew()) }
+func (g *Group) now() time.Time { return g.Now().Add(g.Skew()) }
 
 // say tells the others that this replica is there, or that it leaves.
 func (g *Group) say(leaving bool) {

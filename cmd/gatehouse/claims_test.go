@@ -24,7 +24,7 @@ func TestStoredRevocationsReachTheClaims(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	d, err := newDaemon(ctx, cfg, nil, devtest.Log(t))
+	d, err := newDaemon(ctx, cfg, nil, time.Now, devtest.Log(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,6 +54,7 @@ type daemon struct {
 	cfg     atomic.Pointer[config.Config]
 	keyring atomic.Pointer[mint.Keyring]
 	replica string
+	now     func() time.Time // this host's clock
 	leeway  time.Duration
 	loading sync.Mutex // held while a configuration is put in force
 
@@ -82,15 +83,15 @@ type daemon struct {
 
 // newDaemon makes a replica of a valid configuration: it opens the store, the spool and the
 // listeners, and starts to connect to the servers. The variables of env belong to the
-// configuration whenever it is read anew.
-func newDaemon(ctx context.Context, cfg *config.Config, env []string, log *slog.Logger) (*daemon, error) {
+// configuration whenever it is read anew; now is the host's clock, as [time.Now].
+func newDaemon(ctx context.Context, cfg *config.Config, env []string, now func() time.Time, log *slog.Logger) (*daemon, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
 	// Containers may share their host's name and all be process 1.
 	replica := fmt.Sprintf("%s-%d-%s", host, os.Getpid(), strings.ToLower(rand.Text()[:6]))
-	d := &daemon{log: log, replica: replica, registry: newRegistry()}
+	d := &daemon{log: log, replica: replica, now: now, registry: newRegistry()}
 	d.cfg.Store(cfg)
 	d.keyring.Store(cfg.Keyring())
 	d.leeway = time.Duration(cfg.Leeway)
@@ -183,7 +184,7 @@ func (d *daemon) openSpool(_ context.Context, cfg *config.Config) error {
 func (d *daemon) openTokens(_ context.Context, cfg *config.Config) error {
 	fetches := newFetchMetrics(d.registry)
 	tokens, err := oidc.New(oidc.Config{
-		Leeway: time.Duration(cfg.Leeway), MaxTokenSize: int(cfg.MaxTokenSize), Observe: fetches.observe, Logger: d.log,
+		Leeway: time.Duration(cfg.Leeway), MaxTokenSize: int(cfg.MaxTokenSize), Observe: fetches.observe, Now: d.now, Logger: d.log,
 	}, cfg.TokenIssuers())
 	d.tokens = tokens
 	return err
@@ -289,21 +290,21 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 		OnChange: func() { d.claims.Wake() },
 	})
 	d.mirror.SetRules(d.rules(cfg))
-	d.resolver = resolver.New(resolver.Options{Conn: d.system, Blind: d.system == nil, Logger: d.log})
+	d.resolver = resolver.New(resolver.Options{Conn: d.system, Blind: d.system == nil, Now: d.now, Logger: d.log})
 	d.resolver.SetAccounts(requirements(cfg))
 	d.claims = d.newClaims()
 	d.callout = callout.New(callout.Options{
 		Conns: d.conns, Account: cfg.Addressee(), Closed: cfg.ClosedAccounts(), Signer: cfg.NATS.Callout.SigningKey.Key(), Sealer: sealer,
 		Servers: d.resolver, Tokens: d.tokens, Records: d.spool, Metrics: callout.NewMetrics(d.registry),
 		State: d.mirror.Snapshot, Keys: d.keyring.Load, OnRejected: d.resolver.Wake,
-		MaxToken: int(cfg.MaxTokenSize), Version: semantic(version), Replica: d.replica, Logger: d.log,
+		MaxToken: int(cfg.MaxTokenSize), Version: semantic(version), Replica: d.replica, Now: d.now, Logger: d.log,
 	})
 	d.group = d.newGroup(cfg)
 	d.sweeper = d.newSweeper()
 	d.provision = provision.New(provision.Options{
 		Store: d.store, Tokens: d.tokens, Logouts: d.tokens, Records: d.spool, Signer: cfg.NATS.Callout.SigningKey.Key(), Replica: d.replica, State: d.mirror.Snapshot, Issuers: d.issuers,
 		Enforce: d.enforce, Servers: d.connections(), Closed: cfg.ClosedAccounts(), Unmanaged: func() (string, string) { return unmanaged(d.cfg.Load()) },
-		Refresh: d.mirror.Refresh, Reload: d.reload, Status: d.status, Template: d.resolver.Template, Direct: d.direct(cfg), Logger: d.log,
+		Refresh: d.mirror.Refresh, Reload: d.reload, Status: d.status, Template: d.resolver.Template, Direct: d.direct(cfg), Now: d.now, Logger: d.log,
 	})
 	watchDaemon(d.registry, d)
 	return nil

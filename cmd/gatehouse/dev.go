@@ -144,7 +144,7 @@ func (c *cli) dev(ctx context.Context, o devOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	d, err := newDaemon(start, cfg, c.env, log)
+	d, err := newDaemon(start, cfg, c.env, time.Now, log)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ func (d *daemon) newGroup(cfg *config.Config) *replicas.Group {
 	d.registry.MustRegister(dropped, fenced)
 	o := replicas.Options{
 		Conns: d.conns, Name: d.replica, Key: cfg.NATS.Callout.SigningKey.Key(), Mirror: d.mirror, Directory: d.store,
-		MaxStaleness: time.Duration(cfg.MaxStaleness), Serving: d.callout.Serving, Skew: d.resolver.Skew,
+		MaxStaleness: time.Duration(cfg.MaxStaleness), Serving: d.callout.Serving, Skew: d.resolver.Skew, Now: d.now,
 		OnDropped: dropped.Inc, OnFenced: fenced.Inc, Logger: d.log,
 	}
 	if d.system != nil {

@@ -46,7 +46,7 @@ refused and the one before stays in force.`,
 
 // serve runs a replica until ctx ends.
 func (c *cli) serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
-	d, err := newDaemon(ctx, cfg, c.env, log)
+	d, err := newDaemon(ctx, cfg, c.env, time.Now, log)
 	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
 		return nil // told to stop before the store answered
 	}
