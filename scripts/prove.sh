@@ -2,13 +2,13 @@
 # prove.sh [ARG...]
 #
 # Runs the tests that have two forms in their long form: go test -run Prove with
-# GATEHOUSE_PROVE=1 and the given arguments (-race, say). What they report goes into the section
+# GATEHOUSE_PROVE=1 and the given arguments (-race, say), one at a time, since some have bars of time. What they report goes into the section
 # Proofs of docs/benchmarks.md, with the commit, the command, the date and the machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 record=docs/benchmarks.md
-command=(scripts/with-postgres.sh go test -run Prove -count=1 -v -p 1 -timeout 60m "$@" ./...)
+command=(scripts/with-postgres.sh go test -run Prove -count=1 -v -p 1 -parallel 1 -timeout 60m "$@" ./...)
 commit=$(git rev-parse HEAD)
 [ -z "$(git status --porcelain -- . ":!$record")" ] || commit+=" with uncommitted changes"
 
