@@ -121,18 +121,42 @@ type Revocation struct {
 // InForce reports whether the end of the revocation has not come at now.
 func (r Revocation) InForce(now time.Time) bool { return r.Until.IsZero() || now.Before(r.Until) }
 
+// kindScopes says what revocations of each kind can concern.
+var kindScopes = map[RevocationKind][]Scope{
+	Block: {OfIdentity, OfIssuer, OfMatch}, Logout: {OfIdentity, OfIssuer, OfSession, OfToken, OfAccount},
+	UserKey: {OfKey}, SigningKey: {OfKey}, Activation: {OfActivation}, Suspension: {OfAccount},
+}
+
+// unfit says that a kind does not concern a scope, and which kinds do.
+func unfit(kind RevocationKind, scope Scope) string {
+	if scope == OfNothing {
+		return "a " + string(kind) + " has to name what it concerns"
+	}
+	var fitting []string
+	for _, k := range RevocationKinds() {
+		if slices.Contains(kindScopes[k], scope) {
+			fitting = append(fitting, string(k))
+		}
+	}
+	return withArticle(string(kind)) + " does not concern " + withArticle(string(scope)) + ": use " + strings.Join(fitting, " or ")
+}
+
+func withArticle(noun string) string {
+	if strings.ContainsAny(noun[:1], "aeio") { // a user_key is spoken with a consonant
+		return "an " + noun
+	}
+	return "a " + noun
+}
+
 // Legal returns what is wrong with the combination of kind and target, "" when nothing is.
 func (r Revocation) Legal() string {
-	scopes := map[RevocationKind][]Scope{
-		Block: {OfIdentity, OfIssuer, OfMatch}, Logout: {OfIdentity, OfIssuer, OfSession, OfToken, OfAccount},
-		UserKey: {OfKey}, SigningKey: {OfKey}, Activation: {OfActivation}, Suspension: {OfAccount},
-	}[r.Kind]
+	scopes := kindScopes[r.Kind]
 	scope := r.Scope()
 	switch {
 	case scopes == nil:
 		return "kind " + string(r.Kind) + " is not one"
 	case !slices.Contains(scopes, scope):
-		return "a " + string(r.Kind) + " does not concern a " + string(scope)
+		return unfit(r.Kind, scope)
 	case scope == OfAccount || scope == OfKey || scope == OfActivation:
 		if r.Account == "" || r.Issuer != "" || r.Session != "" || r.Token != "" || r.Match != "" || scope == OfActivation && r.Key == "" {
 			return "a " + string(r.Kind) + " names an account and what is in it"

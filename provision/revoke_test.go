@@ -50,7 +50,7 @@ func TestRevokeRefusesBadInput(t *testing.T) {
 		change func(*api.RevokeRequest)
 		says   string
 	}{
-		"no issuer":                {func(r *api.RevokeRequest) { r.Issuer = "" }, "not configured"},
+		"no issuer":                {func(r *api.RevokeRequest) { r.Issuer = "" }, "issuer is empty"},
 		"unknown issuer name":      {func(r *api.RevokeRequest) { r.Issuer = "acme" }, "not configured"},
 		"name in another case":     {func(r *api.RevokeRequest) { r.Issuer = "Corp" }, "not configured"},
 		"unknown issuer URL":       {func(r *api.RevokeRequest) { r.Issuer = former }, "not configured"},

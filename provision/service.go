@@ -137,7 +137,7 @@ func badRequest(format string, args ...any) *api.Error {
 func (s *Service) storeError(what string, err error) error {
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return refuse(http.StatusNotFound, api.ReasonNotFound, "%s: not found", what)
+		return refuse(http.StatusNotFound, api.ReasonNotFound, "%s: there is no revocation with that id: gatehouse revocations --all lists them", what)
 	case errors.Is(err, store.ErrCursor):
 		return badRequest("%s: the cursor is not one that this list gave: start again from the first page", what)
 	case errors.Is(err, store.ErrConflict):
@@ -154,6 +154,9 @@ func (s *Service) issuerURL(issuer string) (string, error) {
 		return AdminTokenIssuer, nil
 	}
 	issuers := s.Issuers()
+	if issuer == "" {
+		return "", badRequest("issuer is empty: give its name or its exact URL")
+	}
 	for name, url := range issuers {
 		if issuer == name || issuer == url {
 			return url, nil

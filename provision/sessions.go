@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,15 +35,15 @@ func (s *Service) Sessions(ctx context.Context, c Caller, req api.SessionsReques
 	if err := c.admin(); err != nil {
 		return page, err
 	}
+	if req.Limit < 0 || req.Limit > maxSessions {
+		return page, badRequest("limit is %d: use 1 to %d, or none", req.Limit, maxSessions)
+	}
 	list, unanswered, err := s.connected(ctx, req)
 	if err != nil {
 		return page, err
 	}
 	page = api.SessionsPage{Sessions: []api.Session{}, Total: len(list), Unanswered: unanswered}
-	limit := maxSessions
-	if req.Limit > 0 {
-		limit = min(req.Limit, limit)
-	}
+	limit := cmp.Or(req.Limit, maxSessions)
 	for i := range list[:min(limit, len(list))] {
 		page.Sessions = append(page.Sessions, s.wireSession(&list[i]))
 	}
@@ -58,7 +59,7 @@ func (s *Service) Kick(ctx context.Context, c Caller, req api.KickRequest) (api.
 	filter := req.SessionsRequest
 	filter.Limit = 0
 	switch {
-	case req.Reason == "" || len(req.Reason) > MaxReason:
+	case req.Reason == "" && !req.DryRun || len(req.Reason) > MaxReason:
 		return result, badRequest("reason must have 1 to %d bytes: say why, for the audit trail", MaxReason)
 	case filter == (api.SessionsRequest{}) && !req.All:
 		return result, badRequest("nothing says whose connections: give an identity, an account or another filter; to close every connection say that all are meant")
@@ -197,6 +198,8 @@ func (s *Service) whose(ctx context.Context, req api.SessionsRequest) (func(*pol
 		issuer = url
 	}
 	switch {
+	case req.Display != "" && req.Subject != "":
+		return nil, badRequest("give either what somebody is known by or a subject, not both")
 	case req.Display != "":
 		return s.displayed(ctx, req.Display, issuer)
 	case req.Subject == "" && issuer == "":
@@ -218,25 +221,23 @@ func (s *Service) whose(ctx context.Context, req api.SessionsRequest) (func(*pol
 	}, nil
 }
 
-// displayed means the identities that are known by a display value.
+// displayed means the identities that are known by a display value, or else have it as their subject.
 func (s *Service) displayed(ctx context.Context, display, issuer string) (func(*policy.Session) bool, error) {
 	known, names := map[policy.Principal]bool{}, map[string]bool{}
-	f := store.IdentityFilter{Display: display, Issuer: issuer}
-	for {
-		list, next, err := s.Store.Identities(ctx, f)
-		if err != nil {
-			return nil, s.storeError(api.OpSessions, err)
+	for _, f := range []store.IdentityFilter{{Display: display, Issuer: issuer}, {Subject: display, Issuer: issuer}} {
+		for more := len(known) == 0; more; more = f.Cursor != "" {
+			list, next, err := s.Store.Identities(ctx, f)
+			if err != nil {
+				return nil, s.storeError(api.OpSessions, err)
+			}
+			for _, i := range list {
+				known[policy.Principal{Issuer: i.Issuer, Subject: i.Subject}], names[i.Name] = true, true
+			}
+			f.Cursor = next
 		}
-		for _, i := range list {
-			known[policy.Principal{Issuer: i.Issuer, Subject: i.Subject}], names[i.Name] = true, true
-		}
-		if next == "" {
-			break
-		}
-		f.Cursor = next
 	}
 	if len(known) == 0 {
-		return nil, refuse(http.StatusNotFound, api.ReasonNotFound, "nobody who is known by %.200q has logged in", display)
+		return nil, refuse(http.StatusNotFound, api.ReasonNotFound, "nobody who is known by %.200q, or has it as subject, has logged in: check its spelling; display of the issuer says by which claims people are known", display)
 	}
 	return func(session *policy.Session) bool {
 		return names[session.Name] || session.Login != nil && known[session.Login.Principal]

@@ -67,6 +67,7 @@ func TestSessionFilters(t *testing.T) {
 		"an issuer":                 {api.SessionsRequest{Issuer: "corp"}, []uint64{1, 3, 2}},
 		"another issuer":            {api.SessionsRequest{Issuer: partner}, []uint64{4}},
 		"by e-mail":                 {api.SessionsRequest{Display: "ALICE@example.com"}, []uint64{1, 3}},
+		"by subject instead":        {api.SessionsRequest{Display: "alice"}, []uint64{1, 3}},
 		"by e-mail, another issuer": {api.SessionsRequest{Display: "alice@example.com", Kind: "direct"}, []uint64{3}},
 		"a name":                    {api.SessionsRequest{Name: "corp-bob"}, []uint64{2}},
 		"an account by name":        {api.SessionsRequest{Account: "APP"}, []uint64{1, 3, 2}},
@@ -131,6 +132,9 @@ func TestSessionsRefuseBadInput(t *testing.T) {
 		"an issuer":            {api.SessionsRequest{Issuer: "acme"}, http.StatusBadRequest},
 		"an account":           {api.SessionsRequest{Account: "acme"}, http.StatusBadRequest},
 		"the callout account":  {api.SessionsRequest{Account: "AAUTH"}, http.StatusForbidden},
+		"a negative limit":     {api.SessionsRequest{Limit: -1}, http.StatusBadRequest},
+		"too many":             {api.SessionsRequest{Limit: 10001}, http.StatusBadRequest},
+		"twice who":            {api.SessionsRequest{Display: "alice@example.com", Subject: "alice"}, http.StatusBadRequest},
 		"nobody who is known":  {api.SessionsRequest{Display: "nobody@example.com"}, http.StatusNotFound},
 	} {
 		_, err := b.Sessions(t.Context(), admin, c.req)

@@ -89,12 +89,12 @@ func TestRevokeRefusesBadTargets(t *testing.T) {
 	}{
 		"everybody by mistake":              {req: api.RevokeRequest{Target: api.Target{Issuer: "corp"}}, says: "say that all are meant"},
 		"all and a subject":                 {req: api.RevokeRequest{Target: api.Target{Issuer: "corp", Subject: "a"}, All: true}, says: "names less"},
-		"no target":                         {req: api.RevokeRequest{}, says: "not configured"},
-		"a block of an account":             {req: api.RevokeRequest{Target: api.Target{Account: "APP"}}, says: "does not concern a account"},
-		"a block of a session":              {req: api.RevokeRequest{Target: api.Target{Issuer: "corp", Session: "s"}}, says: "does not concern a session"},
+		"no target":                         {req: api.RevokeRequest{}, says: "issuer is empty"},
+		"a block of an account":             {req: api.RevokeRequest{Target: api.Target{Account: "APP"}}, says: "does not concern an account: use logout or suspension"},
+		"a block of a session":              {req: api.RevokeRequest{Target: api.Target{Issuer: "corp", Session: "s"}}, says: "does not concern a session: use logout"},
 		"a session of 10 kB":                {req: api.RevokeRequest{Kind: "logout", Target: api.Target{Issuer: "corp", Session: strings.Repeat("s", 10_000)}}, says: "10000 bytes"},
 		"a token that is no text":           {req: api.RevokeRequest{Kind: "logout", Target: api.Target{Issuer: "corp", Token: "a\x00b"}}, says: "not text"},
-		"a logout by claims":                {req: api.RevokeRequest{Kind: "logout", Target: api.Target{Issuer: "corp", Match: map[string][]any{"a": {"b"}}}}, says: "does not concern a match"},
+		"a logout by claims":                {req: api.RevokeRequest{Kind: "logout", Target: api.Target{Issuer: "corp", Match: map[string][]any{"a": {"b"}}}}, says: "does not concern a match: use block"},
 		"a claim without value":             {req: api.RevokeRequest{Target: api.Target{Issuer: "corp", Match: map[string][]any{"a": {}}}}, says: "has no value"},
 		"a value that is a list":            {req: api.RevokeRequest{Target: api.Target{Issuer: "corp", Match: map[string][]any{"a": {[]any{"b"}}}}}, says: "a value is a text"},
 		"the callout account":               {req: api.RevokeRequest{Kind: "suspension", Target: api.Target{Account: "AAUTH"}}, code: http.StatusForbidden, says: "lock everybody out"},
@@ -115,7 +115,7 @@ func TestRevokeRefusesBadTargets(t *testing.T) {
 		"programs of an account":            {req: api.RevokeRequest{Kind: "suspension", Target: api.Target{Account: "APP"}, Programs: true}, says: "programs are those of an identity"},
 		"a logout of an identity with end":  {req: api.RevokeRequest{Kind: "logout", Target: api.Target{Issuer: "corp", Subject: "a"}, Until: now.Add(time.Hour)}, says: "has no end"},
 		"an identity in one account only":   {req: api.RevokeRequest{Target: api.Target{Issuer: "corp", Subject: "a", Account: "APP"}}, says: "holds in every account"},
-		"an account's users with a subject": {req: api.RevokeRequest{Kind: "logout", Target: api.Target{Subject: "a", Account: "APP"}}, says: "not configured"},
+		"an account's users with a subject": {req: api.RevokeRequest{Kind: "logout", Target: api.Target{Subject: "a", Account: "APP"}}, says: "issuer is empty"},
 	} {
 		c.req.Reason = "left"
 		_, err := b.Revoke(t.Context(), admin, c.req)

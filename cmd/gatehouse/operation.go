@@ -92,7 +92,7 @@ func remotely[Resp any](ctx context.Context, c *cli, op string, req any) (Resp, 
 	}
 	token, err := c.bearer(ctx, c.remote.tokenFile, loginFlags{admin: true})
 	if err != nil {
-		return none, fmt.Errorf("%w\nor give a token for administration by --token-file F, - for standard input, or $GATEHOUSE_TOKEN", err)
+		return none, fmt.Errorf("%w\nFor administration: gatehouse login --admin, or give a token for it by --token-file F, - for standard input, or $GATEHOUSE_TOKEN", err)
 	}
 	resp, err := post[Resp](ctx, &http.Client{Timeout: remoteTimeout}, base, op, token, req)
 	if refused, ok := errors.AsType[*api.Error](err); ok && refused.Reason == string(policy.TokenExpired) {

@@ -51,20 +51,19 @@ has shown after that that no connection is left. Exit code 4 says that it is not
   gatehouse revoke --issuer corp --match groups=contractors --reason "contract ended" --dry-run
   gatehouse revoke --account APP --logout --reason "leaked configuration" --wait
   gatehouse revoke --account APP --suspend --reason "unpaid" --until 72h`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return fmt.Errorf("%w: revoke takes one WHO, got %q", errUsage, args)
-			}
-			return nil
-		},
+		Args: atMostWho,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := v.complete(time.Now()); err != nil {
 				return err
 			}
-			if len(args) == 0 {
+			switch {
+			case len(args) == 1:
+				return c.revokePeople(cmd.Context(), v, args[0])
+			case v.req.Issuer == "" && v.req.Account == "":
+				return fmt.Errorf("%w: say whom: WHO, or --issuer with --subject, --match, --sid, --jti or --all, or --account; see gatehouse revoke --help", errUsage)
+			default:
 				return c.revoke(cmd.Context(), v)
 			}
-			return c.revokePeople(cmd.Context(), v, args[0])
 		},
 	}
 	v.flags(cmd.Flags())
@@ -183,9 +182,6 @@ func (c *cli) revoke(ctx context.Context, v revocation) error {
 	if err != nil {
 		return err
 	}
-	if v.req.DryRun {
-		return c.printPlan(result)
-	}
 	return c.conclude(ctx, v, result)
 }
 
@@ -197,8 +193,11 @@ func (c *cli) ask(ctx context.Context, req api.RevokeRequest) (api.RevokeResult,
 		})
 }
 
-// conclude says what was stored, and waits for its end where that is asked for.
+// conclude says what was stored, or planned, and waits for its end where that is asked for.
 func (c *cli) conclude(ctx context.Context, v revocation, result api.RevokeResult) error {
+	if v.req.DryRun {
+		return c.printPlan(result)
+	}
 	if v.wait {
 		return c.awaitRevocation(ctx, result, v.timeout)
 	}
@@ -347,19 +346,23 @@ func keysNote(a *api.Affected, programs bool) string {
 func (c *cli) liftCommand() *cobra.Command {
 	var req api.LiftRequest
 	cmd := &cobra.Command{
-		Use:   "lift [ID]",
+		Use:   "lift [ID|WHO] --reason WHY",
 		Short: "End a revocation before its time",
+		Long: `Ends one revocation by its id, which gatehouse revocations shows, or every block of an
+identity: of WHO, what one person is known by, or by --issuer and --subject. A logout is
+lifted by its id only, since tokens from before it are good again then.`,
 		Example: `  gatehouse revoke lift 0197b3c0-8a55-7c3e-9f0e-2f1d7c1f4b11 --reason "came back"
+  gatehouse revoke lift alice@example.com --reason "came back"
   gatehouse revoke lift --issuer corp --subject 7f3a --reason "came back"`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return fmt.Errorf("%w: lift takes one id", errUsage)
-			}
-			return nil
-		},
+		Args: atMostWho,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if req.Reason == "" {
+				return fmt.Errorf("%w: say why with --reason, for the audit trail", errUsage)
+			}
 			if len(args) == 1 {
-				req.ID = args[0]
+				if err := c.liftWho(cmd.Context(), &req, args[0]); err != nil {
+					return err
+				}
 			}
 			result, err := local(cmd.Context(), c, api.OpRevokeLift, req,
 				func(s *provision.Service) func(context.Context, provision.Caller, api.LiftRequest) (api.LiftResult, error) {
@@ -382,6 +385,33 @@ func (c *cli) liftCommand() *cobra.Command {
 	f.StringVar(&req.Subject, "subject", "", "the identity's sub claim")
 	f.StringVar(&req.Reason, "reason", "", "why, for the audit trail")
 	return cmd
+}
+
+// liftWho completes what to lift: by an id, or by what one identity is known by. Of several nobody is chosen, since a
+// mistake admits somebody.
+func (c *cli) liftWho(ctx context.Context, req *api.LiftRequest, who string) error {
+	if uuid.Validate(who) == nil {
+		req.ID = who
+		return nil
+	}
+	if req.Subject != "" {
+		return fmt.Errorf("%w: give either an id or WHO, or --issuer and --subject", errUsage)
+	}
+	found, err := c.identities(ctx, who, req.Issuer)
+	switch {
+	case err != nil:
+		return err
+	case len(found) == 0:
+		return fmt.Errorf("nobody who is known by %q has logged in: lift by an id that gatehouse revocations shows, or by --issuer and --subject", printable(who))
+	case len(found) > 1:
+		var all []string
+		for _, id := range found {
+			all = append(all, printable(id.Subject)+" of "+id.Issuer)
+		}
+		return fmt.Errorf("several are known by %q: lift by --issuer and --subject, or by an id that gatehouse revocations shows: %s", printable(who), strings.Join(all, ", "))
+	}
+	req.Issuer, req.Subject = found[0].Issuer, found[0].Subject
+	return nil
 }
 
 func (c *cli) revocationsCommand() *cobra.Command {

@@ -28,11 +28,24 @@ func sessionFlags(f *pflag.FlagSet, req *api.SessionsRequest) {
 	f.Uint64Var(&req.CID, "cid", 0, "only this connection of the server")
 }
 
-// known takes the one argument of a command: what people are known by.
+// atMostWho takes the one argument of a command that may be left out: what people are known by. An empty one, as
+// of a variable that is not set, would stand for everybody.
+func atMostWho(cmd *cobra.Command, args []string) error {
+	switch {
+	case len(args) > 1:
+		return fmt.Errorf("%w: %s takes one WHO, got %q", errUsage, cmd.CommandPath(), args)
+	case len(args) == 1 && strings.TrimSpace(args[0]) == "":
+		return fmt.Errorf("%w: WHO is empty: give what somebody is known by, such as an e-mail address", errUsage)
+	default:
+		return nil
+	}
+}
+
+// known takes WHO as a filter.
 func known(req *api.SessionsRequest) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) > 1 {
-			return fmt.Errorf("%w: %s takes one WHO, got %q", errUsage, cmd.CommandPath(), args)
+		if err := atMostWho(cmd, args); err != nil {
+			return err
 		}
 		if len(args) == 1 {
 			req.Display = args[0]
@@ -49,8 +62,9 @@ func (c *cli) sessionsCommand() *cobra.Command {
 		Short: "List who is connected, on all servers",
 		Long: `Lists the live connections of users on all servers, the oldest first: who, into which
 account, from where, since when, by which binding and until when. WHO is what people are
-known by, such as an e-mail address. Servers that do not answer are named, and the exit
-code is 4 then. With --watch it goes on, and shows who comes (+) and who goes (-).`,
+known by, such as an e-mail address, or else a subject. Servers that do not answer are
+named, and the exit code is 4 then. With --watch it goes on, and shows who comes (+) and
+who goes (-).`,
 		Example: `  gatehouse sessions alice@example.com
   gatehouse sessions --account APP --source 10.1.0.0/16
   gatehouse sessions --kind direct --json
@@ -88,8 +102,11 @@ func (c *cli) printSessions(page api.SessionsPage) error {
 	} else if err := c.tableOfSessions(page.Sessions); err != nil {
 		return err
 	}
-	if n := page.Total - len(page.Sessions); n > 0 {
+	switch n := page.Total - len(page.Sessions); {
+	case n > 0:
 		fmt.Fprintf(c.err, "There are %d more: narrow it down, or raise --limit.\n", n)
+	case page.Total == 0 && len(page.Unanswered) == 0 && !c.json:
+		fmt.Fprintln(c.err, "No live connection matches.")
 	}
 	return unanswered(page.Unanswered, "who is connected there is not known")
 }
@@ -236,6 +253,12 @@ unless --yes is given. Exit code 4 says that a server did not answer.`,
 }
 
 func (c *cli) kick(ctx context.Context, req api.KickRequest, yes bool) error {
+	switch { // before somebody is shown connections and asked
+	case req.Reason == "" && !req.DryRun:
+		return fmt.Errorf("%w: say why with --reason, for the audit trail", errUsage)
+	case req.SessionsRequest == (api.SessionsRequest{}) && !req.All:
+		return fmt.Errorf("%w: say whose connections: WHO or a filter, see gatehouse kick --help; --all for every one", errUsage)
+	}
 	if !c.json && !yes || req.DryRun && !c.json {
 		page, err := c.sessions(ctx, req.SessionsRequest)
 		if err != nil {
@@ -261,6 +284,8 @@ func (c *cli) kick(ctx context.Context, req api.KickRequest, yes bool) error {
 		}
 	case req.DryRun:
 		fmt.Fprintf(c.out, "%s would be closed; nothing was done.\n", count(result.Found, "connection"))
+	case result.Found == 0:
+		fmt.Fprintln(c.out, "No such connection was found, so nothing was closed.")
 	default:
 		fmt.Fprintf(c.out, "%s closed of %d found.\n", count(result.Closed, "connection"), result.Found)
 	}
