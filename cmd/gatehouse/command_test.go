@@ -40,6 +40,8 @@ var vary = []struct {
 	{regexp.MustCompile(`There is more: --cursor \S+`), "There is more: --cursor …"},
 	{regexp.MustCompile(`pid \d+`), "pid 4711"},
 	{regexp.MustCompile(`admitted in \d+ seconds`), "admitted in 11 seconds"},
+	{regexp.MustCompile(`\d+ +127\.0\.0\.1\b`), "7  127.0.0.1"}, // a cid and its source
+	{regexp.MustCompile(`Done after \S+:`), "Done after 3.1s:"},
 	{regexp.MustCompile(`  +`), "  "},
 }
 
@@ -199,6 +201,60 @@ func TestCommandsWithService(t *testing.T) {
 	}
 }
 
+// TestCommandsTakeAccessBack: who is connected is shown and closed, revoked once that was agreed to, and let in again.
+func TestCommandsTakeAccessBack(t *testing.T) {
+	t.Parallel()
+	p := newRevoking(t, "demo")
+	p.session(
+		`sessions`,
+		`sessions carol@example.com`,
+		`sessions carol`,
+		`sessions --account APP --source 10.0.0.0/8`,
+		`sessions --kind direct`,
+		`sessions --limit 1`,
+		`sessions --limit 0 --server gatehouse-9`,
+		`sessions mallory@example.com`,
+		`sessions --cid 3`,
+		`kick bob@example.com --dry-run`,
+		`kick bob@example.com --reason "new permissions"`,
+		`kick bob@example.com --reason "new permissions" --yes`,
+		`kick --server gatehouse-1 --cid 999999 --reason "gone" --yes`,
+		`revoke ALICE@example.com --reason "left the company" --dry-run`,
+		`revoke alice@example.com --reason "left the company"`,
+		`revoke alice@example.com --reason "left the company" --yes --wait`,
+		`revoke alice@example.com --reason "left the company" --yes`,
+		`revoke wait $ID`,
+		`sessions alice@example.com`,
+		`revocations`,
+		`revoke lift alice@example.com --reason "came back"`,
+		`revoke lift alice@example.com --reason "came back"`,
+		`revocations`,
+	)
+	p.compare("taking_back.txt")
+	p.closes("alice", "bob")
+	p.connect("alice")
+
+	// What scripts rely on.
+	lines := decodeLines[map[string]any](t, p.must("sessions", "alice", "--json"))
+	proof := decodeLines[map[string]any](t, p.must("revoke", "--issuer", "demo", "--subject", "alice", "--reason", "left", "--wait", "--json"))
+	if len(lines) != 1 || len(proof) != 1 {
+		t.Fatalf("%v, %v", lines, proof)
+	}
+	for _, field := range []string{"name", "kind", "account", "server", "cid", "source", "since", "expires", "binding"} {
+		if lines[0][field] == nil {
+			t.Errorf("a session has no %s: %v", field, lines[0])
+		}
+	}
+	for _, field := range []string{"revocation", "replicas", "servers_answered", "servers_known", "closed", "took_ms"} {
+		if proof[0][field] == nil {
+			t.Errorf("a proof has no %s: %v", field, proof[0])
+		}
+	}
+	if proof[0]["closed"] != 1.0 || proof[0]["done"] != true {
+		t.Errorf("proved with %v", proof[0])
+	}
+}
+
 // TestCommandsRefuseWrongUse: each mistake gets its exit code and a text that says what to do.
 func TestCommandsRefuseWrongUse(t *testing.T) {
 	t.Parallel()
@@ -219,13 +275,31 @@ func TestCommandsRefuseWrongUse(t *testing.T) {
 		`explain --token-file DIR/broken.json`,
 		`explain --claims DIR/alice.json --issuer demo --source here`,
 		`revoke`,
+		`revoke --reason left`,
+		`revoke "" --reason left --yes`,
+		`revoke alice bob --reason left`,
+		`revoke alice --issuer demo --subject alice --reason left`,
+		`revoke nobody@example.com --reason left --yes`,
+		`revoke --account APP --reason left`,
+		`revoke --issuer demo --match groups --reason left`,
+		`revoke --issuer demo --subject alice --logout --suspend --reason left`,
+		`revoke --issuer demo --subject alice --reason left --logout --at 2999-01-01T00:00:00Z`,
+		`revoke --account APP --user-key U --reason left`,
 		`revoke --issuer demo --subject alice`,
 		`revoke --issuer corp --subject alice --reason left`,
 		`revoke --issuer demo --subject alice --reason left --until yesterday`,
 		`revoke --issuer demo --subject alice --reason left --until -1h`,
 		`revoke --issuer demo --subject alice --reason left --logout --until 1h`,
 		`revoke lift --reason why`,
+		`revoke lift alice@example.com`,
+		`revoke lift alice@example.com --reason why`,
+		`revoke lift --issuer demo --subject alice --reason why`,
 		`revoke lift 0197b3c0-8a55-7c3e-9f0e-2f1d7c1f4b12 --reason why`,
+		`sessions ""`,
+		`kick "" --reason left --yes`,
+		`kick alice@example.com`,
+		`kick --reason left --yes`,
+		`kick alice@example.com --reason left --yes`,
 		`whoami --url http://gatehouse.example.com`,
 		`init`,
 		`init DIR/new --servers 2 --issuer-name UPPER`,
