@@ -185,12 +185,18 @@ func (c *cli) revoke(ctx context.Context, v revocation) error {
 	return c.conclude(ctx, v, result)
 }
 
-// ask has a revocation carried out, or planned.
+// ask has a revocation carried out, or planned. Where nothing serves it says who closes the connections.
 func (c *cli) ask(ctx context.Context, req api.RevokeRequest) (api.RevokeResult, error) {
-	return local(ctx, c, api.OpRevoke, req,
+	direct := false
+	result, err := local(ctx, c, api.OpRevoke, req,
 		func(s *provision.Service) func(context.Context, provision.Caller, api.RevokeRequest) (api.RevokeResult, error) {
+			direct = true
 			return s.Revoke
 		})
+	if direct && err == nil && !req.DryRun {
+		fmt.Fprintln(c.err, "note: nothing serves here, so it is in the store alone: connections are closed by the other replicas, or once one runs")
+	}
+	return result, err
 }
 
 // conclude says what was stored, or planned, and waits for its end where that is asked for.
@@ -316,18 +322,19 @@ func (c *cli) printPlan(result api.RevokeResult) error {
 			return err
 		}
 	}
-	fmt.Fprintf(c.out, "%s would be closed.%s\n", count(a.Connections, "live connection"), keysNote(a, result.Revocation.Programs))
+	fmt.Fprintf(c.out, "%s would be closed.%s\n", count(a.Connections, "live connection"), keysNote(a, result.Revocation))
 	if a.Incomplete {
 		return unanswered(append(a.Unanswered, "what could not be asked"), "there may be more")
 	}
 	return nil
 }
 
-// keysNote says what becomes of the keys of direct users.
-func keysNote(a *api.Affected, programs bool) string {
+// keysNote says what becomes of the keys of direct users. Programs stay where one identity is revoked without them;
+// what concerns many spares none.
+func keysNote(a *api.Affected, r api.Revocation) string {
 	own, others := 0, 0
 	for _, k := range a.Keys {
-		if k.Program == "" || programs {
+		if k.Program == "" || r.Programs || r.Subject == "" {
 			own++
 		} else {
 			others++

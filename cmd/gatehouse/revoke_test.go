@@ -44,3 +44,24 @@ func TestRevokeFlags(t *testing.T) {
 		}
 	}
 }
+
+// What is said of keys before a revocation is what it does: only where one identity is revoked do its programs stay.
+func TestKeysNote(t *testing.T) {
+	t.Parallel()
+	both := []api.UserKey{{Key: "U1"}, {Key: "U2", Program: "nightly"}}
+	for name, c := range map[string]struct {
+		keys []api.UserKey
+		r    api.Revocation
+		want string
+	}{
+		"no keys":                      {nil, api.Revocation{Kind: "block", Target: api.Target{Issuer: "i", Subject: "alice"}}, ""},
+		"an identity":                  {both, api.Revocation{Kind: "block", Target: api.Target{Issuer: "i", Subject: "alice"}}, " 1 key of direct users would be void. 1 key of programs would stay: --programs includes them."},
+		"an identity and its programs": {both, api.Revocation{Kind: "block", Target: api.Target{Issuer: "i", Subject: "alice"}, Programs: true}, " 2 keys of direct users would be void."},
+		"claims":                       {both, api.Revocation{Kind: "block", Target: api.Target{Issuer: "i", Match: map[string][]any{"groups": {"dev"}}}}, " 2 keys of direct users would be void."},
+		"a suspension":                 {both, api.Revocation{Kind: "suspension", Target: api.Target{Account: "A"}}, " 2 keys of direct users would be void."},
+	} {
+		if got := keysNote(&api.Affected{Keys: c.keys}, c.r); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}

@@ -67,6 +67,8 @@ func (c *cli) await(ctx context.Context, id string, timeout time.Duration) (api.
 			})
 		refused, ok := errors.AsType[*api.Error](err)
 		switch again := ok && refused.Reason == api.ReasonUnavailable; {
+		case err != nil && ctx.Err() != nil:
+			return progress, fmt.Errorf("%w: nobody waits any more; it goes on by itself, gatehouse revoke wait %s waits for it", errPartial, id)
 		case err != nil && !again:
 			return progress, err
 		case err == nil:
@@ -75,11 +77,11 @@ func (c *cli) await(ctx context.Context, id string, timeout time.Duration) (api.
 		if show {
 			fmt.Fprintf(c.err, "\r\x1b[K%s", summary(progress))
 		}
-		if progress.Done || time.Now().After(end) || ctx.Err() != nil {
+		if progress.Done || ctx.Err() != nil || time.Now().After(end) {
 			if show {
 				fmt.Fprint(c.err, "\r\x1b[K")
 			}
-			return progress, ctx.Err()
+			return progress, nil
 		}
 	}
 }
@@ -108,6 +110,9 @@ func (c *cli) printProgress(id string, p api.Progress, forPrograms any) error {
 // outstanding names what a revocation waits for.
 func outstanding(p api.Progress) string {
 	var parts []string
+	if p.ReplicasKnown == 0 {
+		parts = append(parts, "no replica runs, start one with gatehouse serve")
+	}
 	if len(p.ReplicasMissing) > 0 {
 		parts = append(parts, "not confirmed by "+strings.Join(p.ReplicasMissing, ", "))
 	}
@@ -118,7 +123,7 @@ func outstanding(p api.Progress) string {
 		parts = append(parts, "claims: "+p.Claims)
 	}
 	if len(parts) == 0 {
-		return "it takes its time"
+		return "the last look at the servers is due once no login from before can come through"
 	}
 	return printable(strings.Join(parts, "; "))
 }
