@@ -9,6 +9,8 @@ import (
 const (
 	// silence is after how long without a heartbeat a peer is taken for frozen: four of them.
 	silence = 1200 * time.Millisecond
+	// lookEvery is how often it is looked who is silent, which adds to the time.
+	lookEvery = 100 * time.Millisecond
 	// lateEcho is how late an own heartbeat may come back before a replica takes itself for slow, and
 	// calm for how long it then closes nobody's connections.
 	lateEcho = 600 * time.Millisecond

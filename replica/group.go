@@ -155,16 +155,19 @@ func (g *Group) Run(ctx context.Context) error {
 	g.mu.Lock()
 	g.own.began = time.Now()
 	g.mu.Unlock()
-	tick := time.NewTicker(beatEvery)
-	defer tick.Stop()
+	beats, looks := time.NewTicker(beatEvery), time.NewTicker(lookEvery)
+	defer beats.Stop()
+	defer looks.Stop()
+	g.say(false)
 	for {
-		g.say(false)
-		g.fence(ctx)
 		select {
 		case <-ctx.Done():
 			g.say(true)
 			return nil
-		case <-tick.C:
+		case <-beats.C:
+			g.say(false)
+		case <-looks.C:
+			g.fence(ctx)
 		}
 	}
 }

@@ -425,8 +425,12 @@ func TestProveFrozenReplica(t *testing.T) {
 	close(stopped)
 	logins.Wait()
 	share := float64(perSecond) / 2
-	t.Logf("one of 2 replicas frozen %d times at %d logins a second: at most %d logins failed (%.2f s worth of its share), the last of them began %s after the freeze; %d logins in all",
-		rounds, perSecond, worst, float64(worst)/share, longest.Round(time.Millisecond), all.Load())
+	right, wrong := healthy.metric("gatehouse_replica_fenced_total"), frozen.metric("gatehouse_replica_fenced_total")
+	t.Logf("one of 2 replicas frozen %d times at %d logins a second: at most %d logins failed (%.2f s worth of its share), the last of them began %s after the freeze; %d logins in all; it was fenced %g times, and fenced the other one %g times",
+		rounds, perSecond, worst, float64(worst)/share, longest.Round(time.Millisecond), all.Load(), right, wrong)
+	if long() && (right != float64(rounds) || wrong != 0) {
+		t.Errorf("fenced %g times and the other one %g times, want %d and 0", right, wrong, rounds)
+	}
 	if limit := 1.5 * share; long() && float64(worst) > limit {
 		t.Errorf("%d logins failed, at most %.0f", worst, limit)
 	}
