@@ -4,7 +4,7 @@ import "time"
 
 // SessionsRequest asks who is connected. Empty fields do not filter.
 type SessionsRequest struct {
-	Display string `json:"display,omitempty"` // value of a display claim of an identity
+	Display string `json:"display,omitempty"` // value of a display claim of an identity, or else a subject
 	Issuer  string `json:"issuer,omitempty"`  // name or URL
 	Subject string `json:"subject,omitempty"`
 	Name    string `json:"name,omitempty"`    // as servers show it: a principal name, or a direct user's public key

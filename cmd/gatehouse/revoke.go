@@ -202,7 +202,11 @@ func (c *cli) ask(ctx context.Context, req api.RevokeRequest) (api.RevokeResult,
 // conclude says what was stored, or planned, and waits for its end where that is asked for.
 func (c *cli) conclude(ctx context.Context, v revocation, result api.RevokeResult) error {
 	if v.req.DryRun {
-		return c.printPlan(result)
+		err := c.printPlan(result)
+		if !c.json {
+			fmt.Fprintln(c.out, "Nothing was changed.")
+		}
+		return err
 	}
 	if v.wait {
 		return c.awaitRevocation(ctx, result, v.timeout)
@@ -311,7 +315,7 @@ func (c *cli) printPlan(result api.RevokeResult) error {
 	if c.json {
 		return printJSON(c.out, result)
 	}
-	fmt.Fprintf(c.out, "%s would be %s; nothing was changed.\n", printable(concerns(result.Revocation)), effect(result.Revocation))
+	fmt.Fprintf(c.out, "%s would be %s.\n", printable(concerns(result.Revocation)), effect(result.Revocation))
 	c.noteUnseen(result)
 	a := result.Affected
 	if a == nil {
