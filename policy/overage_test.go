@@ -92,10 +92,7 @@ func TestTenThousandGroups(t *testing.T) {
 	if !d.Allowed() || len(d.Bindings) != 1 || d.Bindings[0] != "last" {
 		t.Fatalf("decided %+v", d)
 	}
-	// Two million comparisons: a tenth of a second here, and far from the second that a login has.
-	if took > time.Second {
-		t.Errorf("the decision took %s", took)
-	}
+	// Two million comparisons take a tenth of a second; BenchmarkDecisions measures the like.
 	t.Logf("%d groups and %d bindings took %s", many, len(rules.Bindings["corp"]), took)
 
 	var trace Trace
