@@ -220,8 +220,10 @@ func (g *Group) hearLift(c change, reply string) {
 		g.confirm(c, reply, true)
 		return
 	}
-	if !g.looking.CompareAndSwap(false, true) {
-		return // it is announced again
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ended || !g.looking.CompareAndSwap(false, true) {
+		return // it is announced again, to who is there
 	}
 	g.tasks.Go(func() {
 		defer g.looking.Store(false)

@@ -81,6 +81,7 @@ type Group struct {
 	life    context.Context // of Run
 
 	mu      sync.Mutex
+	ended   bool             // Run has
 	peers   map[string]*peer // by name
 	own     echo
 	pending map[string]*pending // announcements, by what they announce
@@ -138,6 +139,9 @@ func (g *Group) Run(ctx context.Context) error {
 		for _, s := range subs {
 			_ = s.Unsubscribe()
 		}
+		g.mu.Lock()
+		g.ended = true // what is still being heard begins nothing any more
+		g.mu.Unlock()
 		g.tasks.Wait()
 	}()
 	for subject, handle := range map[string]nats.MsgHandler{
