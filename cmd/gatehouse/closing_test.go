@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -277,5 +278,57 @@ func TestProveAccountLogout(t *testing.T) {
 	t.Logf("%d connections of one account on 3 servers: the last closed %s after the commit, proved after %d ms with %d closed", many, ms(took), progress.TookMS, progress.Closed)
 	if long() && took > 3*time.Second {
 		t.Errorf("closed after %s, at most 3s", took)
+	}
+}
+
+// TestProveDirectUser blocks direct users whose clients come back at once, as long as a server lets them: they are
+// out, and the proof is never given while one can still come back.
+func TestProveDirectUser(t *testing.T) {
+	t.Parallel()
+	times := 2
+	if long() {
+		times = 50
+	}
+	w := newWorld(t, worldOptions{policy: directPolicy, servers: 3, mode: devtest.AsProcess})
+	r := w.serve(serveOptions{process: true})
+	var out, proved []time.Duration
+	for n := range times {
+		subject := someone()
+		file := filepath.Join(w.dir, fmt.Sprintf("direct-%d.creds", n))
+		r.must("creds", "--account", "APP", "--out", file, "--token-file", w.tokenFile(map[string]any{"sub": subject, "groups": []string{"jobs"}}))
+		var last atomic.Int64 // when it was in for the last time
+		left := func() { last.Store(time.Now().UnixNano()) }
+		nc, err := nats.Connect(w.servers[n%3].ClientURL(), nats.UserCredentials(file), nats.MaxReconnects(-1), nats.ReconnectWait(time.Millisecond),
+			nats.ReconnectJitter(0, 0), nats.IgnoreAuthErrorAbort(), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
+			nats.DisconnectErrHandler(func(*nats.Conn, error) { left() }), nats.ReconnectHandler(func(*nats.Conn) { left() }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := call[api.RevokeResult](r, api.OpRevoke, api.RevokeRequest{Target: api.Target{Issuer: "demo", Subject: subject}, Reason: "a proof"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		progress := w.proved(r, got.Revocation.ID)
+		if nc.IsConnected() {
+			t.Fatalf("connected after the proof: %+v", progress)
+		}
+		at := last.Load()
+		for _, s := range w.servers {
+			if again, err := nats.Connect(s.ClientURL(), nats.UserCredentials(file), nats.NoReconnect(), nats.IgnoreDiscoveredServers(), nats.Timeout(10*time.Second)); err == nil {
+				again.Close()
+				t.Fatal("admitted after the proof")
+			}
+		}
+		if last.Load() != at {
+			t.Fatal("it came back after the proof")
+		}
+		nc.Close()
+		out = append(out, time.Unix(0, at).Sub(got.Revocation.At))
+		proved = append(proved, time.Duration(progress.TookMS)*time.Millisecond)
+	}
+	t.Logf("%d direct users on 3 servers, whose clients come back after a millisecond: out for good p50 %s, at most %s after the commit; proved p50 %s",
+		times, ms(percentile(out, 50)), ms(percentile(out, 100)), ms(percentile(proved, 50)))
+	if most := percentile(out, 100); long() && most > 2*time.Second {
+		t.Errorf("out after %s, at most 2s", most)
 	}
 }
