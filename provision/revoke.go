@@ -23,7 +23,7 @@ func (s *Service) Revoke(ctx context.Context, c Caller, req api.RevokeRequest) (
 		return api.RevokeResult{}, err
 	}
 	r.ID, r.Actor = newID(), c.Actor
-	if !req.Force && concerns(r.Revocation, c.Identity, now) {
+	if !req.Force && !req.DryRun && concerns(r.Revocation, c.Identity, now) {
 		return api.RevokeResult{}, badRequest("that would revoke yourself, %s: set force if you mean it", c.Actor)
 	}
 	if req.DryRun {
@@ -87,7 +87,7 @@ func (s *Service) revocation(req api.RevokeRequest, now time.Time) (store.Revoca
 	}
 	out.Kind, out.Target, out.At, out.Until, out.Reason, out.Programs = kind, target, at, until, req.Reason, req.Programs
 	switch {
-	case req.Reason == "":
+	case req.Reason == "" && !req.DryRun:
 		return out, badRequest("reason is empty: say why, for the audit trail")
 	case len(req.Reason) > MaxReason:
 		return out, badRequest("reason has %d bytes, at most %d are kept", len(req.Reason), MaxReason)
@@ -98,7 +98,7 @@ func (s *Service) revocation(req api.RevokeRequest, now time.Time) (store.Revoca
 	case at.After(now):
 		return out, badRequest("at lies in the future: tokens that are issued until then could not be told from those of an attacker")
 	case !until.IsZero() && !until.After(now):
-		return out, badRequest("until lies in the past")
+		return out, badRequest("until lies in the past: give a time to come")
 	case !until.IsZero() && kind == policy.Logout && !out.Whole():
 		return out, badRequest("this logout has no end: it voids what was issued until now")
 	case req.Programs && out.Scope() != policy.OfIdentity:

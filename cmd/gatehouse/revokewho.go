@@ -23,8 +23,8 @@ func (c *cli) revokePeople(ctx context.Context, v revocation, who string) error 
 		return err
 	}
 	if len(found) == 0 {
-		return fmt.Errorf("nobody who is known by %q has logged in: to revoke all the same, give --issuer and --subject; "+
-			"display of the issuer says by which claims people are known", printable(who))
+		return fmt.Errorf("%w: nobody who is known by %q has logged in: to revoke all the same, give --issuer and --subject; "+
+			"display of the issuer says by which claims people are known", errRefused, printable(who))
 	}
 	if !c.json {
 		if err := c.printIdentities(ctx, v, found); err != nil {
