@@ -152,6 +152,10 @@ func (s *Sweeper) look(ctx context.Context, t *task) {
 	q, settled := s.aims(t.sweeps)
 	list, missing, err := s.find(ctx, t, q, leeway)
 	results := make([]found, len(t.sweeps))
+	for i := range q.aims {
+		// Whose a direct user is only the records say: without them nothing that a server shows is all there is.
+		results[i].unread = missing && q.aims[i].Issuer != ""
+	}
 	if err == nil {
 		hits := map[uint64][]int{} // which sweeps end a connection
 		for i := range list {

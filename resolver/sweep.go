@@ -60,6 +60,7 @@ type found struct {
 	failed  int // that could not be
 	waiting int // that must wait for the account claims, or for their record
 	pending bool
+	unread  bool // the records that it takes could not be read
 }
 
 // heldBack reports whether the session is not to be closed before the account claims keep it out. Callout users
@@ -116,7 +117,7 @@ func (st *standing) note(f found, began, now, settled time.Time) {
 		st.clean, st.due = time.Time{}, now.Add(lookAgain)
 	case f.pending:
 		st.clean, st.due = time.Time{}, now.Add(secondLook)
-	case f.waiting > 0:
+	case f.waiting > 0, f.unread:
 		st.clean, st.due = time.Time{}, now.Add(idleLook)
 	case f.closed > 0:
 		st.clean, st.due = time.Time{}, now.Add(secondLook)

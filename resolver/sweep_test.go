@@ -22,6 +22,7 @@ func TestNextLook(t *testing.T) {
 		"something could not be":        {found{closed: 1, failed: 1}, 1, soonOver, lookAgain, 1, false},
 		"a record is on its way":        {found{waiting: 1, pending: true}, 1, soonOver, secondLook, 1, false},
 		"claims are on their way":       {found{waiting: 3}, 1, soonOver, idleLook, 3, false},
+		"records that cannot be read":   {found{unread: true}, 1, over, idleLook, 0, false},
 		"nothing, for the first time":   {found{}, 0, soonOver, secondLook, 0, true},
 		"nothing, replicas missing":     {found{}, 1, time.Time{}, idleLook, 0, true},
 		"nothing, too early to count":   {found{}, 1, soonOver, time.Second, 0, true},

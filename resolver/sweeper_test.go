@@ -33,6 +33,7 @@ type office struct {
 	claims   map[string]bool   // applied, by revocation id; all of those that are not here
 	told     map[string]int    // announcements by revocation id
 	failing  error             // of the records
+	asked    int               // how often for keys
 	maxTTL   time.Duration
 }
 
@@ -114,7 +115,12 @@ func (o *office) Join(_ context.Context, list []policy.Session) error {
 	return nil
 }
 
-func (o *office) Keys(context.Context, policy.Principal) ([]string, error) { return nil, nil }
+func (o *office) Keys(context.Context, policy.Principal) ([]string, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.asked++
+	return nil, o.failing
+}
 
 func (o *office) State() *policy.Snapshot {
 	o.mu.Lock()
@@ -316,6 +322,40 @@ func TestProofWaitsForReplicas(t *testing.T) {
 	if got := p.finished(t, r); got.Replicas != 1 || got.ReplicasKnown != 1 {
 		t.Errorf("progress %+v", got)
 	}
+}
+
+// Direct users are known by the records alone, so that nothing is proven while those cannot be read.
+func TestProofWaitsForRecords(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, 1, devtest.InProcess)
+	alice := p.everywhere("alice")
+	p.office.mu.Lock()
+	p.failing = errors.New("the store does not answer")
+	p.office.mu.Unlock()
+	r := p.store(policy.Block, identity("alice"))
+	p.s.Start(r)
+	await(t, alice[0].closed)
+	before := -1 // how often keys were asked for when what servers show began to count
+	eventually(t, func() error {
+		p.s.mu.Lock()
+		w := p.s.sweeps[r.ID]
+		if w == nil || w.took > 0 {
+			p.s.mu.Unlock()
+			t.Fatal("proven without the records")
+		}
+		settled := w.settled
+		p.s.mu.Unlock()
+		p.office.mu.Lock()
+		defer p.office.mu.Unlock()
+		if before < 0 && !settled.IsZero() && time.Now().After(settled) {
+			before = p.asked
+		}
+		return check(before >= 0 && p.asked > before+1, "asked %d times, %d before it counted", p.asked, before)
+	})
+	p.office.mu.Lock()
+	p.failing = nil
+	p.office.mu.Unlock()
+	p.finished(t, r)
 }
 
 // A server that stands still during the revocation is named, and its connections are closed when it goes on.
