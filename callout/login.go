@@ -311,6 +311,11 @@ func (s *Service) end(l *login, r *policy.Refusal) {
 		return
 	}
 	s.Metrics.stage(stageRecord, s.Now().Sub(started))
+	if r == nil && s.Now().After(l.deadline) {
+		// A server may wait for longer, but whoever is revoked meanwhile is proved to be out by then.
+		s.Logger.Warn("a login that was allowed and recorded was not answered: recording it took too long", "request_id", l.id)
+		reason = policy.RequestLate
+	}
 	s.Metrics.login(reason, l.issuer())
 	if reason.Silent() {
 		return

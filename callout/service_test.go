@@ -315,6 +315,22 @@ func TestLateRequests(t *testing.T) {
 	}
 }
 
+// A login that takes too long to record is not answered, though the server may wait for longer: it may have been
+// revoked since.
+func TestSlowRecord(t *testing.T) {
+	t.Parallel()
+	s, f := member(t, withWorkers(1))
+	s.records.mu.Lock()
+	s.records.during = func() { s.clock.advance(patience + time.Millisecond) }
+	s.records.mu.Unlock()
+	f.send(t, f.request(t, secret+"alice", func(c *jwt.AuthorizationRequestClaims) { c.Expires = c.IssuedAt + 60 }))
+	s.awaitEnd(t, policy.RequestLate, "corp", 1)
+	f.silence(t, "late")
+	if e := s.records.only(t, policy.Allowed); e.Subject != "alice" {
+		t.Errorf("recorded as %+v", e)
+	}
+}
+
 // A server that waits for less than usual leaves less time to work on its requests.
 func TestShortServerTimeout(t *testing.T) {
 	t.Parallel()

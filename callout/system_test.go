@@ -497,6 +497,7 @@ func (s *serverTable) SigningKey(id string, account *policy.Account, scoped stri
 type recorder struct {
 	mu      sync.Mutex
 	broken  bool
+	during  func() // called while an entry is taken, when not nil
 	entries []store.AuditEntry
 }
 
@@ -508,6 +509,9 @@ func (r *recorder) Append(e store.AuditEntry) error {
 	defer r.mu.Unlock()
 	if r.broken {
 		return errSpool
+	}
+	if r.during != nil {
+		r.during()
 	}
 	r.entries = append(r.entries, e)
 	return nil
