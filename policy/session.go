@@ -28,6 +28,7 @@ func (s *Session) Direct() bool { return IsUserKey(s.Name) }
 // how its key was obtained.
 type Login struct {
 	RequestID string
+	Replica   string // that decided
 	Principal
 	Session  string    // sid of the token
 	Token    string    // jti of the token

@@ -101,7 +101,7 @@ func (c *carrier) announce(ctx context.Context) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.w.confirmed, c.w.missing = confirmed, missing
+	c.w.follow(confirmed, missing, c.r.now())
 	if err == nil && len(missing) == 0 {
 		c.confirmed = c.r.now()
 	}

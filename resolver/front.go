@@ -21,6 +21,7 @@ type front struct {
 
 	arrivals []uint64  // connections to close that were made meanwhile
 	enforce  time.Time // when all that is in force is enforced on all connections; zero: not to be
+	since    time.Time // when the server joined, or came back
 	failed   int       // times in a row that this failed
 	limit    int       // connections that are asked for at once; fewer after an answer that did not come
 }
@@ -92,6 +93,7 @@ type task struct {
 	sweeps   []*sweep // that are due
 	arrivals []uint64
 	enforce  bool
+	since    time.Time // see front
 	limit    int
 	cut      bool // there may be more connections than were asked for
 }
@@ -121,7 +123,7 @@ func (s *Sweeper) due(f *front) (t *task, wait time.Duration, idle bool) {
 	switch {
 	case f.enforce.IsZero():
 	case !f.enforce.After(now):
-		t.enforce = true
+		t.enforce, t.since = true, f.since
 	case f.enforce.Before(next):
 		next = f.enforce
 	}
@@ -280,7 +282,7 @@ func (s *Sweeper) weigh(session *policy.Session, q *search, sweeps []*sweep, set
 		a := &q.aims[i]
 		switch verdict := a.judge(session, leeway, now, missing && now.Sub(w.began) < storeTimeout); {
 		case verdict == spared:
-		case !settled[i].IsZero() && session.Since.After(settled[i]) && a.needsRecord(session):
+		case a.needsRecord(session) && (!settled[i].IsZero() && session.Since.After(settled[i]) || s.spares(w, session)):
 			// It was decided on by replicas that knew of the revocation.
 		case verdict == undecided:
 			results[i].waiting++
@@ -291,6 +293,12 @@ func (s *Sweeper) weigh(session *policy.Session, q *search, sweeps []*sweep, set
 			hits[session.CID] = append(hits[session.CID], i)
 		}
 	})
+}
+
+func (s *Sweeper) spares(w *sweep, session *policy.Session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return w.spares(session)
 }
 
 func (s *Sweeper) heldBack(w *sweep, session *policy.Session) bool {
@@ -382,11 +390,18 @@ func (s *Sweeper) enforceOnce(ctx context.Context, t *task) (again bool, err err
 	}
 	var cids []uint64
 	for i := range list {
-		worst := spared
-		q.candidates(&list[i], func(at int) { worst = max(worst, q.aims[at].judge(&list[i], leeway, now, missing)) })
 		if list[i].Direct() {
 			continue
 		}
+		worst := spared
+		q.candidates(&list[i], func(at int) {
+			a := &q.aims[at]
+			// Whoever has come since then was decided on anew: a sweep under way sees to who was not.
+			if a.needsRecord(&list[i]) && list[i].Since.After(t.since.Add(authTimeout)) {
+				return
+			}
+			worst = max(worst, a.judge(&list[i], leeway, now, missing))
+		})
 		again = again || worst != spared
 		if worst == ended {
 			cids = append(cids, list[i].CID)

@@ -32,6 +32,7 @@ type gate struct {
 	mu       sync.Mutex
 	denied   map[string]bool
 	held     map[string]chan struct{} // logins of these subjects are decided on and answered once it is closed
+	replica  string                   // that is recorded to decide
 	deciding chan string              // subjects of held logins
 	logins   map[connectionID]policy.Login
 }
@@ -98,7 +99,7 @@ func (g *gate) decide(msg *nats.Msg) {
 	denied, held := g.denied[subject], g.held[subject]
 	if !denied {
 		g.logins[connectionID{request.Server.ID, request.ClientInformation.ID}] = policy.Login{
-			RequestID: uuid.NewString(), Principal: policy.Principal{Issuer: issuer, Subject: subject}, Issued: time.Now().Add(-time.Minute),
+			RequestID: uuid.NewString(), Replica: g.replica, Principal: policy.Principal{Issuer: issuer, Subject: subject}, Issued: time.Now().Add(-time.Minute),
 		}
 	}
 	g.mu.Unlock()

@@ -37,6 +37,7 @@ type sweep struct {
 	aim                aim
 	servers            map[string]*standing // by server id
 	confirmed, missing []string             // replicas
+	follows            map[string]time.Time // when each replica was known to deny
 	settled            time.Time            // what servers show later than that counts; zero while it is not known
 	applied            bool                 // the account claims hold on every server, or none are needed
 	claims             string               // what they wait for
@@ -75,6 +76,26 @@ func (w *sweep) heldBack(s *policy.Session) bool {
 	default:
 		return s.Direct()
 	}
+}
+
+// follow notes which replicas have confirmed.
+func (w *sweep) follow(confirmed, missing []string, now time.Time) {
+	w.confirmed, w.missing = confirmed, missing
+	for _, name := range confirmed {
+		if _, known := w.follows[name]; !known {
+			w.follows[name] = now
+		}
+	}
+}
+
+// spares reports whether the session was surely decided on by a replica that knew of the revocation, so that whoever
+// it is was let in nevertheless. Nobody decides anew on direct users.
+func (w *sweep) spares(s *policy.Session) bool {
+	if s.Login == nil || s.Direct() {
+		return false
+	}
+	follows, ok := w.follows[s.Login.Replica]
+	return ok && s.Since.After(follows.Add(authTimeout))
 }
 
 // on returns the standing of a server, which is made when there is none.

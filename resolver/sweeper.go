@@ -115,7 +115,7 @@ func (s *Sweeper) Start(r store.Revocation) {
 	}
 	w := &sweep{
 		revocation: r, began: now, wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		aim: aimAt(r.Revocation, s.rules()), servers: map[string]*standing{}, applied: s.Claims == nil,
+		aim: aimAt(r.Revocation, s.rules()), servers: map[string]*standing{}, follows: map[string]time.Time{}, applied: s.Claims == nil,
 	}
 	s.sweeps[r.ID] = w
 	s.events = nil
@@ -375,7 +375,7 @@ func (s *Sweeper) joined(server Server) {
 		}
 	}
 	f := s.front(server.ID, server.Name)
-	f.enforce = now
+	f.enforce, f.since = now, now
 	f.stir()
 }
 

@@ -358,6 +358,55 @@ func TestProofWaitsForRecords(t *testing.T) {
 	p.finished(t, r)
 }
 
+// Of whom the records do not tell whether a block by claims means them is closed and comes back: not again and again,
+// however long another replica takes, or whatever joins.
+func TestWhoIsLetInAgainStays(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, 1, devtest.InProcess)
+	p.missing = []string{"frozen"}
+	p.gate.mu.Lock()
+	p.gate.replica = "here"
+	p.gate.mu.Unlock()
+	bob := p.login(p.ClientURL(), "bob")
+	r := p.store(policy.Block, policy.Target{Principal: policy.Principal{Issuer: issuer}, Match: `{"groups":["contractors"]}`})
+	p.s.Start(r)
+	await(t, bob.closed)
+	id := p.r.Servers()[0].ID
+	stays := func(shown func(since time.Time) error) {
+		t.Helper()
+		since := time.Now()
+		bob = p.login(p.ClientURL(), "bob")
+		eventually(t, func() error {
+			select {
+			case <-bob.closed: // as before a moment ago
+				since = time.Now()
+				bob = p.login(p.ClientURL(), "bob")
+			default:
+			}
+			return shown(since)
+		})
+		mustStay(t, []*client{bob})
+	}
+	stays(func(since time.Time) error {
+		p.s.mu.Lock()
+		defer p.s.mu.Unlock()
+		st := p.s.sweeps[r.ID].servers[id]
+		return check(st.clean.After(since), "no look that spares who was let in at %s", since)
+	})
+	p.office.mu.Lock()
+	p.missing = nil
+	p.office.mu.Unlock()
+	p.finished(t, r)
+	p.s.joined(p.r.Servers()[0])
+	await(t, bob.closed)
+	stays(func(since time.Time) error {
+		p.s.mu.Lock()
+		defer p.s.mu.Unlock()
+		f := p.s.fronts[id]
+		return check(f == nil || f.enforce.IsZero(), "everything is still enforced on who was let in at %s", since)
+	})
+}
+
 // A server that stands still during the revocation is named, and its connections are closed when it goes on.
 func TestFrozenServerIsSweptWhenItIsBack(t *testing.T) {
 	t.Parallel()

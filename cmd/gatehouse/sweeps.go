@@ -104,7 +104,7 @@ func (l logins) joinLogins(ctx context.Context, sessions []*policy.Session) erro
 // loginOf returns a recorded login; claims that cannot be read count as not recorded.
 func loginOf(e store.AuditEntry) *policy.Login {
 	l := &policy.Login{
-		RequestID: e.ID, Principal: policy.Principal{Issuer: e.Issuer, Subject: e.Subject}, Session: e.SessionID, Token: e.TokenID,
+		RequestID: e.ID, Replica: e.Replica, Principal: policy.Principal{Issuer: e.Issuer, Subject: e.Subject}, Session: e.SessionID, Token: e.TokenID,
 		Issued: e.Issued, Expires: e.Expires, Bindings: e.Bindings, Roles: e.Roles, Display: e.Display,
 	}
 	if len(e.Claims) > 0 && !e.ClaimsCut {
