@@ -1,10 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,10 +33,6 @@ import (
 	"github.com/gatehouse-nats/gatehouse/store/spool"
 	"github.com/gatehouse-nats/gatehouse/store/stream"
 )
-
-// maxSkew is how far this host's clock may be from the median of the servers' before the
-// replica leaves the queue group: its replay check and its expiries would be wrong.
-const maxSkew = 20 * time.Second
 
 // pruneEvery is how often old audit entries and feed entries are deleted.
 const (
@@ -168,19 +162,6 @@ func (d *daemon) openStore(ctx context.Context, cfg *config.Config) error {
 	}
 }
 
-func (d *daemon) openSpool(_ context.Context, cfg *config.Config) error {
-	s, err := spool.Open(string(cfg.Audit.Directory), spool.Options{MaxBytes: int64(cfg.Audit.Spool), Logger: d.log})
-	if errors.Is(err, store.ErrInUse) {
-		return fmt.Errorf("%w; a second replica on this host needs its own audit.directory, socket, http.listen and metrics.listen", err)
-	}
-	if err != nil {
-		return err
-	}
-	d.spool = s
-	d.onClose(func() { _ = s.Close() })
-	return nil
-}
-
 func (d *daemon) openTokens(_ context.Context, cfg *config.Config) error {
 	fetches := newFetchMetrics(d.registry)
 	tokens, err := oidc.New(oidc.Config{
@@ -188,91 +169,6 @@ func (d *daemon) openTokens(_ context.Context, cfg *config.Config) error {
 	}, cfg.TokenIssuers())
 	d.tokens = tokens
 	return err
-}
-
-// connect starts the connections to the servers; they go on trying by themselves.
-func (d *daemon) connect(_ context.Context, cfg *config.Config) error {
-	for i := range cfg.NATS.Callout.Connections {
-		nc, err := d.dial(cfg, cfg.CalloutUser(), fmt.Sprintf("gatehouse callout %d", i+1))
-		if err != nil {
-			return err
-		}
-		d.conns = append(d.conns, nc)
-	}
-	if cfg.Lobby() != "" {
-		nc, err := d.dial(cfg, cfg.CalloutUser(), "gatehouse operations")
-		if err != nil {
-			return err
-		}
-		d.operations = nc
-	}
-	user := cfg.SystemUser()
-	if user == nil {
-		d.log.Warn("there is no system user: servers, clocks and accounts are taken as they come", "configure", "nats.system.nkey")
-		return nil
-	}
-	var err error
-	d.system, err = d.dial(cfg, user, "gatehouse system")
-	return err
-}
-
-func (d *daemon) dial(cfg *config.Config, user nats.Option, name string) (*nats.Conn, error) {
-	log := d.log.With("connection", name)
-	options := []nats.Option{
-		nats.Name(name), user,
-		nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.IgnoreAuthErrorAbort(),
-		nats.ReconnectWait(250 * time.Millisecond), nats.ReconnectJitter(500*time.Millisecond, 500*time.Millisecond),
-		nats.PingInterval(10 * time.Second), nats.MaxPingsOutstanding(2),
-		nats.ReconnectBufSize(-1), // an answer that could not be sent in time is worth nothing
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				log.Warn("disconnected from the server", "error", err)
-			}
-		}),
-		nats.ConnectHandler(func(nc *nats.Conn) { log.Info("connected", "server", nc.ConnectedServerName()) }),
-		nats.ReconnectHandler(func(nc *nats.Conn) {
-			log.Info("connected again", "server", nc.ConnectedServerName())
-		}),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { d.unreachable(log, err) }),
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			subject := ""
-			if sub != nil {
-				subject = sub.Subject
-			}
-			if errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), `"`+api.Subject("")) {
-				if !d.lobbyDenied.Swap(true) {
-					log.Warn(lobbyDenied, "error", err)
-				}
-				return
-			}
-			if d.group != nil && d.group.Refused(err) {
-				return // status and the log warn of what it means
-			}
-			log.Warn("the connection reported an error", "subject", subject, "error", err)
-		}),
-	}
-	if pool := cfg.NATS.TLS.CA.Pool(); pool != nil {
-		options = append(options, nats.Secure(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}))
-	}
-	nc, err := nats.Connect(cfg.NATS.URL, options...)
-	if err != nil {
-		return nil, fmt.Errorf("nats.url: %w", err)
-	}
-	d.onClose(nc.Close)
-	return nc, nil
-}
-
-// complainEvery is how often it is logged that no server can be reached: every connection tries
-// a few times a second.
-const complainEvery = 15 * time.Second
-
-// unreachable logs that a connection could not be restored.
-func (d *daemon) unreachable(log *slog.Logger, err error) {
-	now, last := time.Now().UnixNano(), d.complained.Load()
-	if now-last < int64(complainEvery) || !d.complained.CompareAndSwap(last, now) {
-		return
-	}
-	log.Warn("no server can be reached; trying again", "error", err, "said_again_after", complainEvery)
 }
 
 // build puts the parts together.
@@ -308,34 +204,6 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 	})
 	watchDaemon(d.registry, d)
 	return nil
-}
-
-// openStream connects to the account that the audit trail is copied into, if it is.
-func (d *daemon) openStream(_ context.Context, cfg *config.Config) error {
-	to := cfg.Audit.Stream
-	if to.Name == "" {
-		return nil
-	}
-	nc, err := d.dial(cfg, cfg.AuditStreamUser(), "gatehouse audit stream")
-	if err != nil {
-		return err
-	}
-	d.copier, err = stream.New(stream.Options{
-		Trail: d.store, Leases: d.store, Conn: nc, Stream: to.Name, Subject: to.Subject, Create: to.Create,
-		Replica: d.replica, Logger: d.log,
-	})
-	if err == nil {
-		watchCopier(d.registry, d.copier)
-	}
-	return err
-}
-
-// copyTrail copies the audit trail, if that is configured, until ctx ends.
-func (d *daemon) copyTrail(ctx context.Context) error {
-	if d.copier == nil {
-		return nil
-	}
-	return d.copier.Run(ctx)
 }
 
 // direct returns what the sign-up of direct users needs; nil on servers without an operator, which know none.
@@ -447,196 +315,6 @@ func (d *daemon) serve(l net.Listener, s *http.Server) func(context.Context) err
 	}
 }
 
-// ship moves audit entries from the spool into the store.
-func (d *daemon) ship(ctx context.Context) error {
-	failed := d.storeErrors.observe("record")
-	return d.spool.Ship(ctx, func(ctx context.Context, entries []store.AuditEntry) error {
-		err := d.store.Record(ctx, entries)
-		if err != nil && ctx.Err() == nil {
-			failed(err)
-		}
-		return err
-	})
-}
-
-// drainLimit is how long a replica that ends tries to empty its spool; what is left is sent at
-// the next start.
-const drainLimit = 3 * time.Second
-
-// drain sends what the last logins have left in the spool, once nothing records any more.
-func (d *daemon) drain() {
-	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
-	defer cancel()
-	if err := d.spool.Drain(ctx, d.store.Record); err != nil {
-		d.log.Warn("audit entries stay in the spool until the next start", "error", err, "entries", d.spool.Pending().Entries)
-	}
-}
-
-// prune deletes what is older than the retention.
-func (d *daemon) prune(ctx context.Context) error {
-	tick := time.NewTicker(pruneEvery)
-	defer tick.Stop()
-	for {
-		now, audit := time.Now(), d.cfg.Load().Audit
-		d.pruneAudit(ctx, store.LoginEntry, now.Add(-time.Duration(audit.Retention)))
-		d.pruneAudit(ctx, store.AdminEntry, now.Add(-time.Duration(cmp.Or(audit.RetentionAdmin, audit.Retention))))
-		if err := d.store.PruneFeed(ctx, now.Add(-feedLife)); err != nil && ctx.Err() == nil {
-			d.log.Warn("old feed entries could not be deleted", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
-// pruneAudit deletes the audit entries of a kind from before the time.
-func (d *daemon) pruneAudit(ctx context.Context, kind store.AuditKind, before time.Time) {
-	for {
-		n, err := d.store.PruneAudit(ctx, kind, before, pruneBatch)
-		if err != nil && ctx.Err() == nil {
-			d.log.Warn("old audit entries could not be deleted", "error", err)
-		}
-		if err != nil || n < pruneBatch {
-			return
-		}
-	}
-}
-
-// keepTime leaves the queue group while this host's clock is off, and comes back.
-func (d *daemon) keepTime(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	on := true
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		right := d.clock() == nil
-		if right == on {
-			continue
-		}
-		if err := d.callout.Serve(right); err != nil {
-			d.log.Error("the queue group could not be joined or left", "error", err)
-			continue
-		}
-		on = right
-		d.log.Warn("the clock decides whether this replica answers logins", "answers", right, "offset", d.resolver.Skew())
-	}
-}
-
-// watchReadiness logs when the replica stops being ready, why, and when it is again: a
-// configuration can be valid and yet keep everybody out. It also logs what the servers are found not
-// to keep.
-func (d *daemon) watchReadiness(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	last, warned := "starting", ""
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		warnings := d.warnings()
-		if now := strings.Join(warnings, "; "); now != warned {
-			warned = now
-			for _, w := range warnings {
-				d.log.Warn("something is not as it seems", "why", w)
-			}
-		}
-		missing := notReady(d.readiness())
-		switch now := strings.Join(missing, "; "); {
-		case now == last:
-		case now == "":
-			d.log.Info("ready")
-			last = now
-		default:
-			d.log.Warn("not ready: logins may stay unanswered", "why", missing)
-			last = now
-		}
-	}
-}
-
-// clock returns an error while this host's clock is too far from the servers'.
-func (d *daemon) clock() error {
-	if skew := d.resolver.Skew(); skew.Abs() > maxSkew {
-		return fmt.Errorf("this host's clock is %s off the servers' median: set it right; logins go to other replicas meanwhile", -skew.Round(time.Millisecond))
-	}
-	return nil
-}
-
-// readiness lists the parts that must work for logins to be answered.
-func (d *daemon) readiness() []readiness {
-	return []readiness{
-		{"store", d.mirror.Ready},
-		{"servers", d.resolver.Ready},
-		{"clock", d.clock},
-		{"callout", d.connected},
-		{"issuers", d.issuersReady},
-		{"audit", d.recording},
-	}
-}
-
-func (d *daemon) connected() error {
-	var err error
-	down := 0
-	for _, nc := range d.conns {
-		if !nc.IsConnected() {
-			down++
-			err = nc.LastError()
-		}
-	}
-	switch {
-	case down > 0:
-		return fmt.Errorf("%d of %d connections are down: %w", down, len(d.conns), orNone(err))
-	case !d.callout.Serving():
-		return errors.New("not in the queue group")
-	default:
-		return nil
-	}
-}
-
-// recording returns an error while the spool is so full that decisions may soon not be recorded.
-func (d *daemon) recording() error {
-	pending, most := d.spool.Pending(), int64(d.cfg.Load().Audit.Spool)
-	if pending.Bytes < most/10*9 {
-		return nil
-	}
-	return fmt.Errorf("the spool holds %d of %d bytes that the store has not taken: once it is full, logins stop; repair the store", pending.Bytes, most)
-}
-
-func orNone(err error) error {
-	if err == nil {
-		return errors.New("no server can be reached")
-	}
-	return err
-}
-
-// issuersReady fails only when no issuer's keys are loaded: one provider that is down must
-// not take the logins of the others away.
-func (d *daemon) issuersReady() error {
-	status := d.tokens.Status()
-	if len(status) == 0 {
-		return errors.New("none is configured: add one to issuers, with a binding")
-	}
-	var errs []error
-	for _, s := range status {
-		if s.Keys > 0 {
-			return nil
-		}
-		why := s.LastError
-		if why == "" {
-			why = "not fetched yet"
-		}
-		errs = append(errs, fmt.Errorf("keys of %s are not loaded: %s", s.Name, why))
-	}
-	return errors.Join(errs...)
-}
-
 // reload reads the configuration and puts it in force when it is valid.
 // Keys come before the rules that need them. It is read and put in force under one lock, so
 // that an older reading never overtakes a newer one.
@@ -694,28 +372,4 @@ func (d *daemon) follow(ctx context.Context) error {
 			d.log.Warn("changes that take effect at the next start only", "keys", out.NeedRestart)
 		}
 	}
-}
-
-// status says how this replica is.
-func (d *daemon) status() api.Status {
-	out := api.Status{
-		Replica: d.replica, Version: version, Rules: d.cfg.Load().Rules().Version,
-		NotReady: notReady(d.readiness()), Warnings: d.warnings(), Servers: []api.ServerStatus{}, Replicas: d.peers(), Issuers: []api.IssuerStatus{},
-		Claims: d.claimsStatus(),
-	}
-	if d.lobbyDenied.Load() {
-		out.Warnings = append(out.Warnings, lobbyDenied)
-	}
-	out.Ready = len(out.NotReady) == 0
-	for _, s := range d.resolver.Servers() {
-		out.Servers = append(out.Servers, api.ServerStatus{ID: s.ID, Name: s.Name, Version: s.Version, ClockOffset: s.Offset.Round(time.Millisecond).String()})
-	}
-	for _, s := range d.tokens.Status() {
-		out.Issuers = append(out.Issuers, api.IssuerStatus{Name: s.Name, URL: s.URL, KeysLoaded: s.Keys > 0, LoadedAt: s.LastSuccess, Error: s.LastError})
-	}
-	if d.copier != nil {
-		c := d.copier.Status()
-		out.AuditStream = &api.AuditStreamStatus{Stream: c.Stream, Copying: c.Copying, Copied: c.Copied, Current: c.Current.UTC(), Error: c.Error}
-	}
-	return out
 }
