@@ -33,7 +33,6 @@ type carrier struct {
 	renew     time.Time // when the lease is
 	save      time.Time // when progress may be
 	unsaved   bool      // it has changed since
-	known     bool      // the snapshot has held the revocation
 	written   string    // progress as it was saved last
 }
 
@@ -135,15 +134,26 @@ func (s *Sweeper) stirAll() {
 // lifted reports whether the revocation was lifted or has ended: this replica's snapshot held it, and does not
 // any more.
 func (c *carrier) lifted() bool {
-	state := c.State()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lapsed(c.w)
+}
+
+// lapsed is [carrier.lifted] of any sweep; s.mu is held.
+func (s *Sweeper) lapsed(w *sweep) bool {
+	state := s.State()
 	if state == nil {
 		return false
 	}
-	holds := state.Revocations.Holds(c.w.revocation.Revocation) && c.w.revocation.InForce(c.r.now())
-	was := c.known
-	c.known = was || holds
+	holds := state.Revocations.Holds(w.revocation.Revocation) && w.revocation.InForce(s.r.now())
+	was := w.held
+	w.held = was || holds
 	return was && !holds
 }
+
+// finished reports whether the sweep has nothing to close any more: it was proved, or lifted, and whoever comes
+// may have been let in since; s.mu is held.
+func (s *Sweeper) finished(w *sweep) bool { return w.took > 0 || s.lapsed(w) }
 
 // hold takes or renews the lease; false when another replica has it.
 func (c *carrier) hold(ctx context.Context) bool {

@@ -279,6 +279,9 @@ func (s *Sweeper) weigh(session *policy.Session, q *search, sweeps []*sweep, set
 		}
 		seen = append(seen, i)
 		w := sweeps[i]
+		if s.over(w) {
+			return
+		}
 		a := &q.aims[i]
 		switch verdict := a.judge(session, leeway, now, missing && now.Sub(w.began) < storeTimeout); {
 		case verdict == spared:
@@ -299,6 +302,12 @@ func (s *Sweeper) spares(w *sweep, session *policy.Session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return w.spares(session)
+}
+
+func (s *Sweeper) over(w *sweep) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.finished(w)
 }
 
 func (s *Sweeper) heldBack(w *sweep, session *policy.Session) bool {

@@ -140,6 +140,13 @@ func (g *gate) deny(subject string) {
 	g.denied[subject] = true
 }
 
+// permit admits the subject again.
+func (g *gate) permit(subject string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.denied, subject)
+}
+
 // hold keeps logins of the subject waiting, decided on, until the returned function is called.
 func (g *gate) hold(subject string) (release func()) {
 	g.mu.Lock()

@@ -43,6 +43,7 @@ type sweep struct {
 	claims             string               // what they wait for
 	closed             int
 	took               time.Duration // zero until done
+	held               bool          // this replica's snapshot has held the revocation
 }
 
 // standing is how far a sweep is on one server.

@@ -323,6 +323,9 @@ func (s *Sweeper) onConnect(msg *nats.Msg) {
 	kick, met := false, false
 	s.search().candidates(&session, func(i int) {
 		w := s.aimed[i]
+		if s.finished(w) {
+			return
+		}
 		verdict := w.aim.judge(&session, leeway, now, false)
 		if verdict == spared {
 			return

@@ -634,9 +634,12 @@ func TestLiftEndsTheSweep(t *testing.T) {
 	p.office.mu.Lock()
 	p.stored[0].LiftedAt = time.Now()
 	p.office.mu.Unlock()
+	p.gate.permit("alice")
+	back := p.login(p.ClientURL(), "alice") // at once, while the sweep is still there
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
 	p.s.Wait(ctx, r.ID)
+	mustStay(t, []*client{back})
 	if ctx.Err() != nil || p.s.carries(r.ID) || p.progress[r.ID].Done {
 		t.Errorf("still carried, or done: %v, %+v", ctx.Err(), p.progress[r.ID])
 	}
