@@ -71,7 +71,10 @@ func (c *carrier) inquire(ctx context.Context) {
 	if c.confirmed.IsZero() {
 		c.announce(ctx)
 	}
-	if !c.w.applied {
+	c.mu.Lock()
+	applied := c.w.applied
+	c.mu.Unlock()
+	if !applied {
 		c.converge(ctx)
 	}
 	now := c.r.now()
@@ -109,12 +112,18 @@ func (c *carrier) announce(ctx context.Context) {
 func (c *carrier) converge(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
 	defer cancel()
+	c.mu.Lock()
+	asked := c.w.unsettled
+	c.mu.Unlock()
 	done, why, err := c.Claims.Converged(ctx, c.w.revocation)
 	if err != nil {
 		done, why = false, err.Error()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if done && c.w.unsettled != asked {
+		done, why = false, "a server has joined meanwhile"
+	}
 	c.w.applied, c.w.claims = done, why
 	if done {
 		for _, st := range c.w.servers {

@@ -85,6 +85,7 @@ type Resolver struct {
 	active   int                      // servers in the cluster by its own count
 	watcher  watcher                  // may be nil
 	ended    map[string]time.Time     // ids of servers that have ended, and when that was seen
+	lost     map[string]Server        // that fell silent and were forgotten, by id: their connections may live on
 	lastErr  error
 	closed   bool
 }
@@ -152,6 +153,7 @@ func New(o Options) *Resolver {
 		pending:  map[string]chan struct{}{},
 		negative: map[string]time.Time{},
 		ended:    map[string]time.Time{},
+		lost:     map[string]Server{},
 		accounts: map[string]Requirement{},
 		decoded:  map[string]decoded{},
 	}
@@ -303,6 +305,7 @@ func (r *Resolver) observe(answers []statsz) (searches []<-chan struct{}, back [
 		if s.missed++; s.missed > forgetAfter {
 			r.log.Info("a server is gone", "server", s.Name, "server_id", id)
 			delete(r.servers, id)
+			r.lost[id] = s.Server
 		}
 	}
 	return searches, back
@@ -417,6 +420,7 @@ func (r *Resolver) find(id string) bool {
 		s := &server{accounts: map[string]AccountState{}}
 		s.meet(a, r.now())
 		r.servers[id] = s
+		delete(r.lost, id)
 		found := s.Server
 		r.mu.Unlock()
 		r.bury(found)
@@ -441,7 +445,7 @@ func (r *Resolver) stir() {
 // bury forgets a server of the same name that is not there any more: it was restarted, and is known by the
 // new id now.
 func (r *Resolver) bury(found Server) {
-	for _, s := range r.Servers() {
+	for _, s := range append(r.Servers(), r.silent(time.Time{})...) {
 		if s.Name != found.Name || s.ID == found.ID {
 			continue
 		}
@@ -457,6 +461,7 @@ func (r *Resolver) forget(id string) bool {
 	r.mu.Lock()
 	_, known := r.servers[id]
 	delete(r.servers, id)
+	delete(r.lost, id)
 	if known {
 		r.ended[id] = r.now()
 	}
@@ -483,6 +488,15 @@ func (r *Resolver) Servers() []Server {
 		return strings.Compare(a.ID, b.ID)
 	})
 	return list
+}
+
+// silent returns the servers that were forgotten because they fell silent, and forgets for good those that were seen
+// last before the time.
+func (r *Resolver) silent(since time.Time) []Server {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.lost, func(_ string, s Server) bool { return s.Seen.Before(since) })
+	return slices.Collect(maps.Values(r.lost))
 }
 
 // knows reports whether the server is known, without a search.

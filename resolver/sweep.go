@@ -39,6 +39,8 @@ type sweep struct {
 	confirmed, missing []string             // replicas
 	follows            map[string]time.Time // when each replica was known to deny
 	settled            time.Time            // what servers show later than that counts; zero while it is not known
+	denied             time.Time            // the first settled: nothing that concerns it was issued later
+	unsettled          int                  // how often what was settled no longer was
 	applied            bool                 // the account claims hold on every server, or none are needed
 	claims             string               // what they wait for
 	closed             int
@@ -112,11 +114,24 @@ func (w *sweep) on(id, name string, now time.Time) *standing {
 // settle notes that nothing which began before the time can let anybody in later.
 func (w *sweep) settle(at time.Time) {
 	w.settled = at
+	if w.denied.IsZero() {
+		w.denied = at
+	}
 	for _, st := range w.servers {
 		if !st.over(at) {
 			st.soon(onGrid(at))
 		}
 	}
+}
+
+// unsettle notes that the account claims may not hold on every server any more.
+func (w *sweep) unsettle() {
+	if w.took > 0 {
+		return
+	}
+	w.applied, w.settled = false, time.Time{}
+	w.unsettled++
+	w.stir()
 }
 
 func onGrid(t time.Time) time.Time {
@@ -193,7 +208,7 @@ func (w *sweep) over(now time.Time, longest time.Duration) bool {
 	if w.settled.IsZero() || len(w.servers) == 0 {
 		return false
 	}
-	if now.After(w.settled.Add(longest)) {
+	if now.After(w.denied.Add(longest)) {
 		return true
 	}
 	for _, st := range w.servers {

@@ -108,6 +108,7 @@ func NewSweeper(o SweeperOptions) *Sweeper {
 // take on is taken from the store later, by this replica or another.
 func (s *Sweeper) Start(r store.Revocation) {
 	now := s.r.now()
+	oldest := now.Add(-s.MaxTTL())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.life == nil || s.life.Err() != nil || s.sweeps[r.ID] != nil || len(s.sweeps) >= maxSweeps {
@@ -125,6 +126,11 @@ func (s *Sweeper) Start(r store.Revocation) {
 	}
 	for _, server := range s.r.Servers() {
 		w.on(server.ID, server.Name, now)
+		s.front(server.ID, server.Name).stir()
+	}
+	// What was let in on servers that fell silent before the revocation is still there, as far as anybody knows.
+	for _, server := range s.r.silent(oldest) {
+		w.on(server.ID, server.Name, now).failed = 1
 		s.front(server.ID, server.Name).stir()
 	}
 	select {
@@ -359,8 +365,8 @@ func (s *Sweeper) search() *search {
 }
 
 // joined has everything that is in force enforced on a server that joined, or came back from where it could not
-// be asked, and the sweeps under way include it. Servers of the same name are asked at once: it may be one of
-// them under another id.
+// be asked, and the sweeps under way include it; it may not have the claims that all others have applied. Servers of
+// the same name are asked at once: it may be one of them under another id.
 func (s *Sweeper) joined(server Server) {
 	now := s.r.now()
 	s.mu.Lock()
@@ -370,6 +376,9 @@ func (s *Sweeper) joined(server Server) {
 	}
 	for _, w := range s.sweeps {
 		w.on(server.ID, server.Name, now)
+		if s.Claims != nil {
+			w.unsettle()
+		}
 		for id, st := range w.servers {
 			if st.name == server.Name {
 				st.soon(now)

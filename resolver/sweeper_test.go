@@ -468,6 +468,73 @@ func TestReturningServerIsEnforced(t *testing.T) {
 	mustStay(t, []*client{bob})
 }
 
+// A server that joins may lack the claims that all others have applied: they are asked for anew, and until they are
+// there nothing is proven and direct users are left alone.
+func TestJoiningServerUnsettles(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, 1, devtest.InProcess)
+	absent := newServerKey(t)
+	r := p.store(policy.Block, identity("alice"))
+	progress, err := json.Marshal(saved{Absent: map[string]string{absent: "frozen"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Progress = progress
+	p.s.Start(r)
+	settled := func() bool {
+		p.s.mu.Lock()
+		defer p.s.mu.Unlock()
+		return !p.s.sweeps[r.ID].settled.IsZero()
+	}
+	eventually(t, func() error { return check(settled(), "not settled") })
+	p.office.mu.Lock()
+	p.claims[r.ID] = false
+	p.office.mu.Unlock()
+	p.s.joined(p.r.Servers()[0])
+	eventually(t, func() error {
+		got, _ := p.s.Progress(r.ID)
+		return check(got.Claims != "", "the claims are not asked for again: %+v", got)
+	})
+	p.s.left(absent)
+	if settled() {
+		t.Error("settled without the claims")
+	}
+	p.office.mu.Lock()
+	p.claims[r.ID] = true
+	p.office.mu.Unlock()
+	p.finished(t, r)
+}
+
+// A server that was forgotten before the revocation, since it had fallen silent, is waited for as any other: what it
+// let in is there still.
+func TestLostServerIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, 1, devtest.InProcess)
+	lost, expired := newServerKey(t), newServerKey(t)
+	p.r.mu.Lock()
+	for id, seen := range map[string]time.Time{lost: time.Now(), expired: time.Now().Add(-2 * p.maxTTL)} {
+		p.r.servers[id] = &server{Server: Server{ID: id, Name: "lost", Seen: seen}, missed: forgetAfter, accounts: map[string]AccountState{}}
+	}
+	p.r.mu.Unlock()
+	p.r.Wake()
+	eventually(t, func() error { return check(!p.r.knows(lost) && !p.r.knows(expired), "not forgotten yet") })
+	r := p.store(policy.Block, identity("alice"))
+	p.s.Start(r)
+	eventually(t, func() error {
+		got, _ := p.s.Progress(r.ID)
+		return check(got.ServersKnown == 2 && got.ServersAnswered == 1 && slices.Equal(got.ServersMissing, []string{"lost"}), "%+v", got)
+	})
+	if p.r.forget(lost) {
+		t.Error("known again")
+	}
+	p.finished(t, r)
+	other := p.store(policy.Block, identity("bob")) // it ended: nobody waits for it any more
+	p.s.Start(other)
+	if got := p.finished(t, other); got.ServersKnown != 1 {
+		t.Errorf("progress %+v", got)
+	}
+}
+
 // A server that shuts down, or is back under another id, is not waited for.
 func TestServersThatEndAreNotWaitedFor(t *testing.T) {
 	t.Parallel()
