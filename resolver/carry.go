@@ -51,6 +51,10 @@ func (s *Sweeper) carry(ctx context.Context, w *sweep) {
 			c.release(ctx)
 			return
 		}
+		if c.dropped() {
+			c.release(ctx)
+			return
+		}
 		if !now.Before(c.renew) && !c.hold(ctx) {
 			return
 		}
@@ -164,6 +168,13 @@ func (s *Sweeper) lapsed(w *sweep) bool {
 // may have been let in since; s.mu is held.
 func (s *Sweeper) finished(w *sweep) bool { return w.took > 0 || s.lapsed(w) }
 
+// dropped reports whether the sweep was given up to make room for another.
+func (c *carrier) dropped() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sweeps[c.w.revocation.ID] != c.w
+}
+
 // hold takes or renews the lease; false when another replica has it.
 func (c *carrier) hold(ctx context.Context) bool {
 	life := leaseLife
@@ -273,7 +284,6 @@ func (s *Sweeper) call(ctx context.Context, do func(context.Context)) {
 func (c *carrier) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.sweeps, c.w.revocation.ID)
-	c.events = nil
+	c.drop(c.w)
 	close(c.w.ended)
 }

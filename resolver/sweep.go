@@ -219,6 +219,19 @@ func (w *sweep) over(now time.Time, longest time.Duration) bool {
 	return true
 }
 
+// idle reports whether the sweep only waits for servers that do not answer.
+func (w *sweep) idle() bool {
+	if w.settled.IsZero() || w.took > 0 {
+		return false
+	}
+	for _, st := range w.servers {
+		if st.failed == 0 && !st.over(w.settled) {
+			return false
+		}
+	}
+	return true
+}
+
 // progress says how far the sweep is.
 func (w *sweep) progress(now time.Time) api.Progress {
 	p := api.Progress{

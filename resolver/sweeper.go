@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	// maxSweeps bounds the sweeps that a replica carries at once; others stay in the store meanwhile.
+	// maxSweeps bounds the sweeps that a replica carries at once. The oldest that only wait for servers which do not
+	// answer make room for new ones, and stay in the store meanwhile.
 	maxSweeps = 4096
 	// takeOverEvery is how often a replica looks for sweeps that nobody carries.
 	takeOverEvery = 2 * time.Second
@@ -111,7 +112,7 @@ func (s *Sweeper) Start(r store.Revocation) {
 	oldest := now.Add(-s.MaxTTL())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.life == nil || s.life.Err() != nil || s.sweeps[r.ID] != nil || len(s.sweeps) >= maxSweeps {
+	if s.life == nil || s.life.Err() != nil || s.sweeps[r.ID] != nil || !s.makeRoom() {
 		return
 	}
 	w := &sweep{
@@ -139,6 +140,34 @@ func (s *Sweeper) Start(r store.Revocation) {
 	}
 	life := s.life
 	s.carried.Go(func() { s.carry(life, w) })
+}
+
+// makeRoom has a sweep given up where there are too many, and reports whether there is room for another; s.mu is held.
+func (s *Sweeper) makeRoom() bool {
+	if len(s.sweeps) < maxSweeps {
+		return true
+	}
+	var oldest *sweep
+	for _, w := range s.sweeps {
+		if w.idle() && (oldest == nil || w.revocation.At.Before(oldest.revocation.At)) {
+			oldest = w
+		}
+	}
+	if oldest == nil {
+		s.Logger.Error("too many revocations are carried out at once: another is put off", "sweeps", len(s.sweeps))
+		return false
+	}
+	s.drop(oldest)
+	oldest.stir()
+	return true
+}
+
+// drop forgets a sweep; s.mu is held.
+func (s *Sweeper) drop(w *sweep) {
+	if s.sweeps[w.revocation.ID] == w {
+		delete(s.sweeps, w.revocation.ID)
+		s.events = nil
+	}
 }
 
 // saved is the progress as the store keeps it, with what another replica needs to go on.
@@ -234,6 +263,9 @@ func (s *Sweeper) takeOver(ctx context.Context) error {
 		if held {
 			s.Logger.Info("a revocation that nobody carried out any more is taken over", "revocation", r.ID)
 			s.Start(r)
+			if !s.carries(r.ID) {
+				return s.Ledger.Release(ctx, leaseName(r.ID), s.Replica)
+			}
 		}
 	}
 	return nil

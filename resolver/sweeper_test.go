@@ -535,6 +535,68 @@ func TestLostServerIsWaitedFor(t *testing.T) {
 	}
 }
 
+// However many revocations wait for a server that does not answer, a new one is carried out.
+func TestNewRevocationFindsRoom(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, 1, devtest.InProcess)
+	alice := p.everywhere("alice")
+	p.s.mu.Lock()
+	now := time.Now()
+	for i := range maxSweeps {
+		w := &sweep{
+			revocation: store.Revocation{Revocation: policy.Revocation{ID: uuid.NewString(), Kind: policy.Suspension, At: now.Add(time.Duration(-i) * time.Minute)}},
+			settled:    now, servers: map[string]*standing{"lost": {failed: 1}, "here": {clean: now}},
+		}
+		if i == maxSweeps-1 {
+			w.servers["here"].clean = now.Add(-time.Second) // the oldest still has something to do
+		}
+		p.s.sweeps[w.revocation.ID] = w
+	}
+	p.s.mu.Unlock()
+	r := p.store(policy.Block, identity("alice"))
+	p.s.Start(r)
+	await(t, alice[0].closed)
+	p.finished(t, r)
+	p.s.mu.Lock()
+	defer p.s.mu.Unlock()
+	oldest := now
+	for _, w := range p.s.sweeps {
+		if w.idle() && w.revocation.At.Before(oldest) {
+			oldest = w.revocation.At
+		}
+	}
+	if want := now.Add((3 - maxSweeps) * time.Minute); !oldest.Equal(want) {
+		t.Errorf("the oldest that waits is of %s, want %s: the one before it makes room", oldest, want)
+	}
+}
+
+// What is given up to make room is taken up again when there is some.
+func TestDroppedSweepIsTakenUpAgain(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, 1, devtest.InProcess)
+	p.missing = []string{"frozen"}
+	r := p.store(policy.Block, identity("alice"))
+	p.s.Start(r)
+	eventually(t, func() error {
+		p.office.mu.Lock()
+		defer p.office.mu.Unlock()
+		return check(p.leases[leaseName(r.ID)] == "here", "no lease")
+	})
+	p.s.mu.Lock()
+	w := p.s.sweeps[r.ID]
+	p.s.drop(w)
+	w.stir()
+	p.s.mu.Unlock()
+	await(t, w.ended)
+	if w.took > 0 {
+		t.Error("it was carried out")
+	}
+	p.office.mu.Lock()
+	p.missing = nil
+	p.office.mu.Unlock()
+	p.finished(t, r)
+}
+
 // A server that shuts down, or is back under another id, is not waited for.
 func TestServersThatEndAreNotWaitedFor(t *testing.T) {
 	t.Parallel()

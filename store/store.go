@@ -59,7 +59,7 @@ type Store interface {
 	Lift(ctx context.Context, l Lift) (Revocation, error)
 	// Revocations lists newest first, a page at a time; an empty next cursor means the end.
 	Revocations(ctx context.Context, f RevocationFilter) (page []Revocation, next string, err error)
-	// Unfinished returns revocations in force that are not carried out, oldest first, at most limit.
+	// Unfinished returns revocations in force that are not carried out, newest first, at most limit.
 	Unfinished(ctx context.Context, limit int) ([]Revocation, error)
 	// SaveProgress keeps how far a revocation is carried out, and with done when that ended. One that
 	// is lifted or carried out stays as it is; [ErrNotFound] when there is none.

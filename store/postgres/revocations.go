@@ -174,7 +174,7 @@ func (s *Store) Revocations(ctx context.Context, f store.RevocationFilter) ([]st
 }
 
 var unfinishedQuery = `SELECT ` + row.RevocationColumns + ` FROM revocations WHERE lifted_at IS NULL AND done_at IS NULL
-	AND (until IS NULL OR until > clock_timestamp()) ORDER BY at, id LIMIT $1`
+	AND (until IS NULL OR until > clock_timestamp()) ORDER BY at DESC, id DESC LIMIT $1`
 
 // Unfinished implements [store.Store].
 func (s *Store) Unfinished(ctx context.Context, limit int) ([]store.Revocation, error) {

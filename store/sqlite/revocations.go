@@ -177,7 +177,7 @@ func (s *Store) Revocations(ctx context.Context, f store.RevocationFilter) ([]st
 }
 
 var unfinishedQuery = `SELECT ` + row.RevocationColumns + ` FROM revocations WHERE lifted_at IS NULL AND done_at IS NULL
-	AND (until IS NULL OR until > ?) ORDER BY at, id LIMIT ?`
+	AND (until IS NULL OR until > ?) ORDER BY at DESC, id DESC LIMIT ?`
 
 // Unfinished implements [store.Store].
 func (s *Store) Unfinished(ctx context.Context, limit int) ([]store.Revocation, error) {

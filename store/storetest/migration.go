@@ -70,7 +70,7 @@ func testMigrated(t *testing.T, s store.Store, rows []store.Revocation) {
 		t.Error(diff)
 	}
 	unfinished, err := s.Unfinished(t.Context(), 0)
-	if got := revocationIDs(unfinished); err != nil || !slices.Equal(got, []string{forever.ID, ending.ID, out.ID}) {
+	if got := revocationIDs(unfinished); err != nil || !slices.Equal(got, []string{out.ID, ending.ID, forever.ID}) {
 		t.Errorf("unfinished: %v, %v", got, err)
 	}
 	for _, r := range []store.Revocation{forever, ending} {

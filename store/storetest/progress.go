@@ -89,7 +89,7 @@ func testUnfinished(t *testing.T, s store.Store) {
 	for i := range 3 {
 		r := logout("alice")
 		r.At = base.Add(time.Duration(3-i) * time.Minute)
-		want = append([]string{revoke(t, s, r).ID}, want...) // the last one made is the oldest
+		want = append(want, revoke(t, s, r).ID) // the last one made is the oldest
 	}
 	done, lifted, ended := block("bob"), block("carol"), block("dave")
 	ended.Until = base.Add(time.Minute)
