@@ -151,7 +151,7 @@ func (s *Sweeper) do(ctx context.Context, t *task) {
 // look asks the server once for all sweeps that are due, closes what they end, and notes what came of it.
 func (s *Sweeper) look(ctx context.Context, t *task) {
 	began, leeway := s.r.now(), s.leeway()
-	q, settled := s.aims(t.sweeps)
+	q := s.aims(t.sweeps)
 	list, missing, err := s.find(ctx, t, q, leeway)
 	results := make([]found, len(t.sweeps))
 	for i := range q.aims {
@@ -161,7 +161,7 @@ func (s *Sweeper) look(ctx context.Context, t *task) {
 	if err == nil {
 		hits := map[uint64][]int{} // which sweeps end a connection
 		for i := range list {
-			s.weigh(&list[i], q, t.sweeps, settled, leeway, missing, hits, results)
+			s.weigh(&list[i], q, t.sweeps, leeway, missing, hits, results)
 		}
 		s.close(ctx, t, hits, results)
 	}
@@ -170,17 +170,17 @@ func (s *Sweeper) look(ctx context.Context, t *task) {
 	}
 }
 
-// aims returns the aims of the sweeps under the rules of now, and when each is settled.
-func (s *Sweeper) aims(sweeps []*sweep) (*search, []time.Time) {
+// aims returns the aims of the sweeps under the rules of now.
+func (s *Sweeper) aims(sweeps []*sweep) *search {
 	rules := s.rules()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	aims, settled := make([]aim, len(sweeps)), make([]time.Time, len(sweeps))
+	aims := make([]aim, len(sweeps))
 	for i, w := range sweeps {
 		w.aim = aimAt(w.revocation.Revocation, rules)
-		aims[i], settled[i] = w.aim, w.settled
+		aims[i] = w.aim
 	}
-	return newSearch(aims), settled
+	return newSearch(aims)
 }
 
 // find returns the connections of a server among which those are that the aims may end, with what is recorded
@@ -270,7 +270,7 @@ func (s *Sweeper) ask(ctx context.Context, t *task, filters []SessionFilter) ([]
 }
 
 // weigh adds the session to the hits of the sweeps that end it, or to what they wait for.
-func (s *Sweeper) weigh(session *policy.Session, q *search, sweeps []*sweep, settled []time.Time, leeway time.Duration, missing bool, hits map[uint64][]int, results []found) {
+func (s *Sweeper) weigh(session *policy.Session, q *search, sweeps []*sweep, leeway time.Duration, missing bool, hits map[uint64][]int, results []found) {
 	now := s.r.now()
 	var seen []int
 	q.candidates(session, func(i int) {
@@ -285,8 +285,7 @@ func (s *Sweeper) weigh(session *policy.Session, q *search, sweeps []*sweep, set
 		a := &q.aims[i]
 		switch verdict := a.judge(session, leeway, now, missing && now.Sub(w.began) < storeTimeout); {
 		case verdict == spared:
-		case a.needsRecord(session) && (!settled[i].IsZero() && session.Since.After(settled[i]) || s.spares(w, session)):
-			// It was decided on by replicas that knew of the revocation.
+		case s.spares(w, session):
 		case verdict == undecided:
 			results[i].waiting++
 			results[i].pending = true

@@ -91,10 +91,16 @@ func (w *sweep) follow(confirmed, missing []string, now time.Time) {
 	}
 }
 
-// spares reports whether the session was surely decided on by a replica that knew of the revocation, so that whoever
-// it is was let in nevertheless. Nobody decides anew on direct users.
+// spares reports whether the session was surely decided on by who knew of the revocation, so that whoever it is was
+// let in nevertheless: where all replicas did and the claims were applied, or a replica that did. Nobody decides anew on
+// direct users.
 func (w *sweep) spares(s *policy.Session) bool {
-	if s.Login == nil || s.Direct() {
+	switch {
+	case !w.aim.needsRecord(s):
+		return false
+	case !w.settled.IsZero() && s.Since.After(w.settled):
+		return true
+	case s.Login == nil, s.Direct():
 		return false
 	}
 	follows, ok := w.follows[s.Login.Replica]

@@ -365,7 +365,7 @@ func (s *Sweeper) onConnect(msg *nats.Msg) {
 			return
 		}
 		verdict := w.aim.judge(&session, leeway, now, false)
-		if verdict == spared {
+		if verdict == spared || w.spares(&session) {
 			return
 		}
 		met = true

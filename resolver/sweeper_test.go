@@ -597,6 +597,52 @@ func TestDroppedSweepIsTakenUpAgain(t *testing.T) {
 	p.finished(t, r)
 }
 
+// While a sweep waits for a server that does not answer, logins elsewhere are none of its business: each would have all
+// connections of its server asked for.
+func TestSettledSweepLeavesArrivalsAlone(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, 1, devtest.InProcess)
+	r := p.store(policy.Logout, policy.Target{Principal: policy.Principal{Issuer: issuer}, Session: "phone"})
+	progress, err := json.Marshal(saved{Absent: map[string]string{newServerKey(t): "frozen"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Progress = progress
+	p.s.Start(r)
+	here := p.r.Servers()[0]
+	var settled time.Time
+	eventually(t, func() error {
+		p.s.mu.Lock()
+		defer p.s.mu.Unlock()
+		w := p.s.sweeps[r.ID]
+		settled = w.settled
+		return check(w.servers[here.ID].over(settled), "%s has not shown that nothing is left", here.Name)
+	})
+	// arrives reports whether the server is asked again because of a login at the time by our clock.
+	arrives := func(at time.Time) bool {
+		event := connectEvent{Server: serverInfo{ID: here.ID, Name: here.Name}}
+		event.Client.ID, event.Client.User, event.Client.Start = 1<<40, policy.PrincipalName(issuerName, "bob"), at.Add(p.r.Offset(here.ID))
+		data, err := json.Marshal(event)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.s.mu.Lock()
+		looks := p.s.sweeps[r.ID].servers[here.ID].looks
+		p.s.mu.Unlock()
+		p.s.onConnect(&nats.Msg{Data: data})
+		p.s.mu.Lock()
+		defer p.s.mu.Unlock()
+		st := p.s.sweeps[r.ID].servers[here.ID]
+		return !st.due.IsZero() || st.looks > looks
+	}
+	if arrives(settled.Add(time.Minute)) {
+		t.Error("asked again for a login that was decided on by replicas that knew")
+	}
+	if !arrives(settled.Add(-authTimeout)) {
+		t.Error("not asked again for a login of before")
+	}
+}
+
 // A server that shuts down, or is back under another id, is not waited for.
 func TestServersThatEndAreNotWaitedFor(t *testing.T) {
 	t.Parallel()
