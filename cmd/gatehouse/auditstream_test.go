@@ -106,7 +106,7 @@ func TestAuditStreamSurvives(t *testing.T) {
 	}
 }
 
-// An issuer that ends a login session has its tokens refused, and those of others not.
+// An issuer that ends a login session has its tokens refused and its connections closed, and those of others not.
 func TestBackchannelLogout(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, worldOptions{})
@@ -118,8 +118,7 @@ func TestBackchannelLogout(t *testing.T) {
 	ended, kept := developer(who), developer(who)
 	ended["sid"], kept["sid"] = "s1", "s2"
 	first, second := w.token("alice", ended), w.token("alice", kept)
-	w.login(first)
-	stays := w.login(second)
+	goes, stays := w.loginAt(w.servers[0], first), w.loginAt(w.servers[0], second)
 	logout := w.token("alice", map[string]any{
 		"sub": who, "sid": "s1", "jti": someone(), "aud": devstack.ClientID, "events": map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}},
 	})
@@ -145,9 +144,8 @@ func TestBackchannelLogout(t *testing.T) {
 	}
 	w.mustBeRefused(first)
 	w.login(second)
-	if !stays.IsConnected() {
-		t.Error("another session was closed")
-	}
+	w.awaitClosed(goes)
+	w.mustBeAlive(stays)
 	eventually(t, func() error {
 		if n := len(r.audit("--op", "backchannel-logout", "--outcome", "refused")); n == 0 {
 			return errors.New("what was refused is not recorded")

@@ -51,6 +51,16 @@ func (w *world) awaitClosed(c closing) {
 	}
 }
 
+// mustBeAlive fails the test when the server does not answer on a connection that nothing should have closed.
+func (w *world) mustBeAlive(list ...closing) {
+	w.Helper()
+	for _, c := range list {
+		if err := c.FlushTimeout(30 * time.Second); err != nil {
+			w.Errorf("a connection that is not revoked, to %s: %v", c.ConnectedServerName(), err)
+		}
+	}
+}
+
 // TestSessionsAndKick: who is connected to three servers is shown with what is recorded, as it changes, and closed
 // without being revoked; a server that does not answer is named and makes the exit code 4.
 func TestSessionsAndKick(t *testing.T) {
