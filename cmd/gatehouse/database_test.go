@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -141,6 +143,9 @@ type wire struct {
 	mu    sync.Mutex
 	cut   bool
 	conns map[net.Conn]bool
+	text  string // the answer to the commit of a transaction with it is held
+
+	committed chan struct{} // closed once that is so
 }
 
 // startWire returns a wire to the database and the address that leads through it.
@@ -180,13 +185,61 @@ func (w *wire) accept() {
 			_ = conn.Close()
 			continue
 		}
-		for from, to := range map[net.Conn]net.Conn{conn: server, server: conn} {
+		var held atomic.Bool
+		for to, from := range map[io.Writer]net.Conn{&requests{wire: w, Writer: server, held: &held}: conn, &answers{wire: w, Writer: conn, held: &held}: server} {
 			w.done.Go(func() {
 				_, _ = io.Copy(to, from) // either side may end it
 				w.drop(conn, server)
 			})
 		}
 	}
+}
+
+// requests are what one connection asks of the database.
+type requests struct {
+	*wire
+	io.Writer
+	found bool // the text, in the transaction under way
+	held  *atomic.Bool
+}
+
+func (r *requests) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	r.found = r.found || r.text != "" && bytes.Contains(p, []byte(r.text))
+	r.mu.Unlock()
+	if r.found && bytes.Contains(p, []byte("commit\x00")) {
+		r.held.Store(true)
+	}
+	return r.Writer.Write(p)
+}
+
+// answers are what the database says to one connection.
+type answers struct {
+	*wire
+	io.Writer
+	held *atomic.Bool
+}
+
+func (a *answers) Write(p []byte) (int, error) {
+	if !a.held.Load() {
+		return a.Writer.Write(p)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.text != "" {
+		a.text = ""
+		close(a.committed)
+	}
+	return len(p), nil
+}
+
+// holdCommit swallows the answer to the next commit of a transaction in which the text is written, and all that
+// comes after it on that connection. What it returns is closed once the database has committed.
+func (w *wire) holdCommit(text string) <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.text, w.committed = text, make(chan struct{})
+	return w.committed
 }
 
 // keep notes connections, to be able to cut them; it closes them when the wire is cut.
