@@ -316,9 +316,10 @@ func TestUserKeyIsKeptOut(t *testing.T) {
 	if len(bystander.lost) > 0 {
 		t.Error("another user of the account was closed")
 	}
-	if n := d.pushes.Load(); n != 2 {
-		t.Errorf("%d pushes, want one and one to lift it", n)
-	}
+	eventually(t, func() error { // it is counted after the servers have it
+		n := d.pushes.Load()
+		return check(n == 2, "%d pushes, want one and one to lift it", n)
+	})
 	for _, how := range []drift{absent, older, foreign, "stored"} {
 		if n := d.drifted(string(how)); n != 0 {
 			t.Errorf("%d servers counted as %s", n, how)

@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -133,6 +134,7 @@ type connInfo struct {
 	User      string    `json:"authorized_user"`
 	Account   string    `json:"account"`
 	IssuerKey string    `json:"issuer_key"`
+	JWT       string    `json:"jwt"` // of a direct user; servers show none of a callout user
 }
 
 // page asks one server for at most limit connections, oldest first, and reports whether there may be more.
@@ -181,10 +183,25 @@ func (r *Resolver) ask(ctx context.Context, server, op string, request any) ([]b
 	return nil, fmt.Errorf("%s of server %s: %w", op, server, err)
 }
 
+// name returns as whom the connection is known. Servers show a user or an nkey that the client itself has named in
+// place of a direct user's key: it must not pass for somebody else.
+func (c connInfo) name() string {
+	_, rest, _ := strings.Cut(c.JWT, ".")
+	payload, _, _ := strings.Cut(rest, ".")
+	data, err := base64.RawURLEncoding.DecodeString(payload)
+	var claims struct {
+		Subject string `json:"sub"`
+	}
+	if err == nil && json.Unmarshal(data, &claims) == nil && policy.IsUserKey(claims.Subject) {
+		return claims.Subject
+	}
+	return c.User
+}
+
 // session returns the connection as policy knows it, its start by our clock.
 func (c connInfo) session(server serverInfo, offset time.Duration) policy.Session {
 	return policy.Session{
-		ServerID: server.ID, Server: server.Name, CID: c.CID, Name: c.User, Account: c.Account, SigningKey: c.IssuerKey,
+		ServerID: server.ID, Server: server.Name, CID: c.CID, Name: c.name(), Account: c.Account, SigningKey: c.IssuerKey,
 		Source: c.IP, Type: connectionType(c.Kind, c.Type), Client: strings.TrimSpace(c.Lang + " " + c.Version), Since: c.Start.Add(-offset),
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 
 	"github.com/gatehouse-nats/gatehouse/internal/devstack/devtest"
 	"github.com/gatehouse-nats/gatehouse/policy"
@@ -56,6 +57,41 @@ func TestSessionsOfAllServers(t *testing.T) {
 	}
 	if _, _, err := r.Sessions(t.Context(), SessionFilter{Server: newServerKey(t)}); err == nil {
 		t.Error("a server that does not exist was asked")
+	}
+}
+
+// A direct user that names somebody else when it connects is known by its key all the same.
+func TestDirectUserUnderAnothersName(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, 1)
+	r := s.run(t, Options{Interval: never}, s.need(t))
+	ready(t, r)
+	g := s.admit(t)
+	user, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := user.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := g.userJWT(key, "mallory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice := policy.PrincipalName(issuerName, "alice")
+	nc, err := nats.Connect(s.ClientURL(), nats.UserInfo(alice, ""), nats.UserJWT(func() (string, error) { return token, nil }, user.Sign))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	cid, err := nc.GetClientID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := sessions(t, r, SessionFilter{Server: nc.ConnectedServerId(), CID: cid})
+	if len(found) != 1 || found[0].Name != key || !found[0].Direct() {
+		t.Errorf("known as %+v, want %s", found, key)
 	}
 }
 

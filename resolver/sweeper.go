@@ -340,6 +340,7 @@ type connectEvent struct {
 		Account   string    `json:"acc"`
 		User      string    `json:"user"`
 		IssuerKey string    `json:"issuer_key"`
+		JWT       string    `json:"jwt"`
 		Kind      string    `json:"kind"`
 		Type      string    `json:"client_type"`
 	} `json:"client"`
@@ -353,7 +354,7 @@ func (s *Sweeper) onConnect(msg *nats.Msg) {
 	}
 	c := event.Client
 	session := connInfo{
-		CID: c.ID, Kind: c.Kind, Type: c.Type, IP: c.Host, Start: c.Start, User: c.User, Account: c.Account, IssuerKey: c.IssuerKey,
+		CID: c.ID, Kind: c.Kind, Type: c.Type, IP: c.Host, Start: c.Start, User: c.User, Account: c.Account, IssuerKey: c.IssuerKey, JWT: c.JWT,
 	}.session(event.Server, s.r.Offset(event.Server.ID))
 	now, leeway := s.r.now(), s.leeway()
 	s.mu.Lock()
