@@ -45,8 +45,8 @@ func (s *Service) ServeNATS(ctx context.Context, o NATSOptions) error {
 	if err != nil {
 		return err
 	}
-	var calls sync.WaitGroup
-	defer calls.Wait()
+	var calls calls
+	defer calls.end()
 	defer func() { _ = svc.Stop() }()
 	group := svc.AddGroup(strings.TrimSuffix(api.Subject(""), "."))
 	open, admin := make(slots, maxConcurrent), make(slots, maxConcurrent)
@@ -63,10 +63,12 @@ func (s *Service) ServeNATS(ctx context.Context, o NATSOptions) error {
 				s.respond(o.Conn, req.Reply(), nil, answerable(errBusy, newID()))
 				return
 			}
-			calls.Go(func() {
+			if !calls.begin(func() {
 				defer free.give()
 				s.answer(ctx, op, o, req)
-			})
+			}) {
+				free.give() // the service ends, and whoever called tries another replica
+			}
 		}), micro.WithEndpointSubject(op.name), micro.WithEndpointPendingLimits(natsPending, natsBytes))
 		if err != nil {
 			return err
@@ -74,6 +76,31 @@ func (s *Service) ServeNATS(ctx context.Context, o NATSOptions) error {
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// calls are those under way. A request may come in while the service is being stopped.
+type calls struct {
+	mu    sync.Mutex
+	ended bool
+	tasks sync.WaitGroup
+}
+
+// begin carries out a call aside; false when no more begin.
+func (c *calls) begin(do func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		c.tasks.Go(do)
+	}
+	return !c.ended
+}
+
+// end lets no more calls begin, and returns when those under way have ended.
+func (c *calls) end() {
+	c.mu.Lock()
+	c.ended = true
+	c.mu.Unlock()
+	c.tasks.Wait()
 }
 
 // answer carries out one call.
