@@ -41,7 +41,7 @@ func (r *Resolver) appliedEverywhere(ctx context.Context, account string) ([]ser
 	}
 	servers := r.Servers()
 	r.mu.RLock()
-	active := r.active
+	unknown := r.unknown()
 	r.mu.RUnlock()
 	list, errs := make([]serverClaims, len(servers)), make([]error, len(servers), len(servers)+1)
 	var g errgroup.Group
@@ -53,8 +53,8 @@ func (r *Resolver) appliedEverywhere(ctx context.Context, account string) ([]ser
 	}
 	_ = g.Wait() // what failed is kept by server
 	list = slices.DeleteFunc(list, func(h serverClaims) bool { return h.server.ID == "" })
-	if len(servers) < active {
-		errs = append(errs, fmt.Errorf("%d of %d servers are known", len(servers), active))
+	if unknown > 0 {
+		errs = append(errs, fmt.Errorf("%d of %d servers are known", len(servers), len(servers)+unknown))
 	}
 	if len(servers) == 0 {
 		errs = append(errs, errors.New("no server is known"))

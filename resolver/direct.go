@@ -23,8 +23,8 @@ type holding struct {
 func (r *Resolver) SigningKeyOfAll(account *policy.Account, scoped string, leafNodes bool, now time.Time) (string, *policy.Refusal) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if r.blind || len(r.servers) == 0 || len(r.servers) < r.active {
-		return "", policy.Refuse(policy.AccountUnready, "%d servers have answered, and %d are in the cluster: a direct user may connect to each of them", len(r.servers), r.active)
+	if unknown := r.unknown(); r.blind || len(r.servers) == 0 || unknown > 0 {
+		return "", policy.Refuse(policy.AccountUnready, "%d servers have answered, and %d are in the cluster: a direct user may connect to each of them", len(r.servers), len(r.servers)+unknown)
 	}
 	all := make([]holding, 0, len(r.servers))
 	for _, s := range r.servers {

@@ -84,7 +84,7 @@ type Resolver struct {
 	decoded  map[string]decoded       // what was read last of each account
 	active   int                      // servers in the cluster by its own count
 	watcher  watcher                  // may be nil
-	ended    map[string]time.Time     // ids of servers that have ended, and when that was seen
+	reborn   map[string]time.Time     // ids that servers had before a restart, and when they were seen last
 	lost     map[string]Server        // that fell silent and were forgotten, by id: their connections may live on
 	lastErr  error
 	closed   bool
@@ -152,7 +152,7 @@ func New(o Options) *Resolver {
 		servers:  map[string]*server{},
 		pending:  map[string]chan struct{}{},
 		negative: map[string]time.Time{},
-		ended:    map[string]time.Time{},
+		reborn:   map[string]time.Time{},
 		lost:     map[string]Server{},
 		accounts: map[string]Requirement{},
 		decoded:  map[string]decoded{},
@@ -285,6 +285,7 @@ func (r *Resolver) observe(answers []statsz) (searches []<-chan struct{}, back [
 			delete(r.negative, id)
 		}
 	}
+	maps.DeleteFunc(r.reborn, func(_ string, seen time.Time) bool { return now.Sub(seen) > stillCounted })
 	seen := map[string]bool{}
 	r.active = 0
 	for _, a := range answers {
@@ -451,6 +452,9 @@ func (r *Resolver) bury(found Server) {
 		}
 		if _, err := r.ping(r.life, s.ID); errors.Is(err, nats.ErrNoResponders) {
 			r.log.Info("a server was restarted", "server", s.Name, "server_id", s.ID)
+			r.mu.Lock()
+			r.reborn[s.ID] = s.Seen
+			r.mu.Unlock()
 			r.forget(s.ID)
 		}
 	}
@@ -462,9 +466,6 @@ func (r *Resolver) forget(id string) bool {
 	_, known := r.servers[id]
 	delete(r.servers, id)
 	delete(r.lost, id)
-	if known {
-		r.ended[id] = r.now()
-	}
 	w := r.watcher
 	r.mu.Unlock()
 	if w != nil {
@@ -512,16 +513,26 @@ func (r *Resolver) replaced(id, name string) bool {
 	return slices.ContainsFunc(r.Servers(), func(s Server) bool { return s.Name == name && s.ID != id })
 }
 
-// stillCounted is for how long servers may count one that has ended (nats-server server/events.go, eventsHBInterval
-// and shutdown timeouts: 75 s).
-const stillCounted = 2 * time.Minute
+// stillCounted is for how long servers may count one that ended without saying so (nats-server server/events.go,
+// orphMax and chkOrph: 150 s and 90 s). One that says so is not counted any more.
+const stillCounted = 4 * time.Minute
+
+// unknown returns how many servers the others count that are neither known nor were restarted; r.mu is held.
+func (r *Resolver) unknown() int {
+	n := r.active - len(r.servers)
+	for _, seen := range r.reborn {
+		if r.now().Sub(seen) <= stillCounted {
+			n--
+		}
+	}
+	return max(n, 0)
+}
 
 // complete reports whether as many servers are known as the servers say there are.
 func (r *Resolver) complete() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	maps.DeleteFunc(r.ended, func(_ string, at time.Time) bool { return r.now().Sub(at) > stillCounted })
-	return r.blind || len(r.servers)+len(r.ended) >= r.active
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.blind || r.unknown() == 0
 }
 
 // needs reports whether the account is one that is read back from the servers.
@@ -607,8 +618,8 @@ func (r *Resolver) Ready() error {
 	if len(r.servers) == 0 {
 		return errors.Join(append(errs, errors.New("no server is known"))...)
 	}
-	if len(r.servers) < r.active {
-		errs = append(errs, fmt.Errorf("%d of %d servers have answered", len(r.servers), r.active))
+	if n := r.unknown(); n > 0 {
+		errs = append(errs, fmt.Errorf("%d of %d servers have answered", len(r.servers), len(r.servers)+n))
 	}
 	for _, s := range r.servers {
 		if off := s.Offset - r.skew(); off.Abs() > MaxOffset {

@@ -693,3 +693,35 @@ func TestServerWithAWrongClock(t *testing.T) {
 		t.Errorf("ready: %v", err)
 	}
 }
+
+// A server that was restarted without a word is counted by the others for a while: nobody waits for it.
+func TestRestartedServerIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for name, c := range map[string]struct {
+		active int
+		reborn []time.Time // seen last
+		want   int
+	}{
+		"all are known":                 {3, nil, 0},
+		"one is not known":              {4, nil, 1},
+		"one was restarted":             {4, []time.Time{now}, 0},
+		"one is not counted any more":   {3, []time.Time{now}, 0},
+		"one was restarted long ago":    {4, []time.Time{now.Add(-stillCounted - time.Second)}, 1},
+		"one of two was restarted":      {5, []time.Time{now}, 1},
+		"one was restarted twice, soon": {5, []time.Time{now, now.Add(-time.Minute)}, 0},
+	} {
+		r := New(Options{})
+		r.now = func() time.Time { return now }
+		r.active = c.active
+		for _, id := range []string{"a", "b", "c"} {
+			r.servers[id] = &server{}
+		}
+		for i, seen := range c.reborn {
+			r.reborn[fmt.Sprint(i)] = seen
+		}
+		if got := r.unknown(); got != c.want || r.complete() != (got == 0) {
+			t.Errorf("%s: %d servers are unknown, want %d", name, got, c.want)
+		}
+	}
+}
