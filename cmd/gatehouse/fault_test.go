@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -28,57 +27,95 @@ func await(t testing.TB, committed <-chan struct{}) {
 	}
 }
 
-// TestServerIsFrozenWhileRevoking: a server that does not answer is named, the proof is not given without it, and when
-// it is back it closes whom it has missed and nobody else.
-func TestServerIsFrozenWhileRevoking(t *testing.T) {
+// TestServerIsAwayWhileRevoking: a server that does not answer is named, and the proof is not given without it. When it
+// is back it closes whom it has missed and nobody else, and keeps direct users out whom it knew as good.
+func TestServerIsAwayWhileRevoking(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, worldOptions{servers: 3, mode: devtest.AsProcess})
-	r := w.serve(serveOptions{process: true})
-	subject := someone()
-	token, others := w.token("alice", developer(subject)), w.token("bob", developer(someone()))
-	var hers, his []closing
-	for _, server := range w.servers {
-		hers, his = append(hers, w.loginAt(server, token)), append(his, w.loginAt(server, others))
+	for name, frozen := range map[string]bool{"frozen": true, "killed": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, worldOptions{servers: 3, mode: devtest.AsProcess, policy: directPolicy})
+			r := w.serve(serveOptions{process: true})
+			subject := someone()
+			token, others := w.token("alice", map[string]any{"sub": subject, "groups": []string{"jobs"}}), w.token("bob", developer(someone()))
+			var hers, his []closing
+			for _, server := range w.servers {
+				hers, his = append(hers, w.loginAt(server, token)), append(his, w.loginAt(server, others))
+			}
+			away := w.servers[2]
+			url, awayName := away.ClientURL(), hers[2].ConnectedServerName()
+			file := w.directCreds(r, subject)
+			direct := connectStubborn(t, away, file)
+			if frozen {
+				away.Freeze()
+				defer away.Thaw()
+			} else {
+				away.Kill()
+				his = his[:2]
+			}
+			id := r.revokedWithout(awayName, subject)
+			w.awaitClosed(hers[0])
+			w.awaitClosed(hers[1])
+			if frozen && !(hers[2].IsConnected() && direct.IsConnected()) {
+				t.Error("a connection to the frozen server has ended before it is back: this shows nothing")
+			}
+			if p, err := call[api.Progress](r, api.OpProgress, api.RevocationProgressRequest{ID: id}); err != nil || p.Done || !slices.Contains(p.ServersMissing, awayName) {
+				t.Errorf("while the server is away: %+v, %v", p, err)
+			}
+
+			if frozen {
+				away.Thaw()
+			} else {
+				away.Start()
+			}
+			w.awaitClosed(hers[2])
+			if p := w.proved(r, id); p.ServersAnswered != 3 || p.ServersKnown != 3 || p.Claims != "" {
+				t.Errorf("proved with %+v", p)
+			}
+			if err := direct.FlushTimeout(100 * time.Millisecond); err == nil {
+				t.Error("the server still answers the direct user after the proof")
+			}
+			returned := direct.returned.Load()
+			r.must("revoke", "wait", id)
+			for what, login := range map[string]nats.Option{"a token": nats.Token(token), "a creds file": nats.UserCredentials(file)} {
+				nc, err := nats.Connect(url, login, nats.Timeout(10*time.Second), nats.NoReconnect(), nats.IgnoreDiscoveredServers())
+				if err == nil {
+					nc.Close()
+				}
+				if !errors.Is(err, nats.ErrAuthorization) {
+					t.Errorf("at the server that is back %s gets %v", what, err)
+				}
+			}
+			if n := direct.returned.Load(); n != returned || direct.IsConnected() {
+				t.Errorf("the direct user came back %d times after the proof", n-returned)
+			}
+			w.mustBeAlive(his...)
+			r.mustGetReady()
+			w.mustBeDirect(w.directCreds(r, someone()))
+		})
 	}
-	frozen, name := w.servers[2], hers[2].ConnectedServerName()
-	frozen.Freeze()
-	defer frozen.Thaw()
-	var answer proof
-	eventually(t, func() error { // the service's own connection may be there, and goes elsewhere
+}
+
+// revokedWithout blocks an identity while a server does not answer, which is named, and returns the revocation's id.
+func (r *replica) revokedWithout(server, subject string) string {
+	r.Helper()
+	var id string
+	eventually(r, func() error { // the service's own connection may be there, and goes elsewhere
 		got := r.command("revoke", "--issuer", "demo", "--subject", subject, "--reason", "left", "--yes", "--wait", "--timeout", "3s", "--json")
 		if got.code == exitDone {
-			t.Fatalf("proved although a server does not answer: %s", got.out)
+			r.Fatalf("proved although a server does not answer: %s", got.out)
 		}
 		if got.code != exitPartial {
 			return fmt.Errorf("it ended with %d: %s", got.code, got.err)
 		}
-		answer = decodeLines[proof](t, got.out)[0]
-		if !slices.Contains(answer.ServersMissing, name) || !strings.Contains(got.err, name) || !strings.Contains(got.err, "gatehouse revoke wait "+answer.Revocation.ID) {
-			return fmt.Errorf("%s is not named: %s%s", name, got.out, got.err)
+		answer := decodeLines[proof](r, got.out)[0]
+		id = answer.Revocation.ID
+		if !slices.Contains(answer.ServersMissing, server) || !strings.Contains(got.err, server) || !strings.Contains(got.err, "gatehouse revoke wait "+id) {
+			return fmt.Errorf("%s is not named: %s%s", server, got.out, got.err)
 		}
 		return nil
 	})
-	w.awaitClosed(hers[0])
-	w.awaitClosed(hers[1])
-	if !hers[2].IsConnected() {
-		t.Error("the connection to the frozen server has ended before it is back: this shows nothing")
-	}
-	if p, err := call[api.Progress](r, api.OpProgress, api.RevocationProgressRequest{ID: answer.Revocation.ID}); err != nil || p.Done || !slices.Contains(p.ServersMissing, name) {
-		t.Errorf("while the server is frozen: %+v, %v", p, err)
-	}
-	frozen.Thaw()
-	w.awaitClosed(hers[2])
-	if p := w.proved(r, answer.Revocation.ID); p.ServersAnswered != 3 || p.ServersKnown != 3 {
-		t.Errorf("proved with %+v", p)
-	}
-	r.must("revoke", "wait", answer.Revocation.ID)
-	if nc, err := dial(frozen.ClientURL(), token); !errors.Is(err, nats.ErrAuthorization) {
-		if err == nil {
-			nc.Close()
-		}
-		t.Errorf("a login at the server that is back: %v", err)
-	}
-	w.mustBeAlive(his...)
+	return id
 }
 
 // TestReplicaIsKilledAfterTheCommit kills the replica that also writes the claims once what it stores is committed, and
@@ -100,14 +137,12 @@ func TestReplicaIsKilledAfterTheCommit(t *testing.T) {
 	survivor := w.serve(serveOptions{process: true, store: dsn, env: staleness})
 	hear(t, killed, survivor)
 	subject := someone()
-	claims := map[string]any{"sub": subject, "groups": []string{"jobs"}}
-	token := w.token("alice", claims)
+	token := w.token("alice", map[string]any{"sub": subject, "groups": []string{"jobs"}})
 	var hers, his []closing
 	for _, server := range w.servers {
 		hers, his = append(hers, w.loginAt(server, token)), append(his, w.loginAt(server, w.token("bob", developer(someone()))))
 	}
-	file := filepath.Join(w.dir, "own.creds")
-	killed.must("creds", "--account", "APP", "--out", file, "--token-file", w.tokenFile(claims))
+	file := w.directCreds(killed, subject)
 	direct := closing{Conn: w.mustBeDirect(file), closed: make(chan struct{})}
 	direct.SetErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})
 	direct.SetClosedHandler(func(*nats.Conn) { close(direct.closed) })
