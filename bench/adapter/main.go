@@ -31,6 +31,12 @@ issuers:
     url: {{.Issuer}}
     audiences: [{{.Audience}}]
     algorithms: [RS256, ES256, EdDSA]
+{{- if .SlowIssuer}}
+  - name: slow
+    url: {{.SlowIssuer}}
+    audiences: [{{.Audience}}]
+    algorithms: [ES256]
+{{- end}}
 accounts:
   APP: { id: {{.AppAccount}}, signing_key: file:app.nk }
 roles:
@@ -42,6 +48,12 @@ bindings:
     issuer: bench
     grant: { account: APP, role: app }
     ttl: 5m
+{{- if .SlowIssuer}}
+  - name: late
+    issuer: slow
+    grant: { account: APP, role: app }
+    ttl: 5m
+{{- end}}
 `))
 
 func main() {

@@ -1,6 +1,6 @@
 // Command compare runs storm against several services in turn, several times, and prints a
 // Markdown table of medians with the ratio to the first service. Everything after the
-// flags goes to storm:
+// flags goes to storm. A measurement that fails is repeated once:
 //
 //	bench/bin/compare -rounds 5 -- -burst 2000 -timeout 2s
 package main
@@ -13,27 +13,37 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
+
+	"github.com/gatehouse-nats/gatehouse/bench/report"
 )
 
 var (
 	rounds   = flag.Int("rounds", 3, "how often each service is measured")
 	adapters = flag.String("adapters", "plain.sh,adapter.sh", "adapters in the bench folder; the first is the yardstick")
+	out      = flag.String("json", "", "also write every result into this file")
 )
 
 // A column is one figure of storm's result.
-type column struct{ title, field, format string }
+type column struct {
+	title  string
+	figure func(report.Result) float64
+	format string
+}
 
 var columns = []column{
-	{"service CPU µs each", "service_cpu_us_each", "%.0f"},
-	{"server CPU µs each", "server_cpu_us_each", "%.0f"},
-	{"logins /s", "per_second", "%.0f"},
-	{"p50 ms", "p50_ms", "%.1f"},
-	{"p99 ms", "p99_ms", "%.1f"},
-	{"admitted", "admitted", "%.0f"},
-	{"lost", "lost", "%.0f"},
-	{"retries", "retries", "%.0f"},
+	{"service CPU µs each", func(r report.Result) float64 { return r.ServiceCPUMicros }, "%.0f"},
+	{"server CPU µs each", func(r report.Result) float64 { return r.ServerCPUMicros }, "%.0f"},
+	{"logins /s", func(r report.Result) float64 { return r.PerSecond }, "%.0f"},
+	{"p50 ms", func(r report.Result) float64 { return r.P50MS }, "%.1f"},
+	{"p99 ms", func(r report.Result) float64 { return r.P99MS }, "%.1f"},
+	{"p99 ms in quiet", func(r report.Result) float64 { return r.QuietP99MS }, "%.1f"},
+	{"last in after s", report.Result.LastIn, "%.2f"},
+	{"admitted", func(r report.Result) float64 { return float64(r.Admitted) }, "%.0f"},
+	{"lost", func(r report.Result) float64 { return float64(r.Lost) }, "%.0f"},
+	{"retries", func(r report.Result) float64 { return float64(r.Retries) }, "%.0f"},
+	{"bad admitted", func(r report.Result) float64 { return float64(r.BadAdmitted) }, "%.0f"},
+	{"peak MB", report.Result.PeakMB, "%.0f"},
 }
 
 func main() {
@@ -50,57 +60,69 @@ func run(adapters, stormArgs []string) error {
 		return err
 	}
 	bin := filepath.Dir(self)
-	figures := map[string]map[string][]float64{}
+	c := report.Comparison{Adapters: adapters, Results: map[string][]report.Result{}}
 	// In turn, so that whatever else the machine does falls on all of them alike.
 	for round := range *rounds {
 		for _, a := range adapters {
-			fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, *rounds, a)
-			r, err := storm(filepath.Join(bin, "storm"), filepath.Join(filepath.Dir(bin), a), stormArgs)
+			what := fmt.Sprintf("round %d of %d: %s", round+1, *rounds, a)
+			fmt.Fprintln(os.Stderr, what)
+			measure := func() (report.Result, error) {
+				return storm(filepath.Join(bin, "storm"), filepath.Join(filepath.Dir(bin), a), stormArgs)
+			}
+			r, err := measure()
 			if err != nil {
-				return fmt.Errorf("%s: %w", a, err)
+				c.Repeated = append(c.Repeated, what+": "+err.Error())
+				fmt.Fprintf(os.Stderr, "failed, and is repeated once: %v\n", err)
+				r, err = measure()
 			}
-			if figures[a] == nil {
-				figures[a] = map[string][]float64{}
+			if err != nil {
+				return fmt.Errorf("%s, twice: %w", what, err)
 			}
-			for _, c := range columns {
-				v, ok := r[c.field].(float64)
-				if !ok {
-					return fmt.Errorf("%s: storm reported no %s", a, c.field)
-				}
-				figures[a][c.field] = append(figures[a][c.field], v)
-			}
+			c.Results[a] = append(c.Results[a], r)
 		}
 	}
-	fmt.Print(table(adapters, figures))
-	return nil
+	fmt.Print(table(c))
+	if *out == "" {
+		return nil
+	}
+	b, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(*out, b, 0o644)
 }
 
-// storm runs one measurement and returns what it reported.
-func storm(storm, adapter string, args []string) (map[string]any, error) {
+// storm runs one measurement and returns what it reported. What it says on failure is part of the error.
+func storm(storm, adapter string, args []string) (report.Result, error) {
 	cmd := exec.Command(storm, append([]string{"-adapter", adapter}, args...)...)
-	cmd.Stderr = os.Stderr
+	var said bytes.Buffer
+	cmd.Stderr = &said
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, err
+		return report.Result{}, fmt.Errorf("%w: %s", err, bytes.TrimSpace(said.Bytes()))
 	}
-	var r map[string]any
-	return r, json.NewDecoder(bytes.NewReader(out)).Decode(&r)
+	var r report.Result
+	if err := json.Unmarshal(out, &r); err != nil {
+		return report.Result{}, fmt.Errorf("storm's result: %w", err)
+	}
+	return r, nil
 }
 
 // table renders medians, with the ratio to the first adapter's where that is not zero.
-func table(adapters []string, figures map[string]map[string][]float64) string {
+func table(c report.Comparison) string {
 	var b strings.Builder
 	b.WriteString("| adapter |")
-	for _, c := range columns {
-		fmt.Fprintf(&b, " %s |", c.title)
+	for _, col := range columns {
+		fmt.Fprintf(&b, " %s |", col.title)
 	}
 	b.WriteString("\n|" + strings.Repeat("---|", len(columns)+1) + "\n")
-	for _, a := range adapters {
+	for _, a := range c.Adapters {
 		fmt.Fprintf(&b, "| %s |", a)
-		for _, c := range columns {
-			own, base := median(figures[a][c.field]), median(figures[adapters[0]][c.field])
-			fmt.Fprintf(&b, " "+c.format, own)
-			if a != adapters[0] && base != 0 {
+		for _, col := range columns {
+			median := func(adapter string) float64 { return report.Median(report.Values(c.Results[adapter], col.figure)) }
+			own, base := median(a), median(c.Adapters[0])
+			fmt.Fprintf(&b, " "+col.format, own)
+			if a != c.Adapters[0] && base != 0 {
 				fmt.Fprintf(&b, " (%.2f×)", own/base)
 			}
 			b.WriteString(" |")
@@ -108,13 +130,4 @@ func table(adapters []string, figures map[string]map[string][]float64) string {
 		b.WriteString("\n")
 	}
 	return b.String()
-}
-
-// median returns the middle value, the lower of two.
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	if len(sorted) == 0 {
-		return 0
-	}
-	return sorted[(len(sorted)-1)/2]
 }

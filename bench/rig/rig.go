@@ -4,24 +4,15 @@
 package rig
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 	"encoding/json"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-	josejwt "github.com/go-jose/go-jose/v4/jwt"
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
 )
@@ -49,13 +40,23 @@ type Env struct {
 	AppAccountSeed  string `json:"app_account_seed"`
 	AppSKSeed       string `json:"app_signing_seed"`
 	PlainUserCreds  string `json:"plain_user_creds"`
+	SlowIssuer      string `json:"slow_issuer"` // empty without one
 }
 
-// World is a running set-up: its description, the nats-server process and the issuer's keys.
+// World is a running set-up: its description, the nats-server process and the issuers.
 type World struct {
 	Env
-	cmd    *exec.Cmd
-	signer map[string]jose.Signer
+	cmd     *exec.Cmd
+	issuer  *issuer
+	foreign *issuer // nobody trusts it
+	slow    *slowIssuer
+}
+
+// Options say what a world is like.
+type Options struct {
+	NatsServer string        // the binary
+	XKey       bool          // callouts are sealed
+	SlowIssuer time.Duration // how long a second issuer takes to answer; 0 means that there is none
 }
 
 func must[T any](v T, err error) T {
@@ -85,14 +86,18 @@ func creds(dir, name, ujwt string, kp nkeys.KeyPair) string {
 	return p
 }
 
-// Start builds the world in dir, with the given nats-server binary and sealed callouts when
-// xkey is set. It panics when something is missing: without a world there is nothing to measure.
-func Start(dir, natsServer string, xkey bool) *World {
-	w := &World{signer: map[string]jose.Signer{}}
+// Start builds the world in dir. It panics when something is missing: without a world there is
+// nothing to measure.
+func Start(dir string, o Options) *World {
+	w := &World{issuer: newIssuer("nats"), foreign: newIssuer("nats")}
 	e := &w.Env
 	e.Dir = dir
 	e.Audience = "nats"
-	w.startIssuer()
+	e.Issuer = w.issuer.listen()
+	if o.SlowIssuer > 0 {
+		w.slow = newSlowIssuer("nats", o.SlowIssuer)
+		e.SlowIssuer = w.slow.listen()
+	}
 
 	okp := must(nkeys.CreateOperator())
 	oskp := must(nkeys.CreateOperator())
@@ -156,7 +161,7 @@ func Start(dir, natsServer string, xkey bool) *World {
 	ac.SigningKeys.Add(authSKPub)
 	ac.Authorization.AuthUsers.Add(svcPub)
 	ac.Authorization.AllowedAccounts.Add("*")
-	if xkey {
+	if o.XKey {
 		xkp := must(nkeys.CreateCurveKeys())
 		var xp string
 		e.XKeySeed, xp = seedPub(xkp)
@@ -189,7 +194,7 @@ resolver_preload: {
 	if err := os.WriteFile(filepath.Join(dir, "env.json"), b, 0o600); err != nil {
 		panic(err)
 	}
-	w.cmd = exec.Command(natsServer, "-c", cf, "-l", filepath.Join(dir, "nats-server.log"))
+	w.cmd = exec.Command(o.NatsServer, "-c", cf, "-l", filepath.Join(dir, "nats-server.log"))
 	if err := w.cmd.Start(); err != nil {
 		panic(err)
 	}
@@ -210,7 +215,7 @@ resolver_preload: {
 // ServerPID returns the process id of the nats-server.
 func (w *World) ServerPID() int { return w.cmd.Process.Pid }
 
-// Stop ends the nats-server; the issuer ends with the process.
+// Stop ends the nats-server; the issuers end with the process.
 func (w *World) Stop() {
 	if w.cmd != nil {
 		_ = w.cmd.Process.Kill()
@@ -218,49 +223,18 @@ func (w *World) Stop() {
 	}
 }
 
-func (w *World) startIssuer() {
-	rk := must(rsa.GenerateKey(rand.Reader, 2048))
-	ek := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-	_, dk, _ := ed25519.GenerateKey(rand.Reader)
-	var set jose.JSONWebKeySet
-	add := func(alg jose.SignatureAlgorithm, k crypto.Signer) {
-		kid := strings.ToLower(string(alg))
-		w.signer[string(alg)] = must(jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: k, KeyID: kid}}, (&jose.SignerOptions{}).WithType("JWT")))
-		set.Keys = append(set.Keys, jose.JSONWebKey{Key: k.Public(), KeyID: kid, Algorithm: string(alg), Use: "sig"})
-	}
-	add(jose.RS256, rk)
-	add(jose.ES256, ek)
-	add(jose.EdDSA, dk)
-	l := must(net.Listen("tcp", "127.0.0.1:0"))
-	w.Issuer = "http://" + l.Addr().String()
-	mux := http.NewServeMux()
-	mux.HandleFunc("/.well-known/openid-configuration", func(rw http.ResponseWriter, r *http.Request) {
-		_ = json.NewEncoder(rw).Encode(map[string]any{
-			"issuer": w.Issuer, "jwks_uri": w.Issuer + "/keys",
-			"authorization_endpoint": w.Issuer + "/auth", "token_endpoint": w.Issuer + "/token",
-			"response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"},
-			"id_token_signing_alg_values_supported": []string{"RS256", "ES256", "EdDSA"},
-		})
-	})
-	mux.HandleFunc("/keys", func(rw http.ResponseWriter, r *http.Request) { _ = json.NewEncoder(rw).Encode(set) })
-	go http.Serve(l, mux)
-}
-
 // Token signs an ID token for sub; extra claims are added to it or replace its own, and a nil
 // one takes a claim out.
 func (w *World) Token(alg, sub string, ttl time.Duration, extra map[string]any) string {
-	now := time.Now()
-	c := map[string]any{
-		"iss": w.Issuer, "aud": w.Audience, "sub": sub, "iat": now.Unix(), "exp": now.Add(ttl).Unix(),
-		"jti":   fmt.Sprintf("%s-%d", sub, now.UnixNano()),
-		"email": sub + "@example.com", "email_verified": true, "name": sub, "groups": []string{"dev", "nats-users"},
-	}
-	for k, v := range extra {
-		if v == nil {
-			delete(c, k)
-		} else {
-			c[k] = v
-		}
-	}
-	return must(josejwt.Signed(w.signer[alg]).Claims(c).Serialize())
+	return w.issuer.token(alg, strings.ToLower(alg), sub, ttl, extra)
+}
+
+// ForeignToken signs an ID token for sub with the given key id and a key that the issuer does not publish.
+func (w *World) ForeignToken(kid, sub string, ttl time.Duration) string {
+	return w.foreign.token("ES256", kid, sub, ttl, map[string]any{"iss": w.Issuer})
+}
+
+// SlowToken signs an ID token of the slow issuer for sub with the key that it has not published yet.
+func (w *World) SlowToken(sub string, ttl time.Duration) string {
+	return w.slow.newest(sub, ttl)
 }

@@ -24,12 +24,15 @@ const (
 type load struct {
 	world  *rig.World
 	tokens []string
+	bad    []string // by client, empty for one whose token is good; without one nil
 	warm   string
+	fleet  *fleet // with -client gatehouse
 
-	fails, retries, lost, badIn, badOut atomic.Int64
+	fails, retries, lost, badIn, badOut, disturbed atomic.Int64
 
 	mu        sync.Mutex
 	latencies []time.Duration
+	quiet     []time.Duration // before the background began
 	held      []*rig.Conn
 	errs      map[string]int
 }
@@ -50,11 +53,32 @@ func newLoad(w *rig.World) *load {
 	for i := range l.tokens {
 		l.tokens[i] = w.Token(*alg, fmt.Sprintf("user-%d", i), time.Hour, nil)
 	}
+	l.signBad()
 	return l
 }
 
-func (l *load) connect(token string) (*rig.Conn, error) {
-	return rig.Connect(l.world.NatsURL, map[string]any{"jwt": l.world.SentinelJWT, "auth_token": token}, *timeout)
+// signBad makes the bad tokens of -bad.
+func (l *load) signBad() {
+	switch {
+	case *bad == 0:
+	case *burst > 0:
+		for i := range firstGood() {
+			l.bad = append(l.bad, l.badToken(i))
+		}
+	default:
+		l.bad = make([]string, *n)
+		for i := range l.bad {
+			if isBad(i) {
+				l.bad[i] = l.badToken(i)
+			}
+		}
+	}
+}
+
+func (l *load) connect(token string) (*rig.Conn, error) { return l.connectFrom(nil, token) }
+
+func (l *load) connectFrom(local net.IP, token string) (*rig.Conn, error) {
+	return rig.ConnectFrom(local, l.world.NatsURL, map[string]any{"jwt": l.world.SentinelJWT, "auth_token": token}, *timeout)
 }
 
 func (l *load) token(i int) string { return l.tokens[i%len(l.tokens)] }
@@ -95,6 +119,10 @@ func (l *load) steady() {
 				if i >= *n {
 					return
 				}
+				if *bad > 0 && l.bad[i] != "" {
+					l.tryBad(i)
+					continue
+				}
 				start := time.Now()
 				c, err := l.connect(l.token(i))
 				if err != nil {
@@ -116,8 +144,8 @@ func (l *load) storm() {
 	var wg sync.WaitGroup
 	for i := range *burst {
 		wg.Go(func() {
-			if float64(i) < *bad*float64(*burst) {
-				l.tryForged(i)
+			if i < len(l.bad) {
+				l.tryBad(i)
 			} else {
 				l.tryUntilIn(i, begin)
 			}
@@ -126,9 +154,8 @@ func (l *load) storm() {
 	wg.Wait()
 }
 
-func (l *load) tryForged(i int) {
-	t := l.token(i)
-	c, err := l.connect(t[:len(t)-8] + "AAAAAAAA")
+func (l *load) tryBad(i int) {
+	c, err := l.connect(l.bad[i])
 	if err != nil {
 		l.badOut.Add(1)
 		return

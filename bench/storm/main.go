@@ -13,9 +13,11 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
+	"github.com/gatehouse-nats/gatehouse/bench/report"
 	"github.com/gatehouse-nats/gatehouse/bench/rig"
 )
 
@@ -30,7 +32,13 @@ var (
 	burst      = flag.Int("burst", 0, "reconnect storm: this many clients at once, each retrying until in")
 	timeout    = flag.Duration("timeout", 5*time.Second, "client connect timeout")
 	retry      = flag.Duration("retry", 2*time.Second, "with -burst: wait between tries (nats.go's default)")
-	bad        = flag.Float64("bad", 0, "with -burst: share of clients whose tokens have a bad signature; they try once")
+	client     = flag.String("client", bare, "with -burst: "+bare+", or "+library+": clients of Gatehouse's library that are all cut off at once")
+	bad        = flag.Float64("bad", 0, "share of clients whose tokens are bad; they try once")
+	badKind    = flag.String("bad-kind", badSignature, "what is bad about the tokens of -bad and -background: "+strings.Join(badKinds, ", "))
+	seen       = flag.Bool("seen", false, "every token has logged in once before the measurement")
+	pace       = flag.Float64("pace", 0, "this many logins a second, whether earlier ones have ended or not, instead of -c at a time")
+	background = flag.Float64("background", 0, "with -pace: after -n logins in quiet, -n logins while this many bad ones a second come from another address")
+	slow       = flag.Duration("slow-issuer", 0, "with -background: its logins hold tokens of a second issuer, which takes this long for an answer and has a new key each time")
 	stay       = flag.Bool("stay", false, "with -burst: keep admitted clients connected until the end")
 	keep       = flag.Bool("keep", false, "keep the work folder")
 )
@@ -39,6 +47,10 @@ func main() {
 	flag.Parse()
 	if *adapter == "" {
 		fmt.Fprintln(os.Stderr, "storm: -adapter is required")
+		os.Exit(2)
+	}
+	if err := checkFlags(); err != nil {
+		fmt.Fprintln(os.Stderr, "storm:", err)
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -65,7 +77,7 @@ func run(ctx context.Context) error {
 		}
 		*natsServer = filepath.Join(filepath.Dir(self), "nats-server")
 	}
-	w := rig.Start(dir, *natsServer, *xkey)
+	w := rig.Start(dir, rig.Options{NatsServer: *natsServer, XKey: *xkey, SlowIssuer: *slow})
 	defer w.Stop()
 
 	log := filepath.Join(dir, "service.log")
@@ -80,13 +92,23 @@ func run(ctx context.Context) error {
 		b, _ := os.ReadFile(log)
 		return fmt.Errorf("%w\n%s", err, b)
 	}
-	done := make(chan result, 1)
-	go func() { done <- measure(l, service, w.ServerPID()) }()
+	type outcome struct {
+		report.Result
+		err error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		r, err := measure(l, service, w.ServerPID())
+		done <- outcome{r, err}
+	}()
 	select {
 	case <-ctx.Done():
 		return errors.New("interrupted")
 	case r := <-done:
-		b, err := json.MarshalIndent(r, "", "  ")
+		if r.err != nil {
+			return r.err
+		}
+		b, err := json.MarshalIndent(r.Result, "", "  ")
 		if err != nil {
 			return err
 		}
