@@ -19,7 +19,7 @@ const (
 	// them. It is raised with the first migration that older releases must not run on.
 	Level = 2
 	// Latest is the version of the newest migration, the same in both dialects.
-	Latest = 4
+	Latest = 5
 	// Table is where goose keeps what has been applied.
 	Table = "schema_migrations"
 )

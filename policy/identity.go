@@ -40,7 +40,7 @@ const (
 // into A-Z a-z 0-9 _ - and =: a single safe NATS subject token of at most 97 bytes.
 // Every other byte becomes =XX; an encoding of over 80 characters is cut to 80, ending
 // in == and 32 hex digits of the SHA-256 of the raw subject. Issuer names hold no -,
-// so the first one splits.
+// so the first one splits. Stored entries are found by it (store/internal/row), so it stays as it is.
 func PrincipalName(issuer, subject string) string {
 	var b strings.Builder
 	b.Grow(len(issuer) + 1 + len(subject))

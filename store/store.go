@@ -172,7 +172,7 @@ type AuditEntry struct {
 
 	Issuer  string            `json:"issuer,omitempty"` // exact iss
 	Subject string            `json:"subject,omitempty"`
-	Name    string            `json:"name,omitempty"` // principal name
+	Name    string            `json:"name,omitempty"` // principal name, which [policy.PrincipalName] makes of the subject
 	Display map[string]string `json:"display,omitempty"`
 	TokenID string            `json:"token_id,omitempty"`
 	// SessionID is the sid of the token, and Issued its iat.
@@ -213,8 +213,8 @@ type AuditFilter struct {
 	Outcome   string
 	Reason    string
 	Principal policy.Principal // issuer URL and subject, or either alone
-	Name      string
-	Session   string // sid of the token
+	Name      string           // as in an entry
+	Session   string           // sid of the token
 	Account   string
 	Actor     string
 	Op        string

@@ -44,7 +44,7 @@ func (s *Store) Record(ctx context.Context, entries []store.AuditEntry) error {
 func arrive(batch *pgx.Batch, entries ...store.AuditEntry) {
 	batch.Queue(`SELECT nextval('audit_batches')`)
 	for i := range entries {
-		batch.Queue(insertAudit, row.AuditValues(&entries[i], value)...)
+		batch.Queue(insertAudit, row.AuditValues(nil, &entries[i], value)...)
 	}
 }
 
@@ -60,16 +60,21 @@ func auditConditions(f store.AuditFilter) (where conditions) {
 	where.text(`id`, f.ID)
 	where.text(`kind`, string(f.Kind))
 	where.text(`outcome`, f.Outcome)
+	where.unusual(`outcome`, f.Outcome)
 	where.long(`reason`, f.Reason)
+	where.unusual(`reason`, f.Reason)
 	where.text(`issuer`, f.Principal.Issuer)
 	where.long(`subject`, f.Principal.Subject)
-	where.long(`name`, f.Name)
+	where.name(f.Name)
 	if f.Session != "" {
 		where.add(`session_id <> ''`)
 		where.long(`session_id`, f.Session)
 	}
 	where.text(`account`, f.Account)
-	where.long(`actor`, f.Actor)
+	if f.Actor != "" {
+		where.add(`actor <> ''`)
+		where.long(`actor`, f.Actor)
+	}
 	where.text(`op`, f.Op)
 	if f.Display != "" {
 		where.add(`EXISTS (SELECT 1 FROM jsonb_each_text(display) AS shown WHERE shown.value = ?)`, row.Text(f.Display))

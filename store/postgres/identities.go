@@ -32,14 +32,14 @@ func see(ctx context.Context, tx pgx.Tx, batch *pgx.Batch, entries []store.Audit
 	if err != nil {
 		return err
 	}
-	for _, s := range row.News(seen, known) {
+	for _, s := range row.FindNews(seen, known) {
 		// Another replica may have stored a later login meanwhile, which then stays.
 		batch.Queue(`WITH seen AS (INSERT INTO identities (`+row.IdentityColumns+`) VALUES ($1, $2, $3, $4, $5, $6)
 				ON CONFLICT (identity) DO UPDATE SET name = excluded.name, display = excluded.display, last_seen = excluded.last_seen
 				WHERE identities.last_seen <= excluded.last_seen RETURNING identity),
 			gone AS (DELETE FROM identity_display d USING seen WHERE d.identity = seen.identity AND d.value <> ALL ($7::text[]))
 			INSERT INTO identity_display (value, identity) SELECT value, identity FROM seen, unnest($7::text[]) AS value
-				ON CONFLICT DO NOTHING`, append(row.IdentityValues(s, value), s.Values())...)
+				ON CONFLICT DO NOTHING`, append(row.IdentityValues(s.Seen, value), s.Values())...)
 	}
 	return nil
 }
@@ -53,7 +53,7 @@ func (s *Store) Identities(ctx context.Context, f store.IdentityFilter) ([]store
 	}
 	where.text(`issuer`, f.Issuer)
 	where.long(`subject`, f.Subject)
-	where.long(`name`, f.Name)
+	where.name(f.Name)
 	if f.Display != "" {
 		first, last := row.Shown(f)
 		where.add(`identity IN (SELECT identity FROM identity_display WHERE value BETWEEN ? AND ?)`, first, last)

@@ -410,14 +410,18 @@ func TestIndexesAreUsed(t *testing.T) {
 			t.Errorf("%s: %v, %v", query, plan, err)
 		}
 	}
-	for column, index := range map[string]string{
-		"subject": "audit_subject", "name": "audit_name", "reason": "audit_reason", "actor": "audit_actor", "": "audit_newest",
+	for index, f := range map[string]store.AuditFilter{
+		"audit_newest": {Outcome: "allowed"}, "audit_subject": {Name: "corp-alice"}, "audit_name": {Name: "corp-a==00"},
+		"audit_outcome": {Principal: policy.Principal{Subject: "s"}, Outcome: "refused"}, "audit_reason": {Reason: "blocked"},
+		"audit_actor": {Actor: "root"}, "audit_session": {Session: "s"},
 	} {
-		var where conditions
-		if column != "" {
-			where.long(column, "x")
-		}
+		where := auditConditions(f)
 		uses(index, "SELECT id FROM audit"+where.String()+" ORDER BY at DESC, id DESC LIMIT 10", where.args...)
+	}
+	for index, name := range map[string]string{"identities_subject": "corp-alice", "identities_name": "corp-a==00"} {
+		var where conditions
+		where.name(name)
+		uses(index, "SELECT identity FROM identities"+where.String()+" ORDER BY identity LIMIT 10", where.args...)
 	}
 	uses("audit_connection", loginsQuery, []string{"N"}, []int64{1})
 	uses("revocations_unfinished", unfinishedQuery, 10)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -197,52 +196,4 @@ func (s *Store) SaveProgress(ctx context.Context, id string, progress json.RawMe
 		_, err = revocation(ctx, tx, row.RevocationColumns, id)
 		return err
 	})
-}
-
-// conditions are what a filter asks for.
-type conditions struct {
-	terms []string
-	args  []any
-}
-
-// add adds a term in which each ? stands for the next argument.
-func (c *conditions) add(term string, args ...any) {
-	for _, arg := range args {
-		c.args = append(c.args, arg)
-		term = strings.Replace(term, "?", "$"+strconv.Itoa(len(c.args)), 1)
-	}
-	c.terms = append(c.terms, term)
-}
-
-// text asks for an exact value; an empty one asks for nothing.
-func (c *conditions) text(column, value string) {
-	if value != "" {
-		c.add(column+` = ?`, row.Text(value))
-	}
-}
-
-// long asks for an exact value of a column that is indexed by its first 128 characters.
-func (c *conditions) long(column, value string) {
-	if value != "" {
-		c.add(`left(`+column+`, 128) = left(?, 128) AND `+column+` = ?`, row.Text(value), row.Text(value))
-	}
-}
-
-// before asks for what comes after the cursor in a list that goes newest first.
-func (c *conditions) before(cursor string) error {
-	if cursor == "" {
-		return nil
-	}
-	at, err := row.ParseCursor(cursor)
-	if err == nil {
-		c.add(`(at, id) < (?, ?)`, timestamp(at.At), row.Text(at.ID))
-	}
-	return err
-}
-
-func (c *conditions) String() string {
-	if len(c.terms) == 0 {
-		return ""
-	}
-	return " WHERE " + strings.Join(c.terms, " AND ")
 }

@@ -30,5 +30,12 @@ func (t *timestamp) Scan(src any) error {
 	return nil
 }
 
-func value(t time.Time) any   { return timestamp(t) }
+// value returns what a column holds of a time.
+func value(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return row.Time(t)
+}
+
 func target(t *time.Time) any { return (*timestamp)(t) }

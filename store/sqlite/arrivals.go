@@ -43,10 +43,23 @@ func (a arrivals) Ends(since time.Time) (newest, before int64, err error) {
 // Rest implements [row.ArrivalReader].
 func (a arrivals) Rest(after row.Place, limit int) ([]store.AuditEntry, error) {
 	where := auditConditions(a.filter)
-	where.add(`batch = ?`, after.Batch)
-	where.add(`(at, id) > (?, ?)`, micros(after.At), row.Text(after.ID))
+	where.rest(after)
 	return read(a.ctx, a.s, followAudit, func(e *store.AuditEntry) []any { return row.AuditTargets(e, target) },
-		`SELECT `+row.AuditColumns+` FROM audit`+where.String()+` ORDER BY at, id LIMIT ?`, append(where.args, limit)...)
+		restQuery(where), append(where.args, limit)...)
+}
+
+// rest asks for what comes after a place in its batch.
+func (c *conditions) rest(after row.Place) {
+	if after.Batch == 0 {
+		c.add(`batch < 1`) // one large batch of all from before there were any, with an index of its own
+	} else {
+		c.add(`batch = ?`, after.Batch)
+	}
+	c.add(`(at, id) > (?, ?)`, micros(after.At), row.Text(after.ID))
+}
+
+func restQuery(where conditions) string {
+	return `SELECT ` + row.AuditColumns + ` FROM audit` + where.String() + ` ORDER BY at, id LIMIT ?`
 }
 
 // Between implements [row.ArrivalReader].
@@ -54,8 +67,12 @@ func (a arrivals) Between(after, upTo int64, limit int) ([]row.Arrived, error) {
 	where := auditConditions(a.filter)
 	where.add(`r.seq > ? AND r.seq <= ?`, after, upTo)
 	return read(a.ctx, a.s, followAudit, func(e *row.Arrived) []any { return e.Targets(target) },
-		`SELECT r.seq, `+row.AuditColumns+`, batch FROM (SELECT seq, batch AS arrived FROM audit_arrivals) r JOIN audit ON batch = r.arrived`+
-			where.String()+` ORDER BY r.seq, at, id LIMIT ?`, append(where.args, limit)...)
+		betweenQuery(where), append(where.args, limit)...)
+}
+
+func betweenQuery(where conditions) string {
+	return `SELECT r.seq, ` + row.AuditColumns + `, batch FROM (SELECT seq, batch AS arrived FROM audit_arrivals) r
+		JOIN audit ON batch = r.arrived` + where.String() + ` ORDER BY r.seq, at, id LIMIT ?`
 }
 
 // CopyCursor implements [store.Store].

@@ -11,6 +11,11 @@ import (
 	"github.com/gatehouse-nats/gatehouse/store/internal/row"
 )
 
+const (
+	takePlace     = `UPDATE audit_arrived SET seq = seq + 1 RETURNING seq`
+	insertArrival = `INSERT INTO audit_arrivals (seq, batch, at) VALUES (?, ?, ?)`
+)
+
 var insertAudit = `INSERT INTO audit (` + row.AuditColumns + `, batch) VALUES (?` +
 	strings.Repeat(", ?", strings.Count(row.AuditColumns, ",")+1) + `) ON CONFLICT (id) DO NOTHING`
 
@@ -20,31 +25,28 @@ func (s *Store) Record(ctx context.Context, entries []store.AuditEntry) error {
 		return nil
 	}
 	return s.write(ctx, "record audit entries", func(ctx context.Context, tx *sql.Tx) error {
-		if err := arrive(ctx, tx, entries...); err != nil {
+		if err := s.arrive(ctx, tx, entries...); err != nil {
 			return err
 		}
-		return see(ctx, tx, entries)
+		return s.see(ctx, tx, entries)
 	})
 }
 
 // arrive stores entries as a batch of the trail; one transaction writes at a time.
-func arrive(ctx context.Context, tx *sql.Tx, entries ...store.AuditEntry) error {
+func (s *Store) arrive(ctx context.Context, tx *sql.Tx, entries ...store.AuditEntry) error {
 	var seq int64
-	if err := tx.QueryRowContext(ctx, `UPDATE audit_arrived SET seq = seq + 1 RETURNING seq`).Scan(&seq); err != nil {
+	if err := s.kept(ctx, tx, takePlace).QueryRowContext(ctx).Scan(&seq); err != nil {
 		return err
 	}
-	insert, err := tx.PrepareContext(ctx, insertAudit)
-	if err != nil {
-		return err
-	}
-	defer insert.Close()
+	insert := s.kept(ctx, tx, insertAudit)
+	var values []any
 	for i := range entries {
-		if _, err := insert.ExecContext(ctx, append(row.AuditValues(&entries[i], value), seq)...); err != nil {
+		values = append(row.AuditValues(values[:0], &entries[i], value), seq)
+		if err := run(ctx, insert, values...); err != nil {
 			return fmt.Errorf("entry %q: %w", entries[i].ID, err)
 		}
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO audit_arrivals (seq, batch, at) VALUES (?, ?, ?)`, seq, seq, micros(time.Now()))
-	return err
+	return run(ctx, s.kept(ctx, tx, insertArrival), seq, seq, value(time.Now()))
 }
 
 // auditConditions are what a filter asks for, but for its cursor.
@@ -52,16 +54,21 @@ func auditConditions(f store.AuditFilter) (where conditions) {
 	where.text(`id`, f.ID)
 	where.text(`kind`, string(f.Kind))
 	where.text(`outcome`, f.Outcome)
+	where.unusual(`outcome`, f.Outcome)
 	where.text(`reason`, f.Reason)
+	where.unusual(`reason`, f.Reason)
 	where.text(`issuer`, f.Principal.Issuer)
 	where.text(`subject`, f.Principal.Subject)
-	where.text(`name`, f.Name)
+	where.name(f.Name)
 	if f.Session != "" {
 		where.add(`session_id <> ''`)
 		where.text(`session_id`, f.Session)
 	}
 	where.text(`account`, f.Account)
-	where.text(`actor`, f.Actor)
+	if f.Actor != "" {
+		where.add(`actor <> ''`)
+		where.text(`actor`, f.Actor)
+	}
 	where.text(`op`, f.Op)
 	if f.Display != "" {
 		where.add(`EXISTS (SELECT 1 FROM json_each(display) WHERE value = ?)`, row.Text(f.Display))
@@ -78,6 +85,10 @@ func auditConditions(f store.AuditFilter) (where conditions) {
 	return where
 }
 
+func newestQuery(where conditions) string {
+	return `SELECT ` + row.AuditColumns + ` FROM audit` + where.String() + ` ORDER BY at DESC, id DESC LIMIT ?`
+}
+
 // Audit implements [store.Store].
 func (s *Store) Audit(ctx context.Context, f store.AuditFilter) ([]store.AuditEntry, string, error) {
 	const what = "list audit entries"
@@ -87,7 +98,7 @@ func (s *Store) Audit(ctx context.Context, f store.AuditFilter) ([]store.AuditEn
 	}
 	limit := row.Limit(f.Limit)
 	list, err := read(ctx, s, what, func(e *store.AuditEntry) []any { return row.AuditTargets(e, target) },
-		`SELECT `+row.AuditColumns+` FROM audit`+where.String()+` ORDER BY at DESC, id DESC LIMIT ?`, append(where.args, limit+1)...)
+		newestQuery(where), append(where.args, limit+1)...)
 	if err != nil {
 		return nil, "", err
 	}
@@ -100,7 +111,7 @@ func (s *Store) PruneAudit(ctx context.Context, kind store.AuditKind, before tim
 	var n int64
 	err := s.write(ctx, "prune the audit trail", func(ctx context.Context, tx *sql.Tx) error {
 		if kind == store.LoginEntry {
-			if err := pruneIdentities(ctx, tx, before, limit); err != nil {
+			if err := s.pruneIdentities(ctx, tx, before, limit); err != nil {
 				return err
 			}
 		}
@@ -120,10 +131,19 @@ func (s *Store) PruneAudit(ctx context.Context, kind store.AuditKind, before tim
 }
 
 // pruneIdentities deletes at most limit identities that were not seen since.
-func pruneIdentities(ctx context.Context, tx *sql.Tx, before time.Time, limit int) error {
-	const old = `SELECT identity FROM identities WHERE last_seen < ? ORDER BY last_seen LIMIT ?`
-	for _, table := range []string{"identity_display", "identities"} {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE identity IN (`+old+`)`, micros(before), max(limit, 0)); err != nil {
+func (s *Store) pruneIdentities(ctx context.Context, tx *sql.Tx, before time.Time, limit int) error {
+	old, err := collect(ctx, tx, identityTargets, `SELECT `+row.IdentityColumns+` FROM identities
+		WHERE last_seen < ? ORDER BY last_seen LIMIT ?`, value(before), max(limit, 0))
+	if err != nil {
+		return err
+	}
+	for _, gone := range old {
+		for _, v := range gone.Values() {
+			if err := run(ctx, s.kept(ctx, tx, deleteShown), v, gone.Hash); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM identities WHERE identity = ?`, gone.Hash); err != nil {
 			return err
 		}
 	}

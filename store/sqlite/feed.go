@@ -10,8 +10,8 @@ import (
 )
 
 // publish ends a mutation: its audit entry and its feed entry, whose position it returns.
-func publish(ctx context.Context, tx *sql.Tx, kind, id string, e *store.AuditEntry) (at store.Position, err error) {
-	if err := arrive(ctx, tx, *e); err != nil {
+func (s *Store) publish(ctx context.Context, tx *sql.Tx, kind, id string, e *store.AuditEntry) (at store.Position, err error) {
+	if err := s.arrive(ctx, tx, *e); err != nil {
 		return at, err
 	}
 	if err := tx.QueryRowContext(ctx, `UPDATE feed_counter SET seq = seq + 1 RETURNING epoch, seq`).Scan(&at.Epoch, &at.Seq); err != nil {

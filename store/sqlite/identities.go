@@ -6,54 +6,83 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/store"
 	"github.com/gatehouse-nats/gatehouse/store/internal/row"
 )
 
+const (
+	knownIdentities = `SELECT ` + row.IdentityColumns + ` FROM identities WHERE identity IN (SELECT unhex(value) FROM json_each(?))`
+	insertIdentity  = `INSERT INTO identities (` + row.IdentityColumns + `) VALUES (?, ?, ?, ?, ?, ?)`
+	updateIdentity  = `UPDATE identities SET name = ?, display = ?, last_seen = ? WHERE identity = ?`
+	touchIdentity   = `UPDATE identities SET last_seen = ? WHERE identity = ?`
+	insertShown     = `INSERT INTO identity_display (value, identity) VALUES (?, ?) ON CONFLICT DO NOTHING`
+	deleteShown     = `DELETE FROM identity_display WHERE value = ? AND identity = ?`
+)
+
+func identityTargets(s *row.Seen) []any { return row.IdentityTargets(s, target) }
+
 // see keeps whom the logins among the entries speak of.
-func see(ctx context.Context, tx *sql.Tx, entries []store.AuditEntry) error {
+func (s *Store) see(ctx context.Context, tx *sql.Tx, entries []store.AuditEntry) error {
 	seen := row.Sightings(entries)
 	if len(seen) == 0 {
 		return nil
 	}
 	hashes := make([]string, len(seen))
-	for i, s := range seen {
-		hashes[i] = hex.EncodeToString(s.Hash)
+	for i, who := range seen {
+		hashes[i] = hex.EncodeToString(who.Hash)
 	}
 	asked, err := json.Marshal(hashes)
 	if err != nil {
 		return err
 	}
-	known, err := collect(ctx, tx, func(s *row.Seen) []any { return row.IdentityTargets(s, target) },
-		`SELECT `+row.IdentityColumns+` FROM identities WHERE identity IN (SELECT unhex(value) FROM json_each(?))`, string(asked))
+	known, err := collect(ctx, tx, identityTargets, knownIdentities, string(asked))
 	if err != nil {
 		return err
 	}
-	for _, s := range row.News(seen, known) {
-		if err := saveIdentity(ctx, tx, s); err != nil {
-			return fmt.Errorf("identity %q of %q: %w", s.Subject, s.Issuer, err)
+	for _, n := range row.FindNews(seen, known) {
+		if err := s.saveIdentity(ctx, tx, n); err != nil {
+			return fmt.Errorf("identity %q of %q: %w", n.Subject, n.Issuer, err)
 		}
 	}
 	return nil
 }
 
-func saveIdentity(ctx context.Context, tx *sql.Tx, s row.Seen) error {
-	if _, err := tx.ExecContext(ctx, `INSERT INTO identities (`+row.IdentityColumns+`) VALUES (?, ?, ?, ?, ?, ?)
-		ON CONFLICT (identity) DO UPDATE SET name = excluded.name, display = excluded.display, last_seen = excluded.last_seen`,
-		row.IdentityValues(s, value)...); err != nil {
+// saveIdentity writes the rows that change, and no others.
+func (s *Store) saveIdentity(ctx context.Context, tx *sql.Tx, n row.News) (err error) {
+	values := row.IdentityValues(n.Seen, value)
+	switch {
+	case n.Same:
+		return run(ctx, s.kept(ctx, tx, touchIdentity), value(n.LastSeen), n.Hash)
+	case n.Before.Hash == nil:
+		err = run(ctx, s.kept(ctx, tx, insertIdentity), values...)
+	default:
+		err = run(ctx, s.kept(ctx, tx, updateIdentity), append(values[3:], n.Hash)...)
+	}
+	if err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM identity_display WHERE identity = ?`, s.Hash); err != nil {
-		return err
-	}
-	for _, v := range s.Values() {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO identity_display (value, identity) VALUES (?, ?)`, v, s.Hash); err != nil {
-			return err
+	is, was := n.Values(), n.Before.Values()
+	for _, c := range []struct {
+		query       string
+		these, less []string
+	}{{deleteShown, was, is}, {insertShown, is, was}} {
+		for _, v := range c.these {
+			if slices.Contains(c.less, v) {
+				continue
+			}
+			if err := run(ctx, s.kept(ctx, tx, c.query), v, n.Hash); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+func identitiesQuery(where conditions) string {
+	return `SELECT ` + row.IdentityColumns + ` FROM identities` + where.String() + ` ORDER BY identity LIMIT ?`
 }
 
 // Identities implements [store.Store].
@@ -65,7 +94,7 @@ func (s *Store) Identities(ctx context.Context, f store.IdentityFilter) ([]store
 	}
 	where.text(`issuer`, f.Issuer)
 	where.text(`subject`, f.Subject)
-	where.text(`name`, f.Name)
+	where.name(f.Name)
 	if f.Display != "" {
 		first, last := row.Shown(f)
 		where.add(`identity IN (SELECT identity FROM identity_display WHERE value BETWEEN ? AND ?)`, first, last)
@@ -78,8 +107,8 @@ func (s *Store) Identities(ctx context.Context, f store.IdentityFilter) ([]store
 		where.add(`identity > ?`, after)
 	}
 	limit := row.Limit(f.Limit)
-	list, err := read(ctx, s, what, func(i *row.Seen) []any { return row.IdentityTargets(i, target) },
-		`SELECT `+row.IdentityColumns+` FROM identities`+where.String()+` ORDER BY identity LIMIT ?`, append(where.args, limit+1)...)
+	list, err := read(ctx, s, what, identityTargets,
+		identitiesQuery(where), append(where.args, limit+1)...)
 	if err != nil {
 		return nil, "", err
 	}
@@ -88,7 +117,8 @@ func (s *Store) Identities(ctx context.Context, f store.IdentityFilter) ([]store
 }
 
 var loginsQuery = `SELECT ` + row.AuditColumns + ` FROM audit WHERE id IN (
-	SELECT (SELECT id FROM audit WHERE server_id = asked.value ->> 0 AND cid = asked.value ->> 1
+	SELECT (SELECT id FROM audit WHERE substr(server_id, 1, 10) = substr(asked.value ->> 0, 1, 10)
+		AND server_id = asked.value ->> 0 AND cid = asked.value ->> 1
 		AND kind = 'login' AND outcome = 'allowed' ORDER BY at DESC, id DESC LIMIT 1)
 	FROM json_each(?) AS asked)`
 

@@ -42,7 +42,7 @@ func (s *Store) Revoke(ctx context.Context, r store.Revocation, key string) (sto
 			return nil
 		}
 		changed = true
-		if stored.Position, err = publish(ctx, tx, "revoke", r.ID, row.RevokeEntry(r, now)); err != nil {
+		if stored.Position, err = s.publish(ctx, tx, "revoke", r.ID, row.RevokeEntry(r, now)); err != nil {
 			return err
 		}
 		_, err := tx.ExecContext(ctx, `UPDATE revocations SET epoch = ?, seq = ? WHERE id = ?`,
@@ -106,7 +106,7 @@ func (s *Store) Lift(ctx context.Context, l store.Lift) (lifted store.Revocation
 		}
 		lifted.LiftedAt, lifted.LiftedBy, lifted.LiftNote = row.Time(l.At), l.Actor, l.Note
 		changed = true
-		if lifted.Position, err = publish(ctx, tx, "lift", l.ID, row.LiftEntry(lifted, time.Now())); err != nil {
+		if lifted.Position, err = s.publish(ctx, tx, "lift", l.ID, row.LiftEntry(lifted, time.Now())); err != nil {
 			return err
 		}
 		_, err := tx.ExecContext(ctx, `UPDATE revocations SET lifted_at = ?, lifted_by = ?, lift_note = ?,
@@ -207,41 +207,4 @@ func (s *Store) SaveProgress(ctx context.Context, id string, progress json.RawMe
 		_, err = revocation(ctx, tx, row.RevocationColumns, id)
 		return err
 	})
-}
-
-// conditions are what a filter asks for.
-type conditions struct {
-	terms []string
-	args  []any
-}
-
-func (c *conditions) add(term string, args ...any) {
-	c.terms = append(c.terms, term)
-	c.args = append(c.args, args...)
-}
-
-// text asks for an exact value; an empty one asks for nothing.
-func (c *conditions) text(column, value string) {
-	if value != "" {
-		c.add(column+` = ?`, row.Text(value))
-	}
-}
-
-// before asks for what comes after the cursor in a list that goes newest first.
-func (c *conditions) before(cursor string) error {
-	if cursor == "" {
-		return nil
-	}
-	at, err := row.ParseCursor(cursor)
-	if err == nil {
-		c.add(`(at, id) < (?, ?)`, micros(at.At), row.Text(at.ID))
-	}
-	return err
-}
-
-func (c *conditions) String() string {
-	if len(c.terms) == 0 {
-		return ""
-	}
-	return " WHERE " + strings.Join(c.terms, " AND ")
 }

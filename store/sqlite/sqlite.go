@@ -45,6 +45,8 @@ type Store struct {
 	reader *sql.DB
 	hints  hint.Hub
 
+	prepared map[string]*sql.Stmt // by query, of writer
+
 	ctx   context.Context // ends with Close
 	close context.CancelFunc
 	calls sync.RWMutex // held for reading by each call, so that Close waits for them
@@ -102,6 +104,9 @@ func open(ctx context.Context, o Options) (_ *Store, err error) {
 	}
 	s.writer.SetMaxOpenConns(1)
 	if err := s.prepare(ctx, o.Migrate); err != nil {
+		return nil, interpretError(err)
+	}
+	if err := s.keep(ctx); err != nil {
 		return nil, interpretError(err)
 	}
 	if s.reader, err = sql.Open("sqlite", address(path, "_pragma=busy_timeout(5000)", "_pragma=query_only(1)")); err != nil {

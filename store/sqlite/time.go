@@ -30,5 +30,12 @@ func (m *micros) Scan(src any) error {
 	return nil
 }
 
-func value(t time.Time) any   { return micros(t) }
+// value returns what a column holds of a time.
+func value(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return row.Time(t).UnixMicro()
+}
+
 func target(t *time.Time) any { return (*micros)(t) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ var auditTests = map[string]func(*testing.T, store.Store){
 	"RecordTakesWhateverItGets": testRecordAnything,
 	"AuditFilters":              testAuditFilters,
 	"AuditPagesAreStable":       testAuditPages,
+	"PrincipalNames":            testNames,
 	"PruneAudit":                testPruneAudit,
 }
 
@@ -213,6 +215,28 @@ func auditIDs(list []store.AuditEntry) (ids []string) {
 		ids = append(ids, e.ID)
 	}
 	return ids
+}
+
+// testNames: entries and identities are found by the principal name, however their subject is written in it.
+func testNames(t *testing.T, s store.Store) {
+	for _, subject := range []string{"alice", "a-b_C", "auth0|17", "a=41", "\x00\xff\\", strings.Repeat("long ", 40), strings.Repeat("long ", 39) + "other"} {
+		e, other := login(subject), login(subject)
+		e.Name, other.Name, other.Issuer = policy.PrincipalName("corp", subject), policy.PrincipalName("other", subject), "https://other.example.com"
+		record(t, s, e, other)
+		list, err := allAudit(t.Context(), s, store.AuditFilter{Name: e.Name})
+		if err != nil || !slices.Equal(auditIDs(list), []string{e.ID}) {
+			t.Errorf("%q: %v, %v", e.Name, auditIDs(list), err)
+		}
+		if found := known(t, s, store.IdentityFilter{Name: e.Name}); len(found) != 1 || found[subject+" "+e.Issuer].Name != e.Name {
+			t.Errorf("%q: %v", e.Name, found)
+		}
+	}
+	odd := login("alice")
+	odd.Name = "not one that we made"
+	record(t, s, odd)
+	if list, err := allAudit(t.Context(), s, store.AuditFilter{Name: odd.Name}); err != nil || !slices.Equal(auditIDs(list), []string{odd.ID}) {
+		t.Errorf("%q: %v, %v", odd.Name, auditIDs(list), err)
+	}
 }
 
 func testAuditPages(t *testing.T, s store.Store) {

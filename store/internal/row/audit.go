@@ -17,15 +17,16 @@ const AuditColumns = `id, at, kind, outcome, reason, detail,
 	server_id, server_name, cid, user_key, source, connection_type, client, asked,
 	actor, op, target, replica, rules, count`
 
-// AuditValues returns the values to store; at makes one of a time, which the databases keep differently.
-func AuditValues(e *store.AuditEntry, at func(time.Time) any) []any {
-	return []any{
-		Text(e.ID), at(e.At), string(e.Kind), Text(e.Outcome), Text(e.Reason), Text(e.Detail),
-		Text(e.Issuer), Text(e.Subject), Text(e.Name), Map(e.Display), Text(e.TokenID), Text(e.SessionID), at(e.Issued), Text(e.Claims), e.ClaimsCut,
-		Text(e.Account), List(e.Roles), List(e.Bindings), at(e.Expires),
-		Text(e.ServerID), Text(e.ServerName), int64(e.CID), Text(e.UserKey), Text(e.Source), Text(e.ConnType), Text(e.Client), Text(e.Asked),
-		Text(e.Actor), Text(e.Op), Text(e.Target), Text(e.Replica), Text(e.Rules), int64(e.Count),
-	}
+// AuditValues appends the values to store, plain ones that need no conversion; at makes one of a time, which
+// the databases keep differently.
+func AuditValues(to []any, e *store.AuditEntry, at func(time.Time) any) []any {
+	return append(to,
+		escape(e.ID), at(e.At), string(e.Kind), escape(e.Outcome), escape(e.Reason), escape(e.Detail),
+		escape(e.Issuer), escape(e.Subject), escape(e.Name), mapValue(e.Display), escape(e.TokenID), escape(e.SessionID), at(e.Issued), escape(string(e.Claims)), e.ClaimsCut,
+		escape(e.Account), listValue(e.Roles), listValue(e.Bindings), at(e.Expires),
+		escape(e.ServerID), escape(e.ServerName), int64(e.CID), escape(e.UserKey), escape(e.Source), escape(e.ConnType), escape(e.Client), escape(e.Asked),
+		escape(e.Actor), escape(e.Op), escape(e.Target), escape(e.Replica), escape(e.Rules), int64(e.Count),
+	)
 }
 
 // AuditTargets returns where a row is scanned to; at makes a target of a time.

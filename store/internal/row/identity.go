@@ -37,7 +37,7 @@ func IdentityTargets(s *Seen, at func(*time.Time) any) []any {
 
 // IdentityValues returns the values to store; at makes one of a time.
 func IdentityValues(s Seen, at func(time.Time) any) []any {
-	return []any{s.Hash, Text(s.Issuer), Text(s.Subject), Text(s.Name), Map(s.Display), at(s.LastSeen)}
+	return []any{s.Hash, escape(s.Issuer), escape(s.Subject), escape(s.Name), mapValue(s.Display), at(s.LastSeen)}
 }
 
 // Sightings returns whom the logins among the entries speak of, each as of the last of its entries, in
@@ -65,21 +65,28 @@ func Sightings(entries []store.AuditEntry) []Seen {
 	return seen
 }
 
-// News returns those that tell something that is not known yet, with the display claims that they lack.
-func News(seen, known []Seen) []Seen {
+// News is a sighting that tells something that is not known yet.
+type News struct {
+	Seen
+	Before Seen // what is known; without a hash when nothing is
+	Same   bool // nothing but the time is new
+}
+
+// FindNews returns what the sightings tell that is not known yet, with the display claims that they lack.
+func FindNews(seen, known []Seen) []News {
 	before := make(map[string]Seen, len(known))
 	for _, k := range known {
 		before[string(k.Hash)] = k
 	}
-	var news []Seen
+	var news []News
 	for _, s := range seen {
 		k, ok := before[string(s.Hash)]
 		if len(s.Display) == 0 {
 			s.Display = k.Display
 		}
-		if !ok || s.LastSeen.Sub(k.LastSeen) >= seenEvery ||
-			s.LastSeen.After(k.LastSeen) && (s.Name != k.Name || !maps.Equal(s.Display, k.Display)) {
-			news = append(news, s)
+		same := ok && s.Name == k.Name && maps.Equal(s.Display, k.Display)
+		if !ok || s.LastSeen.Sub(k.LastSeen) >= seenEvery || !same && s.LastSeen.After(k.LastSeen) {
+			news = append(news, News{Seen: s, Before: k, Same: same})
 		}
 	}
 	return news

@@ -93,13 +93,13 @@ func TestNews(t *testing.T) {
 		"another name":            {[]Seen{known}, seen(func(s *Seen) { s.LastSeen, s.Name = at.Add(1), "m" }), true},
 		"nothing shown":           {[]Seen{known}, seen(func(s *Seen) { s.LastSeen, s.Display = at.Add(1), nil }), false},
 	} {
-		news := News([]Seen{c.seen}, c.known)
-		if (len(news) == 1) != c.want {
+		news := FindNews([]Seen{c.seen}, c.known)
+		if (len(news) == 1) != c.want || c.want && news[0].Same != (name == "an hour later") {
 			t.Errorf("%s: got %+v", name, news)
 		}
 	}
 	bare := seen(func(s *Seen) { s.LastSeen, s.Display = at.Add(2*time.Hour), nil })
-	if news := News([]Seen{bare}, []Seen{known}); len(news) != 1 || !cmp.Equal(news[0].Display, known.Display) {
+	if news := FindNews([]Seen{bare}, []Seen{known}); len(news) != 1 || !news[0].Same || !cmp.Equal(news[0].Display, known.Display) {
 		t.Errorf("what was shown is lost: %+v", news)
 	}
 }

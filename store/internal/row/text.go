@@ -90,10 +90,10 @@ func Texts[T ~string](texts []T) []string {
 // List is a list of free texts in a JSON column; an empty one is NULL.
 type List []string
 
-// Value implements [driver.Valuer].
-func (l List) Value() (driver.Value, error) {
+// listValue returns what a JSON column holds of a list.
+func listValue(l []string) any {
 	if len(l) == 0 {
-		return nil, nil
+		return nil
 	}
 	return marshal(Texts(l))
 }
@@ -113,10 +113,10 @@ func (l *List) Scan(src any) error {
 // Map is free texts by name in a JSON column; an empty one is NULL.
 type Map map[string]string
 
-// Value implements [driver.Valuer].
-func (m Map) Value() (driver.Value, error) {
+// mapValue returns what a JSON column holds of a map.
+func mapValue(m map[string]string) any {
 	if len(m) == 0 {
-		return nil, nil
+		return nil
 	}
 	escaped := make(map[string]string, len(m))
 	for k, s := range m {
@@ -139,9 +139,12 @@ func (m *Map) Scan(src any) error {
 	return nil
 }
 
-func marshal(v any) (driver.Value, error) {
-	b, err := json.Marshal(v)
-	return string(b), err
+func marshal(texts any) string {
+	b, err := json.Marshal(texts)
+	if err != nil {
+		panic(err) // of texts there is always JSON
+	}
+	return string(b)
 }
 
 func unmarshal(src, into any) error {

@@ -1,0 +1,34 @@
+package row
+
+import (
+	"strings"
+)
+
+// A principal name stands for one subject of an issuer, so that names need no index of their own. Where
+// [policy.PrincipalName] has hashed the subject, the name holds [HashedName], and is indexed.
+
+// HashedName is in those principal names alone that their subject cannot be read from.
+const HashedName = "=="
+
+// NamedSubject returns the subject that a principal name stands for; ok is false when the name is hashed or is none.
+func NamedSubject(name string) (subject string, ok bool) {
+	_, encoded, ok := strings.Cut(name, "-")
+	if !ok || encoded == "" {
+		return "", false
+	}
+	var b strings.Builder
+	for i := 0; i < len(encoded); i++ {
+		switch c := encoded[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '-':
+			b.WriteByte(c)
+		case c == '=' && i+2 < len(encoded) && upperHex(encoded[i+1]) >= 0 && upperHex(encoded[i+2]) >= 0:
+			b.WriteByte(byte(upperHex(encoded[i+1])<<4 | upperHex(encoded[i+2])))
+			i += 2
+		default:
+			return "", false
+		}
+	}
+	return b.String(), true
+}
+
+func upperHex(c byte) int { return strings.IndexByte("0123456789ABCDEF", c) }
