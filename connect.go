@@ -1,15 +1,19 @@
 package gatehouse
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -19,17 +23,25 @@ import (
 // (2 s, 3 s with TLS), so that the server's verdict arrives.
 const connectTimeout = 5 * time.Second
 
+// firstFor is how long a first connect that nobody answers is repeated when its context has no deadline.
+const firstFor = time.Minute
+
+// silence is how long after its login a refusal may only say that nobody answered the server. It says so once its own limit
+// has passed (2 s, 3 s with TLS), also where no service runs; a refusal that comes sooner was given by somebody.
+const silence = 1500 * time.Millisecond
+
 // Connect connects to one of the servers in url (several are separated by commas) with tokens
-// from source. The context bounds this first connect alone: the first token, all attempts, and
-// the question for the reason when they are refused. There is no retry: without a server the error is
-// nats.ErrNoServers, without a token [ErrNoToken], after a refusal a [*RefusedError].
+// from source. The context bounds this first connect alone: the first token, all attempts, the pauses between them, and
+// the question for the reason when they are refused. What no repetition helps is returned at once: without a server
+// nats.ErrNoServers, without a token [ErrNoToken], after a refusal a [*RefusedError]. Where nobody answered in time, as
+// when all clients log in at once, it tries again until ctx ends, or for a minute when that has no deadline.
 //
-// The connection then restores itself for as long as it is not closed. Each login takes a fresh
-// token from the source. A login for which there is none is not sent to the server; it counts as a
-// failed attempt, is reported to the error handler, and is tried again. The defaults are:
-// no limit of reconnects, no end after repeated refusals (nats.IgnoreAuthErrorAbort), a delay of
-// any part of 1 s before the first round of attempts, up to 30 s before later ones, 5 s
-// for an attempt, and the program's name as the connection's. [WithNATSOptions] changes them.
+// The connection then restores itself for as long as it is not closed, and [SpreadReconnects] says when. Each login
+// takes a token that the source gave ahead of time, or asks it; see [TokenSource]. A login for which there is
+// none is not sent to the server; it counts as a failed attempt, is reported to the error handler, and is tried again.
+// The defaults are: no limit of reconnects, no end after repeated refusals (nats.IgnoreAuthErrorAbort), 5 s
+// for an attempt, and the program's name as the connection's. [WithNATSOptions] changes them; with nats.CustomReconnectDelay
+// or nats.ReconnectToServer among its options, they alone say when.
 //
 // When ctx ends early, an attempt that is under way is given up in the background, within its own timeout.
 func Connect(ctx context.Context, url string, source TokenSource, opts ...Option) (*nats.Conn, error) {
@@ -41,7 +53,7 @@ func Connect(ctx context.Context, url string, source TokenSource, opts ...Option
 		return nil, err
 	}
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	l := &login{config: cfg, supply: &supply{source: source, life: life}, life: life, end: end}
+	l := &login{config: cfg, supply: &supply{source: source, life: life, random: rand.Int64N}, life: life, end: end}
 	if cfg.whoami != nil {
 		l.whoami = &whoami{base: cfg.whoami, http: cfg.httpClient}
 	}
@@ -66,14 +78,58 @@ type login struct {
 	mu    sync.Mutex
 	next  *envelope // of the first login, until it is used
 	sent  envelope  // of the latest login
+	at    time.Time // when that was
 	asked time.Time // when whoami was last asked for a connection that lives
 }
 
-// connect makes the first login.
+// connect makes the first login, and tries again where that helps.
 func (l *login) connect(ctx context.Context, url string) (*nats.Conn, error) {
 	if err := l.first(ctx); err != nil {
 		return nil, err
 	}
+	start := time.Now()
+	var last error
+	for failures := 0; ; failures++ {
+		nc, err := l.attempt(ctx, url)
+		if err == nil {
+			return nc, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ended(ctx, cmp.Or(last, err))
+		}
+		last = l.failure(ctx, err)
+		if !l.mayPass(err, last) || outOfTime(ctx, start) {
+			return nil, last
+		}
+		pause := time.NewTimer(jitter(failures, rand.Int64N))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return nil, ended(ctx, last)
+		}
+	}
+}
+
+// outOfTime reports whether a first connect without a deadline has lasted for as long as it may.
+func outOfTime(ctx context.Context, start time.Time) bool {
+	_, bounded := ctx.Deadline()
+	return !bounded && time.Since(start) > firstFor
+}
+
+// ended returns the error of a first connect whose context has ended, with what became of the last attempt.
+func ended(ctx context.Context, last error) error {
+	if cause := context.Cause(ctx); !errors.Is(last, cause) {
+		return fmt.Errorf("gatehouse: connect to NATS: %w; the last attempt: %w", cause, last)
+	}
+	return last
+}
+
+// attempt tries each server once.
+func (l *login) attempt(ctx context.Context, url string) (*nats.Conn, error) {
+	l.mu.Lock()
+	l.at = time.Time{}
+	l.mu.Unlock()
 	type result struct {
 		nc  *nats.Conn
 		err error
@@ -85,7 +141,7 @@ func (l *login) connect(ctx context.Context, url string) (*nats.Conn, error) {
 	}()
 	select {
 	case r := <-done:
-		return r.nc, l.failure(ctx, r.err)
+		return r.nc, r.err
 	case <-ctx.Done():
 		l.end()
 		go func() {
@@ -132,9 +188,6 @@ func (l *login) options() []nats.Option {
 		nats.MaxReconnects(-1),
 		nats.Timeout(connectTimeout),
 		nats.IgnoreAuthErrorAbort(),
-		nats.CustomReconnectDelay(func(attempt int) time.Duration {
-			return reconnectDelay(attempt, rand.Int64N)
-		}),
 	}
 	if l.inbox != "" {
 		opts = append(opts, nats.CustomInboxPrefix(l.inbox))
@@ -159,8 +212,9 @@ func (l *login) authenticate(o *nats.Options) error {
 			closed(nc)
 		}
 	}
-	if l.whoami != nil {
-		o.AsyncErrorCB = l.explainTo(o.AsyncErrorCB)
+	o.AsyncErrorCB = l.explainTo(o.AsyncErrorCB)
+	if o.ReconnectToServerCB == nil && o.CustomReconnectDelayCB == nil {
+		return SpreadReconnects()(o)
 	}
 	return nil
 }
@@ -210,7 +264,7 @@ func (l *login) prepare() (string, error) {
 		e = &fresh
 	}
 	l.mu.Lock()
-	l.sent = *e
+	l.sent, l.at = *e, time.Now()
 	l.mu.Unlock()
 	return l.config.sentinel.jwt()
 }
@@ -225,6 +279,7 @@ func (l *login) fresh() (envelope, error) {
 	}
 	inbox, err := inboxPrefix(e.Token)
 	if err == nil && inbox != l.inbox {
+		l.supply.doubt(e.Token)
 		err = fmt.Errorf("%w: its token now speaks of another identity, which may not use this connection's private inbox", ErrNoToken)
 	}
 	return e, err
@@ -239,11 +294,41 @@ func (l *login) latest() envelope {
 	return l.sent
 }
 
+// since returns the time since the latest login was sent; less than 0 when none was sent in this attempt.
+func (l *login) since() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.at.IsZero() {
+		return -1
+	}
+	return time.Since(l.at)
+}
+
+// mayPass reports whether trying again may help after an error of nats.go, of which told was made.
+func (l *login) mayPass(err, told error) bool {
+	var timeout net.Error
+	refusal, ok := errors.AsType[*RefusedError](told)
+	switch {
+	case ok:
+		return refusal.unanswered
+	case errors.Is(err, nats.ErrNoServers):
+		return l.since() >= 0 // one was reached, before another that was not
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return true
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return true
+	default: // nats.go has no values for these
+		text := strings.ToLower(err.Error())
+		return strings.Contains(text, "got 'ping'") || strings.Contains(text, "authentication timeout") ||
+			strings.Contains(text, "maximum connections exceeded")
+	}
+}
+
 // failure returns what the caller of Connect should know of an error of nats.go.
 func (l *login) failure(ctx context.Context, err error) error {
 	switch {
-	case err == nil:
-		return nil
+	case refused(err) && l.since() >= l.config.silence:
+		return notAnswered(err)
 	case refused(err):
 		return l.whoami.explain(ctx, err, l.latest())
 	case strings.Contains(err.Error(), "maximum control line exceeded"):
@@ -257,17 +342,23 @@ func (l *login) failure(ctx context.Context, err error) error {
 	}
 }
 
-// explainTo returns an error handler that passes refusals on with their reason, and all else as it is.
+// explainTo returns an error handler that passes refusals on with their reason, and all else as it is. That nobody
+// answered is no reason to ask the service, which may have too much to do as it is.
 func (l *login) explainTo(next nats.ErrHandler) nats.ErrHandler {
 	if next == nil {
 		next = logError
 	}
 	return func(nc *nats.Conn, sub *nats.Subscription, err error) {
-		if !refused(err) || !l.mayAsk(time.Now()) {
+		if !refused(err) || l.since() >= l.config.silence {
 			next(nc, sub, err)
 			return
 		}
 		refused := l.latest()
+		l.supply.doubt(refused.Token)
+		if l.whoami == nil || !l.mayAsk(time.Now()) {
+			next(nc, sub, err)
+			return
+		}
 		go func() { // an answer that takes its time must not hold up nats.go's other callbacks
 			explained := l.whoami.explain(l.life, err, refused)
 			if l.life.Err() == nil {

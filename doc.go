@@ -4,7 +4,7 @@
 //	nc, err := gatehouse.Connect(ctx, "tls://nats.example.com", gatehouse.OAuth2(source))
 //
 // A login ends with its short-lived credential. The connection then logs in again by itself
-// with a fresh token, keeps trying while the service or the issuer is away, and spreads its
+// with a token that was asked for ahead of time, keeps trying while the service or the issuer is away, and spreads its
 // attempts at random, so that thousands of clients do not come back at the same moment.
 //
 // A NATS server tells a client no more than that its login was refused. [WithWhoami] names

@@ -26,8 +26,14 @@ func ExampleConnect() {
 		TokenURL:     "https://login.example.com/oauth2/token",
 		Scopes:       []string{"nats"},
 	}
-	nc, err := gatehouse.Connect(ctx, "tls://nats.example.com",
-		gatehouse.OAuth2(client.TokenSource(context.Background())), // it outlives ctx
+	token := gatehouse.TokenFunc(func(ctx context.Context) (string, error) { // called ahead of time, so it keeps nothing
+		t, err := client.Token(ctx)
+		if err != nil {
+			return "", err
+		}
+		return t.AccessToken, nil
+	})
+	nc, err := gatehouse.Connect(ctx, "tls://nats.example.com", token,
 		gatehouse.WithPrivateInbox(),
 		gatehouse.WithWhoami("https://gatehouse.example.com"),
 	)
@@ -127,6 +133,33 @@ func ExampleWithNATSOptions() {
 				}
 			}),
 		))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer nc.Close()
+}
+
+// A program that logs in with creds of its own, as direct users do, comes back as politely as those with tokens.
+func ExampleSpreadReconnects() {
+	nc, err := nats.Connect("tls://nats.example.com",
+		nats.UserCredentials("billing.creds"), nats.MaxReconnects(-1), gatehouse.SpreadReconnects())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer nc.Close()
+}
+
+// A connection that is restored goes on after refusals, since the next token may be admitted. The error handler decides
+// which of them end it.
+func ExampleRefusedError_whileReconnecting() {
+	nc, err := gatehouse.Connect(context.Background(), "tls://nats.example.com", gatehouse.TokenFile("token"),
+		gatehouse.WithWhoami("https://gatehouse.example.com"),
+		gatehouse.WithNATSOptions(nats.ErrorHandler(func(nc *nats.Conn, _ *nats.Subscription, err error) {
+			log.Print(err)
+			if refusal, ok := errors.AsType[*gatehouse.RefusedError](err); ok && refusal.Reason == "blocked" {
+				nc.Close()
+			}
+		})))
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
@@ -22,11 +23,12 @@ type config struct {
 	privateInbox bool
 	whoami       *url.URL
 	httpClient   *http.Client
+	silence      time.Duration // see the constant
 	nats         []nats.Option
 }
 
 func newConfig(opts []Option) (config, error) {
-	cfg := config{httpClient: http.DefaultClient}
+	cfg := config{httpClient: http.DefaultClient, silence: silence}
 	var errs []error
 	for _, o := range opts {
 		errs = append(errs, o(&cfg))

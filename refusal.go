@@ -41,6 +41,7 @@ type RefusedError struct {
 	RequestID  string        // finds the entry in the service's log and audit trail
 	RetryAfter time.Duration // after which the same identity may be admitted; 0 when unknown or never
 	cause      error
+	unanswered bool // by all that is known nobody refused it
 }
 
 // Error returns the message, the reason code and the request id. It holds no token.
@@ -140,6 +141,15 @@ func (w *whoami) explain(ctx context.Context, cause error, e envelope) *RefusedE
 	}
 }
 
+// notAnswered returns the refusal of a login that nobody answered in the time that the server gives.
+func notAnswered(cause error) *RefusedError {
+	return &RefusedError{
+		Message:    "nobody answered the server in time: the service has too much to do or does not run, or the sentinel is not valid",
+		cause:      cause,
+		unanswered: true,
+	}
+}
+
 // admissionRefused reads the reason of a refusal out of what the service says of the token. A
 // login that it recorded knows what whoami cannot, such as the client's address on NATS.
 func admissionRefused(answer *api.Whoami, cause error, now time.Time) *RefusedError {
@@ -162,7 +172,7 @@ func admissionRefused(answer *api.Whoami, cause error, now time.Time) *RefusedEr
 	default:
 		return &RefusedError{
 			Message:   "the service would admit this token by now; nobody may have answered in time: try again",
-			RequestID: answer.RequestID, cause: cause,
+			RequestID: answer.RequestID, cause: cause, unanswered: true,
 		}
 	}
 }

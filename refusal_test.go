@@ -55,9 +55,6 @@ func TestRefusalReasons(t *testing.T) {
 		"token refused": {401,
 			api.Error{Reason: "token_expired", Message: "The token has expired.", RequestID: "r2"},
 			RefusedError{Reason: "token_expired", Message: "The token has expired.", RequestID: "r2"}},
-		"admitted by now": {200,
-			api.Whoami{RequestID: "r3", Decision: api.Decision{Allowed: true}},
-			RefusedError{Message: "the service would admit this token by now; nobody may have answered in time: try again", RequestID: "r3"}},
 		"service without a store": {503,
 			api.Error{Reason: "unavailable", Message: "The store is down."},
 			RefusedError{Message: "the reason could not be fetched: The store is down. (unavailable)"}},
@@ -69,7 +66,7 @@ func TestRefusalReasons(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			http, client := service(t, tc.status, tc.body)
-			_, err := s.connect(StaticToken("secret-token"), WithAccount("APP"), WithWhoami(http.URL+"/"), client)
+			_, err := s.connect(StaticToken("secret-token"), alwaysAnswered, WithAccount("APP"), WithWhoami(http.URL+"/"), client)
 			got, ok := errors.AsType[*RefusedError](err)
 			if !ok || !errors.Is(err, nats.ErrAuthorization) {
 				t.Fatalf("got %v", err)
@@ -102,7 +99,7 @@ func TestRefusalWhileReconnectingIsExplainedOnce(t *testing.T) {
 	http, client := service(t, 200, api.Whoami{Decision: api.Decision{Reason: "blocked", Message: "Ask an admin."}})
 	failures := make(chan error, 100)
 	restored, again := reconnected()
-	nc := s.mustConnect(StaticToken("secret-token"), WithAccount("APP"), WithWhoami(http.URL), client, restored,
+	nc := s.mustConnect(StaticToken("secret-token"), alwaysAnswered, WithAccount("APP"), WithWhoami(http.URL), client, restored,
 		WithNATSOptions(nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { failures <- err })))
 	s.kick(nc)
 	receive(t, "a reconnect", again)

@@ -45,6 +45,7 @@ type verdict struct {
 type systemOptions struct {
 	defaultSentinel bool
 	controlLine     int32
+	loginTime       time.Duration // that the server gives a login; 0 for its default of 2 s
 }
 
 type keyPair struct {
@@ -110,6 +111,9 @@ func startSystem(t *testing.T, o systemOptions) *testSystem {
 		Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true,
 		TrustedOperators: []*jwt.OperatorClaims{trusted}, SystemAccount: system.public, AccountResolver: resolver,
 		MaxControlLine: cmp.Or(o.controlLine, 64<<10),
+	}
+	if o.loginTime > 0 {
+		opts.AuthTimeout = o.loginTime.Seconds()
 	}
 	if o.defaultSentinel {
 		opts.DefaultSentinel = s.sentinel
@@ -266,14 +270,30 @@ func reconnected() (Option, <-chan struct{}) {
 	return WithNATSOptions(nats.ReconnectHandler(func(*nats.Conn) { ch <- struct{}{} })), ch
 }
 
+// alwaysAnswered takes every refusal for one that somebody gave, however slow the machine is.
+func alwaysAnswered(c *config) error {
+	c.silence = time.Hour
+	return nil
+}
+
 // idToken returns a JWT of that subject, unsigned: the responder of these tests trusts everybody.
 func idToken(t *testing.T, subject string) string {
+	t.Helper()
+	return unsigned(t, map[string]any{"iss": "https://login.example.com", "sub": subject})
+}
+
+// expiring returns a JWT of that number which expires.
+func expiring(t *testing.T, number int, expires time.Time) string {
+	t.Helper()
+	return unsigned(t, map[string]any{"jti": number, "exp": expires.Unix()})
+}
+
+func unsigned(t *testing.T, claims map[string]any) string {
 	t.Helper()
 	part := func(v any) string {
 		data, err := json.Marshal(v)
 		must(t, err)
 		return base64.RawURLEncoding.EncodeToString(data)
 	}
-	return part(map[string]string{"alg": "none"}) + "." +
-		part(map[string]string{"iss": "https://login.example.com", "sub": subject}) + ".c2lnbmF0dXJl"
+	return part(map[string]string{"alg": "none"}) + "." + part(claims) + ".c2lnbmF0dXJl"
 }

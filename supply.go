@@ -18,13 +18,17 @@ const (
 	unclaimedFor = time.Minute
 )
 
-// supply asks a source for tokens, one call at a time, and gives each out once.
+// supply asks a source for tokens, one call at a time. It keeps one that expires and asks for its successor
+// ahead of time; each other is given out once.
 type supply struct {
 	source TokenSource
 	life   context.Context // ends the calls
+	random func(n int64) int64
 
 	mu      sync.Mutex
 	pending *call // under way, or ended and not claimed
+	kept    kept
+	refresh *time.Timer // of what is kept; nil before the first
 }
 
 // call is one call of the source.
@@ -35,17 +39,57 @@ type call struct {
 	ended time.Time
 }
 
-// take returns the next token. When ctx ends first, the call goes on and serves the next take.
+// take returns the token for a login: the one at hand, else the source's next. One that is still valid also serves
+// where the source fails or has not answered when ctx ends; the call goes on then and serves the next take.
 // Errors wrap [ErrNoToken].
 func (s *supply) take(ctx context.Context) (string, error) {
+	if token, ok := s.atHand((*kept).saves); ok && !s.local() {
+		return token, nil
+	}
 	c := s.call()
+	var err error
 	select {
 	case <-c.done:
 		s.claim(c)
-		return c.token, c.err
+		err = c.err
 	case <-ctx.Done():
-		return "", fmt.Errorf("%w: it has not answered yet: %w", ErrNoToken, context.Cause(ctx))
+		err = fmt.Errorf("%w: it has not answered yet: %w", ErrNoToken, context.Cause(ctx))
 	}
+	if err == nil {
+		s.atHand(func(k *kept, _ time.Time) bool { return k.raw == c.token })
+		return c.token, nil
+	}
+	if token, ok := s.atHand((*kept).valid); ok {
+		return token, nil
+	}
+	return "", err
+}
+
+// atHand returns the kept token if it is good enough, and notes that it is used.
+func (s *supply) atHand(enough func(k *kept, now time.Time) bool) (string, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if !enough(&s.kept, now) {
+		return "", false
+	}
+	s.kept.use(now)
+	return s.kept.raw, true
+}
+
+// doubt has the next take ask the source, since a token was refused. Envelopes are opened: the token is what was in it.
+func (s *supply) doubt(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept.token == token {
+		s.kept.doubted = true
+	}
+}
+
+// local reports whether asking the source costs nothing, so that it is asked for each login and never ahead of time.
+func (s *supply) local() bool {
+	_, ok := s.source.(localSource)
+	return ok
 }
 
 // call returns the call to wait for, a new one when there is none that could still serve.
@@ -83,6 +127,41 @@ func (s *supply) ask(c *call) {
 	defer cancel()
 	token, err := s.source.Token(ctx)
 	c.token, c.err, c.ended = token, checkToken(token, err), time.Now()
+	s.keep(c)
+}
+
+// keep takes what a call came to as the token at hand, and sees to its successor.
+func (s *supply) keep(c *call) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	fresh := c.err == nil && c.token != s.kept.raw
+	if fresh {
+		s.kept = keep(c.token, now)
+	}
+	if c.err == nil && s.kept.raw == c.token && s.pending == c {
+		s.pending = nil // the next take finds it at hand
+	}
+	if !s.kept.valid(now) || s.local() || s.life.Err() != nil {
+		return
+	}
+	pause := refreshAfter(s.kept.expires.Sub(now), fresh, s.random)
+	if s.refresh != nil {
+		s.refresh.Reset(pause)
+		return
+	}
+	s.refresh = time.AfterFunc(pause, s.ahead)
+	context.AfterFunc(s.life, func() { s.refresh.Stop() })
+}
+
+// ahead asks for the successor of the token at hand, for as long as that is valid: later ones are for the logins to ask for.
+func (s *supply) ahead() {
+	s.mu.Lock()
+	valid := s.kept.valid(time.Now())
+	s.mu.Unlock()
+	if valid && s.life.Err() == nil {
+		s.call()
+	}
 }
 
 // checkToken returns what keeps the source's answer from being sent.
