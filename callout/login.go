@@ -69,15 +69,17 @@ func (s *Service) open(l *login) *policy.Refusal {
 	if len(data) > s.MaxToken*2+maxEnvelope {
 		return policy.Refuse(policy.RequestMalformed, "the request has %d bytes", len(data))
 	}
+	b := pool.Get().(*buffers)
+	defer b.free()
 	if s.Sealer != nil {
 		l.peer = l.req.Headers().Get(xkeyHeader)
-		plain, err := s.Sealer.open(data, l.peer)
+		plain, err := s.Sealer.open(b.jwt[:0], data, l.peer)
 		if err != nil {
 			return policy.Refuse(policy.RequestUnsealed, "%v", err)
 		}
-		data = plain
+		b.jwt, data = plain, plain
 	}
-	claims, err := decodeRequest(data, func(issuer string) bool { return s.Sealer != nil && s.Sealer.proves(l.peer, issuer) })
+	claims, err := b.decodeRequest(data, func(issuer string) bool { return s.Sealer != nil && s.Sealer.proves(l.peer, issuer) })
 	if err != nil {
 		return policy.Refuse(policy.RequestMalformed, "the request does not decode and verify as an authorization request")
 	}
@@ -328,8 +330,8 @@ func (s *Service) end(l *login, r *policy.Refusal) {
 
 // respond sends the credential, or the constant refusal.
 func (s *Service) respond(l *login, r *policy.Refusal) error {
-	response := jwt.NewAuthorizationResponseClaims(l.claims.UserNkey)
-	response.Audience = l.claims.Server.ID
+	response := jwt.AuthorizationResponseClaims{}
+	response.Subject, response.Audience = l.claims.UserNkey, l.claims.Server.ID
 	if s.Signer.Public() != s.Account {
 		response.IssuerAccount = s.Account
 	}
@@ -339,17 +341,18 @@ func (s *Service) respond(l *login, r *policy.Refusal) error {
 		// Only the server's log shows this, never the client.
 		response.Error = "refused, see request " + l.id
 	}
-	token, err := response.Encode(s.Signer)
+	b := pool.Get().(*buffers)
+	defer b.free() // the connection has its own copy by then
+	b.jwt = mint.AppendResponse(b.jwt[:0], &response, s.Signer)
+	if s.Sealer == nil {
+		return l.req.Respond(b.jwt)
+	}
+	sealed, err := s.Sealer.seal(b.other[:0], b.jwt, l.peer)
 	if err != nil {
-		return fmt.Errorf("encode the response: %w", err)
+		return fmt.Errorf("seal the response: %w", err)
 	}
-	data := []byte(token)
-	if s.Sealer != nil {
-		if data, err = s.Sealer.seal(data, l.peer); err != nil {
-			return fmt.Errorf("seal the response: %w", err)
-		}
-	}
-	return l.req.Respond(data)
+	b.other = sealed
+	return l.req.Respond(sealed)
 }
 
 func (l *login) issuer() string {

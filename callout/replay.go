@@ -16,20 +16,25 @@ const (
 // new one for each, so that a key that comes again is a replay.
 type replays struct {
 	mu       sync.Mutex
-	old, new map[string]struct{}
+	old, new map[userKey]struct{}
 	turned   time.Time
 }
 
+// userKey is a public user key as text, which is that long. Held by value, it keeps nothing of its request.
+type userKey [56]byte
+
 func newReplays(now time.Time) *replays {
-	return &replays{new: map[string]struct{}{}, turned: now}
+	return &replays{new: map[userKey]struct{}{}, turned: now}
 }
 
 // seen notes the key and reports whether it was there already.
-func (r *replays) seen(key string, now time.Time) bool {
+func (r *replays) seen(public string, now time.Time) bool {
+	var key userKey
+	copy(key[:], public)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now.Sub(r.turned) > 2*replayWindow || len(r.new) >= maxReplay {
-		r.old, r.new, r.turned = r.new, make(map[string]struct{}, len(r.new)), now
+		r.old, r.new, r.turned = r.new, make(map[userKey]struct{}, len(r.new)), now
 	}
 	if _, ok := r.new[key]; ok {
 		return true

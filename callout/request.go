@@ -55,19 +55,26 @@ var errRequest = errors.New("not an authorization request of a server")
 
 // decodeRequest returns the request in a JWT that the server which it names as its issuer has signed.
 // Only what nats-server writes is taken: version 2, signed with ed25519-nkey. The signature is not looked at
-// when authentic says of the issuer that something else proves it.
-func decodeRequest(data []byte, authentic func(issuer string) bool) (*request, error) {
+// when authentic says of the issuer that something else proves it. The data may be in b.jwt.
+func (b *buffers) decodeRequest(data []byte, authentic func(issuer string) bool) (*request, error) {
 	head, rest, ok := bytes.Cut(data, []byte{'.'})
 	body, signature, okay := bytes.Cut(rest, []byte{'.'})
 	if !ok || !okay || !isRequestHeader(head) {
 		return nil, errRequest
 	}
-	plain, err := decodePart(body)
+	plain, err := base64.RawURLEncoding.AppendDecode(b.other[:0], body)
 	if err != nil {
 		return nil, errRequest
 	}
-	r := new(request)
-	if json.Unmarshal(plain, r) != nil || r.Type != jwt.AuthorizationRequestClaim || r.Version != 2 {
+	b.other = plain
+	r, ok := readRequest(string(plain))
+	if !ok {
+		r = new(request)
+		if json.Unmarshal(plain, r) != nil {
+			return nil, errRequest
+		}
+	}
+	if r.Type != jwt.AuthorizationRequestClaim || r.Version != 2 {
 		return nil, errRequest
 	}
 	if !authentic(r.Issuer) && !signedBy(r.Issuer, data[:len(head)+1+len(body)], signature) {

@@ -64,7 +64,7 @@ func FuzzDecodeRequest(f *testing.F) {
 			}
 			raw = input + "." + base64.RawURLEncoding.EncodeToString(signature)
 		}
-		ours, err := decodeRequest([]byte(raw), unproven)
+		ours, err := new(buffers).decodeRequest([]byte(raw), unproven)
 		theirs, errTheirs := jwt.DecodeAuthorizationRequestClaims(raw)
 		switch {
 		case err == nil && errTheirs == nil && !ours.same(theirs):
@@ -104,17 +104,17 @@ func TestDecodeRequestProven(t *testing.T) {
 	id, _ := s.PublicKey()
 	unsigned := whole[:strings.LastIndexByte(whole, '.')] + ".AAAA"
 	proven := func(issuer string) bool { return issuer == id }
-	if _, err := decodeRequest([]byte(unsigned), unproven); err == nil {
+	if _, err := new(buffers).decodeRequest([]byte(unsigned), unproven); err == nil {
 		t.Error("a wrong signature is taken without a proof")
 	}
-	if r, err := decodeRequest([]byte(unsigned), proven); err != nil || r.Issuer != id {
+	if r, err := new(buffers).decodeRequest([]byte(unsigned), proven); err != nil || r.Issuer != id {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if _, err := decodeRequest([]byte(unsigned), func(issuer string) bool { return issuer == otherServer }); err == nil {
+	if _, err := new(buffers).decodeRequest([]byte(unsigned), func(issuer string) bool { return issuer == otherServer }); err == nil {
 		t.Error("a proof for another server is taken")
 	}
 	for _, broken := range []string{"", ".", "a.b.c", "." + unsigned, strings.Replace(unsigned, ".", "", 1)} {
-		if _, err := decodeRequest([]byte(broken), func(string) bool { return true }); err == nil {
+		if _, err := new(buffers).decodeRequest([]byte(broken), func(string) bool { return true }); err == nil {
 			t.Errorf("%.20q is taken", broken)
 		}
 	}
@@ -134,8 +134,9 @@ func BenchmarkDecodeRequest(b *testing.B) {
 	for name, authentic := range map[string]func(string) bool{"signed": unproven, "proven": func(string) bool { return true }} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
+			buffers := new(buffers)
 			for b.Loop() {
-				if _, err := decodeRequest([]byte(whole), authentic); err != nil {
+				if _, err := buffers.decodeRequest([]byte(whole), authentic); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/nats-io/nkeys"
@@ -63,8 +65,8 @@ func NewSealer(seed []byte) (*Sealer, error) {
 // Public returns the public xkey (X…).
 func (s *Sealer) Public() string { return s.public }
 
-// open returns what peer sealed for this service.
-func (s *Sealer) open(data []byte, peer string) ([]byte, error) {
+// open appends what peer sealed for this service.
+func (s *Sealer) open(to, data []byte, peer string) ([]byte, error) {
 	const head = len(sealVersion) + nonceSize
 	if peer == "" || len(data) <= head || string(data[:len(sealVersion)]) != sealVersion {
 		return nil, errUnsealed
@@ -75,25 +77,25 @@ func (s *Sealer) open(data []byte, peer string) ([]byte, error) {
 	}
 	var nonce [nonceSize]byte
 	copy(nonce[:], data[len(sealVersion):])
-	plain, ok := box.OpenAfterPrecomputation(nil, data[head:], &nonce, secret)
+	plain, ok := box.OpenAfterPrecomputation(to, data[head:], &nonce, secret)
 	if !ok {
 		return nil, errSeal
 	}
 	return plain, nil
 }
 
-// seal returns the data sealed for peer.
-func (s *Sealer) seal(data []byte, peer string) ([]byte, error) {
+// seal appends the data sealed for peer; the two must not overlap.
+func (s *Sealer) seal(to, data []byte, peer string) ([]byte, error) {
 	secret, err := s.secret(peer)
 	if err != nil {
 		return nil, err
 	}
 	var nonce [nonceSize]byte
 	_, _ = rand.Read(nonce[:]) // never fails (crypto/rand since Go 1.24)
-	out := make([]byte, 0, len(sealVersion)+nonceSize+len(data)+box.Overhead)
-	out = append(out, sealVersion...)
-	out = append(out, nonce[:]...)
-	return box.SealAfterPrecomputation(out, data, &nonce, secret), nil
+	to = slices.Grow(to, len(sealVersion)+nonceSize+len(data)+box.Overhead)
+	to = append(to, sealVersion...)
+	to = append(to, nonce[:]...)
+	return box.SealAfterPrecomputation(to, data, &nonce, secret), nil
 }
 
 // remember keeps the secret shared with the xkey of a server that has just signed a request, in which it
@@ -111,7 +113,8 @@ func (s *Sealer) remember(xkey, server string) {
 	if len(s.peers) >= maxShared {
 		clear(s.peers)
 	}
-	s.peers[xkey] = peer{server, secret}
+	// The request that the id is a part of is not kept.
+	s.peers[xkey] = peer{strings.Clone(server), secret}
 }
 
 // proves reports whether what opens with the xkey was made by the server: nobody else has the xkey's private

@@ -47,10 +47,10 @@ func TestSealerSpeaksNkeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if opened, err := s.open(sealed, serverPublic); err != nil || !bytes.Equal(opened, data) {
+		if opened, err := s.open(nil, sealed, serverPublic); err != nil || !bytes.Equal(opened, data) {
 			t.Fatalf("opened %d bytes, %v", len(opened), err)
 		}
-		sealed, err = s.seal(data, serverPublic)
+		sealed, err = s.seal(nil, data, serverPublic)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func TestSealerRefuses(t *testing.T) {
 		"changed":          {broken, serverPublic, errSeal},
 		"peer is no xkey":  {sealed, "UXXXX", errSeal},
 	} {
-		if _, err := s.open(c.data, c.peer); !errors.Is(err, c.want) {
+		if _, err := s.open(nil, c.data, c.peer); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
@@ -145,7 +145,7 @@ func BenchmarkSealer(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := s.open(sealed, serverPublic); err != nil {
+		if _, err := s.open(nil, sealed, serverPublic); err != nil {
 			b.Fatal(err)
 		}
 	}

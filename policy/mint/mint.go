@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nkeys"
 
 	"github.com/gatehouse-nats/gatehouse/policy"
 )
@@ -114,10 +115,11 @@ func sign(uc *jwt.UserClaims, key *Key) (Credential, error) {
 	if len(vr.Issues) > 0 {
 		return Credential{}, fmt.Errorf("mint: the user JWT is not valid: %s", vr.Issues[0].Description)
 	}
-	token, err := uc.Encode(key)
-	if err != nil {
-		return Credential{}, fmt.Errorf("mint: encode the user JWT: %w", err)
+	if !nkeys.IsValidPublicUserKey(uc.Subject) {
+		return Credential{}, errors.New("mint: the user key is not one")
 	}
+	var room [usual]byte
+	token := string(appendUser(room[:0], uc, key))
 	return Credential{JWT: token, Issued: time.Unix(uc.IssuedAt, 0), Expires: time.Unix(uc.Expires, 0)}, nil
 }
 
