@@ -59,6 +59,7 @@ const (
 	ReasonTooLarge         = "too_large"
 	ReasonRateLimited      = "rate_limited"
 	ReasonMethodNotAllowed = "method_not_allowed"
+	ReasonOriginRefused    = "origin_refused" // a web page calls whose origin is not in http.origins
 	// ReasonNotManaged says that the call needs a change of account claims, and that operator.signing_key is not configured.
 	ReasonNotManaged = "not_managed"
 	// ReasonNotInConfigMode says that the call needs account claims, and that the servers have no operator.

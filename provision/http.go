@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -31,23 +30,23 @@ func NewServer(h http.Handler) *http.Server {
 }
 
 // Handler serves every operation to whoever brings a token: those of administration take one that is made
-// for it and a right, see [policy.Rights], and some are for the host alone.
+// for it and a right, see [policy.Rights], and some are for the host alone. Pages of the configured origins may call.
 func (s *Service) Handler() http.Handler {
 	// Those that everybody may call must not keep admins out.
 	open, admin := make(slots, maxConcurrent), make(slots, maxConcurrent)
 	mux := http.NewServeMux()
 	for _, op := range s.operations() {
 		if op.access.everybody {
-			mux.HandleFunc(api.Path(op.name), s.serve(op, publicCaller, open))
+			mux.HandleFunc(api.Path(op.name), s.serve(op, s.publicCaller, open))
 		} else {
-			mux.HandleFunc(api.Path(op.name), s.serve(op, publicCaller, admin))
+			mux.HandleFunc(api.Path(op.name), s.serve(op, s.publicCaller, admin))
 		}
 	}
 	if s.Logouts != nil {
 		mux.HandleFunc(api.LogoutPath("{issuer}"), s.takeLogout)
 	}
 	mux.HandleFunc("/", s.notFound)
-	return mux
+	return s.fromPages(mux)
 }
 
 // LocalHandler serves every operation to the peers of the local socket, whose names the
@@ -162,12 +161,8 @@ func (s *Service) notFound(w http.ResponseWriter, r *http.Request) {
 	writeError(w, newID(), refuse(http.StatusNotFound, api.ReasonNotFound, "there is nothing at %.200q", r.URL.Path))
 }
 
-func publicCaller(r *http.Request) Caller {
-	c := Caller{Token: bearer(r.Header.Values("Authorization")), Transport: HTTP}
-	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		c.Source = ap.Addr().Unmap()
-	}
-	return c
+func (s *Service) publicCaller(r *http.Request) Caller {
+	return Caller{Token: bearer(r.Header.Values("Authorization")), Transport: HTTP, Source: source(r, s.web().Proxies)}
 }
 
 func localCaller(r *http.Request) Caller {

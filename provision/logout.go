@@ -44,7 +44,7 @@ type logoutError struct {
 func (s *Service) takeLogout(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), handlerTimeout)
 	defer cancel()
-	c := publicCaller(r)
+	c := s.publicCaller(r)
 	c.RequestID = newID()
 	code := http.StatusOK
 	if refused := s.logOut(ctx, c, r.PathValue("issuer"), logoutToken(w, r)); refused != nil {

@@ -65,8 +65,9 @@ type Options struct {
 	// Template returns the permissions in the template of an account's scoped signing key, false when
 	// no server has shown them.
 	Template func(account, key string) (policy.Permissions, bool)
-	Direct   *Direct // signs direct users up; nil where nobody is
-	Replica  string  // name of the replica, for the audit trail
+	Web      func() Web // what calls over HTTP may come through; nil: no page, no proxy
+	Direct   *Direct    // signs direct users up; nil where nobody is
+	Replica  string     // name of the replica, for the audit trail
 	Logger   *slog.Logger
 	Now      func() time.Time
 }

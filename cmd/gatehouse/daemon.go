@@ -200,7 +200,7 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 	d.provision = provision.New(provision.Options{
 		Store: d.store, Tokens: d.tokens, Logouts: d.tokens, Records: d.spool, Signer: cfg.NATS.Callout.SigningKey.Key(), Replica: d.replica, State: d.mirror.Snapshot, Issuers: d.issuers,
 		Enforce: d.enforce, Servers: d.connections(), Closed: cfg.ClosedAccounts(), Unmanaged: func() (string, string) { return unmanaged(d.cfg.Load()) },
-		Refresh: d.mirror.Refresh, Reload: d.reload, Status: d.status, Template: d.resolver.Template, Direct: d.direct(cfg), Now: d.now, Logger: d.log,
+		Refresh: d.mirror.Refresh, Reload: d.reload, Status: d.status, Template: d.resolver.Template, Direct: d.direct(cfg), Web: d.web, Now: d.now, Logger: d.log,
 	})
 	watchDaemon(d.registry, d)
 	return nil
@@ -258,7 +258,7 @@ func (d *daemon) run(ctx context.Context) error {
 		d.serveLobby,
 		d.mirror.Run, d.tokens.Run, d.resolver.Run, d.claims.Run, d.group.Run, d.sweeper.Run, d.callout.Run, d.provision.Run,
 		d.ship, d.prune, d.copyTrail, d.keepTime, d.follow, d.watchReadiness,
-		d.serve(d.public, provision.NewServer(d.provision.Handler())),
+		d.serve(d.public, d.publicServer(d.provision.Handler())),
 		d.serve(d.metrics, metricsServer(healthHandler(d.registry, d.readiness(), d.cfg.Load().Metrics.Pprof))),
 		d.serve(d.local, localServer(d.provision.LocalHandler())),
 	} {
@@ -308,7 +308,11 @@ func (d *daemon) serve(l net.Listener, s *http.Server) func(context.Context) err
 			}
 		})
 		defer stopped()
-		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		begin := s.Serve
+		if s.TLSConfig != nil {
+			begin = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
+		}
+		if err := begin(l); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil
@@ -327,6 +331,9 @@ func (d *daemon) reload(context.Context) (api.Reloaded, error) {
 	}
 	if was, is := d.cfg.Load().NATS.Callout.Mode, u.Config.NATS.Callout.Mode; was != is {
 		return api.Reloaded{}, fmt.Errorf("nats.callout.mode was %s and is %s now, which leads to other accounts: restart the service", was, is)
+	}
+	if was, is := d.cfg.Load().HTTP.TLS.Given(), u.Config.HTTP.TLS.Given(); was != is {
+		return api.Reloaded{}, fmt.Errorf("http.tls was given or taken away, and the listener speaks what it began with: restart the service")
 	}
 	if err := d.tokens.SetIssuers(u.Config.TokenIssuers()); err != nil {
 		return api.Reloaded{}, err

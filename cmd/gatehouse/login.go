@@ -292,7 +292,7 @@ func (c *cli) serviceURL(base string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: give --url, or a configuration: %w", errUsage, err)
 	}
-	return "http://" + string(cfg.HTTP.Listen), nil
+	return cfg.HTTP.Near(), nil
 }
 
 func (c *cli) printWhoami(w api.Whoami) error {
@@ -405,7 +405,7 @@ func (c *cli) connect(ctx context.Context, client *login.Client, nc login.NATSCo
 // foretell says so when the service would refuse the login now, which the nats CLI could not
 // tell. A service that does not answer here foretells nothing.
 func (c *cli) foretell(ctx context.Context, cfg *config.Config, token, account string) error {
-	out, err := post[api.Whoami](ctx, &http.Client{Timeout: whoamiTimeout}, "http://"+string(cfg.HTTP.Listen), api.OpWhoami, token, api.WhoamiRequest{Account: account})
+	out, err := post[api.Whoami](ctx, &http.Client{Timeout: whoamiTimeout}, cfg.HTTP.Near(), api.OpWhoami, token, api.WhoamiRequest{Account: account})
 	if err != nil || out.Allowed {
 		return nil
 	}

@@ -277,7 +277,7 @@ func TestWarnings(t *testing.T) {
 		"gatehouse.yaml:13:5 bindings[0]: every identity of issuer corp gets it: narrow it down with match unless that is meant",
 		"gatehouse.yaml:16:5 bindings[1]: changes nothing: whoever it applies to gets all of it from everyone, for no longer; remove it",
 		"gatehouse.yaml:20:19 bindings[1].require_key: gatehouse login gets tokens of issuer corp that are not bound to a key, so it gives them nothing: set login.bind_key of the issuer",
-		"gatehouse.yaml:16:11 http.listen: tokens would cross the network in the clear: listen on loopback, with a proxy that speaks TLS in front",
+		"gatehouse.yaml:16:11 http.listen: tokens would cross the network in the clear: give http.tls, or listen on loopback, with a proxy that speaks TLS in front",
 	}
 	got := warnings(connected + `
 issuers:

@@ -39,6 +39,9 @@ var typeNames = map[reflect.Type]string{
 	reflect.TypeFor[JWKS]():       "file or https URL",
 	reflect.TypeFor[TokenFile]():  "token file",
 	reflect.TypeFor[KeyFile]():    "key file",
+	reflect.TypeFor[CertFile]():   "file",
+	reflect.TypeFor[CertKey]():    "file",
+	reflect.TypeFor[Origin]():     "origin",
 	reflect.TypeFor[Creds]():      "creds file",
 	reflect.TypeFor[MatchValue](): "text, number or truth value",
 }

@@ -1,33 +1,11 @@
 package config
 
 import (
-	"fmt"
-	"net/url"
 	"slices"
 	"time"
 
 	"github.com/gatehouse-nats/gatehouse/policy"
 )
-
-// Address returns that of the service as its clients know it, without a slash at the end.
-func (h *HTTP) Address() string {
-	if h.URL != "" {
-		return h.URL
-	}
-	return "http://" + string(h.Listen)
-}
-
-// checkServiceURL checks the address at which clients reach the service.
-func checkServiceURL(text string) error {
-	u, err := url.Parse(text)
-	switch {
-	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return fmt.Errorf("not the address of a service: write one such as https://gatehouse.example.com")
-	case u.Path != "":
-		return fmt.Errorf("%s has a path or a slash at the end: clients call /v1/… below it, write it without", quoted(text))
-	}
-	return nil
-}
 
 // direct returns the terms for direct users; nil when the binding permits none.
 func (r *report) direct(at string, b *Binding, binding *policy.Binding) *policy.Direct {

@@ -24,7 +24,7 @@ type File struct {
 	// The clock difference between issuers and this host that is forgiven.
 	Leeway Duration `yaml:"leeway" default:"10s" min:"1s" max:"5m" restart:"true"`
 	// The operations over HTTP, such as whoami.
-	HTTP HTTP `yaml:"http" restart:"true"`
+	HTTP HTTP `yaml:"http"`
 	// The Unix socket through which gatehouse commands on this host reach the service; made with mode 0600.
 	Socket Path `yaml:"socket" default:"gatehouse.sock" restart:"true"`
 	// Metrics and health: /metrics, /healthz and /readyz.
@@ -119,14 +119,27 @@ type Lobby struct {
 
 // HTTP is where operations are served over HTTP.
 type HTTP struct {
-	// Address to listen on. Tokens pass here: beyond loopback, put a proxy that speaks TLS in front.
-	Listen Address `yaml:"listen" default:"127.0.0.1:8420"`
-	// The address at which clients reach the service, when it is not http:// and listen: that of the proxy,
-	// such as https://gatehouse.example.com. Clients that sign up name it in their proofs.
-	URL string `yaml:"url"`
+	// Address to listen on. Tokens pass here: beyond loopback, give tls, or put a proxy that speaks TLS in front.
+	Listen Address `yaml:"listen" default:"127.0.0.1:8420" restart:"true"`
+	// The address at which clients reach the service, when it is not http:// and listen: that of the proxy, or the
+	// name in the certificate of tls, such as https://gatehouse.example.com. Clients that sign up name it in their proofs.
+	URL string `yaml:"url" restart:"true"`
+	// The certificate of the service. Without it, it speaks plain HTTP.
+	TLS ServerTLS `yaml:"tls"`
+	// Origins of web pages whose scripts may call operations, such as https://portal.example.com. Browsers are told to
+	// let no other page read answers, and a change that another page asks for is refused.
+	Origins []Origin `yaml:"origins"`
+	// Addresses or networks of proxies in front of the service, which say in X-Forwarded-For where a call comes from:
+	// each must add the address that it was called from at the end of the header. Nobody else's is looked at.
+	Proxies []Network `yaml:"proxies"`
+}
 
-	_ unbuilt `yaml:"tls"`
-	_ unbuilt `yaml:"origins"`
+// ServerTLS is the certificate that the service shows. Both files are read again when they change.
+type ServerTLS struct {
+	// File with the PEM certificate of the service, and those of authorities between it and the ones that clients trust.
+	Cert CertFile `yaml:"cert"`
+	// File with its PEM private key, readable for the service alone.
+	Key CertKey `yaml:"key"`
 }
 
 // Metrics is where metrics and health are served.

@@ -66,6 +66,13 @@ func limitedCreds(t testing.TB, account string, p jwt.Permissions) string {
 
 func testCertificate(t testing.TB) string {
 	t.Helper()
+	certificate, _ := testPair(t)
+	return certificate
+}
+
+// testPair returns a certificate and its private key.
+func testPair(t testing.TB) (certificate, private string) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +82,11 @@ func testCertificate(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
 }
 
 // fixture is a folder with what configurations name.
@@ -115,6 +126,11 @@ func newFixture(t testing.TB) *fixture {
 	f.write("creds/torn.creds", testCreds(t, "system")[:300])
 	f.write("creds/mixed.creds", mixedCreds(t))
 	f.write("ca.pem", testCertificate(t))
+	certificate, private := testPair(t)
+	_, foreign := testPair(t)
+	f.write("cert.pem", certificate)
+	f.write("key.pem", private)
+	f.write("other.pem", foreign)
 	f.writeKeys()
 	return f
 }

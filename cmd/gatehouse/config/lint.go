@@ -19,8 +19,8 @@ func (r *report) lint(f *File, rules *policy.Rules, bindings []*policy.Binding, 
 	if len(f.Bindings) == 0 {
 		r.warn("bindings", "there is none, so every login is refused: add one that gives a role")
 	}
-	if !f.HTTP.Listen.Loopback() {
-		r.warn("http.listen", "tokens would cross the network in the clear: listen on loopback, with a proxy that speaks TLS in front")
+	if !f.HTTP.Listen.Loopback() && !f.HTTP.TLS.Given() {
+		r.warn("http.listen", "tokens would cross the network in the clear: give http.tls, or listen on loopback, with a proxy that speaks TLS in front")
 	}
 	r.lintReplicas(f)
 	for _, name := range sorted(f.Roles) {

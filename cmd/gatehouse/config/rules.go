@@ -28,7 +28,7 @@ const maxName = 64
 // whole only when nothing was reported.
 func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 	r.check("nats.url", f.NATS.URL, checkServers)
-	r.check("http.url", f.HTTP.URL, checkServiceURL)
+	r.http(&f.HTTP)
 	r.modeRules(&f.NATS)
 	r.auditStream(&f.Audit.Stream, &f.NATS)
 	rules := &policy.Rules{

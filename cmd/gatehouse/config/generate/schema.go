@@ -103,6 +103,8 @@ func scalar(f config.Field) *schema {
 		s.Type, s.Pattern = []string{"string", "integer"}, sizePattern
 	case "host:port":
 		s.Pattern = `:[0-9]{1,5}$`
+	case "origin":
+		s.Pattern = `^https?://[^/*]+$`
 	case "store":
 		s.Pattern = `^(sqlite:|postgres://|postgresql://)`
 	case "text, number or truth value":
