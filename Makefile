@@ -5,7 +5,7 @@ RACE ?= $(if $(shell command -v $(firstword $(shell go env CC))),1)
 PKG ?= ./...
 FUZZTIME ?= 20s
 
-.PHONY: help dev build test interop browser check generate prove bench fuzz clean
+.PHONY: help dev build test interop browser check generate prove bench benchmarks fuzz clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -37,6 +37,9 @@ prove: ## run the long forms of the tests that have two, and record the result
 bench: build ## measure Gatehouse against a plain service (ARGS="-rounds 5 -- -burst 2000")
 	bench/build.sh
 	bench/bin/compare $(ARGS)
+
+benchmarks: build ## measure every row of the table of logins in docs/benchmarks.md and write it (QUICK=1: small counts, written nowhere)
+	scripts/bench.sh
 
 fuzz: ## run each fuzz target for FUZZTIME
 	scripts/fuzz.sh $(FUZZTIME)

@@ -3,4 +3,4 @@
 set -e
 cd "$(dirname "$0")"
 mkdir -p bin
-go build -o bin/ ./storm ./compare ./plain ./adapter github.com/nats-io/nats-server/v2
+go build -o bin/ ./storm ./compare ./table ./plain ./adapter github.com/nats-io/nats-server/v2

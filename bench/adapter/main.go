@@ -25,7 +25,7 @@ var config = template.Must(template.New("gatehouse.yaml").Parse(`nats:
   system: { creds: {{.SysCreds}} }
 store: sqlite:gatehouse.db
 http: { listen: 127.0.0.1:0 }
-metrics: { listen: 127.0.0.1:0 }
+metrics: { listen: "{{.MetricsListen}}" }
 issuers:
   - name: bench
     url: {{.Issuer}}

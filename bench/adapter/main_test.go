@@ -23,7 +23,7 @@ func TestWriteKeepsSeedsInPrivateFiles(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			env, err := json.Marshal(rig.Env{
-				NatsURL: "nats://127.0.0.1:4222", Issuer: "http://127.0.0.1:5556", Audience: "nats",
+				NatsURL: "nats://127.0.0.1:4222", Issuer: "http://127.0.0.1:5556", Audience: "nats", MetricsListen: "127.0.0.1:9090",
 				AppAccount: "AAPP", AuthSKSeed: "SACALLOUT", AppSKSeed: "SAAPP", XKeySeed: test.xkey,
 			})
 			if err != nil {

@@ -7,6 +7,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/gatehouse-nats/gatehouse/bench/report"
 )
@@ -92,9 +95,16 @@ func run(adapters, stormArgs []string) error {
 	return os.WriteFile(*out, b, 0o644)
 }
 
+// limit is how long one measurement may take: more than the longest storm with all that comes before it.
+const limit = 5 * time.Minute
+
 // storm runs one measurement and returns what it reported. What it says on failure is part of the error.
 func storm(storm, adapter string, args []string) (report.Result, error) {
-	cmd := exec.Command(storm, append([]string{"-adapter", adapter}, args...)...)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, storm, append([]string{"-adapter", adapter}, args...)...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // so that it ends what it has started
+	cmd.WaitDelay = 10 * time.Second
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.Output()

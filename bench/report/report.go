@@ -30,6 +30,7 @@ type Result struct {
 	QuietP99MS       float64        `json:"quiet_p99_ms"`
 	ServiceCPUMicros float64        `json:"service_cpu_us_each"`
 	ServerCPUMicros  float64        `json:"server_cpu_us_each"`
+	AllocationsEach  float64        `json:"allocations_each"` // of the service; 0 when it does not serve that metric
 	ServicePeakRSS   string         `json:"service_peak_rss"`
 	Good             int            `json:"good"`  // clients that should get in
 	Curve            []float64      `json:"curve"` // of a burst: seconds until each further hundredth of the good ones was in

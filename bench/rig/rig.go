@@ -40,7 +40,8 @@ type Env struct {
 	AppAccountSeed  string `json:"app_account_seed"`
 	AppSKSeed       string `json:"app_signing_seed"`
 	PlainUserCreds  string `json:"plain_user_creds"`
-	SlowIssuer      string `json:"slow_issuer"` // empty without one
+	SlowIssuer      string `json:"slow_issuer"`    // empty without one
+	MetricsListen   string `json:"metrics_listen"` // where a service may serve /metrics for Prometheus
 }
 
 // World is a running set-up: its description, the nats-server process and the issuers.
@@ -170,6 +171,7 @@ func Start(dir string, o Options) *World {
 	authJWT := must(ac.Encode(oskp))
 
 	port, mon := FreePort(), FreePort()
+	e.MetricsListen = fmt.Sprintf("127.0.0.1:%d", FreePort())
 	e.NatsURL = fmt.Sprintf("nats://127.0.0.1:%d", port)
 	e.MonitorURL = fmt.Sprintf("http://127.0.0.1:%d", mon)
 	conf := fmt.Sprintf(`

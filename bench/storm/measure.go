@@ -20,6 +20,8 @@ func measure(l *load, service, server int) (report.Result, error) {
 			return report.Result{}, err
 		}
 	}
+	metrics := "http://" + l.world.MetricsListen + "/metrics"
+	made, told := allocations(metrics)
 	serviceCPU, serverCPU, start := cpu(service), cpu(server), time.Now()
 	clients := *n
 	switch {
@@ -36,6 +38,11 @@ func measure(l *load, service, server int) (report.Result, error) {
 	}
 	took := time.Since(start)
 	serviceCPU, serverCPU = cpu(service)-serviceCPU, cpu(server)-serverCPU
+	if after, ok := allocations(metrics); told && ok {
+		made = after - made
+	} else {
+		made = 0
+	}
 	peak := peakMemory(service)
 	l.letGo()
 
@@ -57,6 +64,7 @@ func measure(l *load, service, server int) (report.Result, error) {
 		MaxMS:            report.Quantile(l.latencies, 1),
 		ServiceCPUMicros: float64(serviceCPU.Microseconds()) / float64(clients),
 		ServerCPUMicros:  float64(serverCPU.Microseconds()) / float64(clients),
+		AllocationsEach:  made / float64(clients),
 		ServicePeakRSS:   peak,
 		Errors:           l.errs,
 	}

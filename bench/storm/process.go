@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -31,4 +33,23 @@ func peakMemory(pid int) string {
 		}
 	}
 	return ""
+}
+
+// allocations returns how many objects a service of Go has allocated, as its metrics tell; false when it
+// serves none.
+func allocations(metrics string) (float64, bool) {
+	client := http.Client{Timeout: 5 * time.Second}
+	r, err := client.Get(metrics)
+	if err != nil {
+		return 0, false
+	}
+	defer r.Body.Close()
+	lines := bufio.NewScanner(r.Body)
+	for lines.Scan() {
+		if v, ok := strings.CutPrefix(lines.Text(), "go_memstats_mallocs_total "); ok {
+			count, err := strconv.ParseFloat(v, 64)
+			return count, err == nil
+		}
+	}
+	return 0, false
 }
