@@ -24,11 +24,23 @@ const (
 // and doubles, up to half a minute, with each attempt that reached a server, and each round of servers of which
 // none was reached. It is one second again once a connection has held for half a minute. The attempts go to the servers in turn.
 //
-// It sets nats.ReconnectToServer, which takes precedence over nats.CustomReconnectDelay and nats.ReconnectWait.
+// The network connection of an attempt that failed is closed, which nats.go leaves to the garbage collector.
+//
+// It sets nats.ReconnectToServer, which takes precedence over nats.CustomReconnectDelay and nats.ReconnectWait, and
+// a nats.CustomDialer, which uses one that was set before.
 func SpreadReconnects() nats.Option {
 	return func(o *nats.Options) error {
-		o.ReconnectToServerCB = (&pace{random: rand.Int64N}).next
+		spread(o, dialThrough(o))
 		return nil
+	}
+}
+
+// spread gives the attempts of a connection their pace.
+func spread(o *nats.Options, d *dialer) {
+	p := &pace{random: rand.Int64N}
+	o.ReconnectToServerCB = func(servers []nats.Server, info nats.ServerInfo) (*nats.Server, time.Duration) {
+		d.hangUp()
+		return p.next(servers, info)
 	}
 }
 

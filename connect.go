@@ -213,8 +213,9 @@ func (l *login) authenticate(o *nats.Options) error {
 		}
 	}
 	o.AsyncErrorCB = l.explainTo(o.AsyncErrorCB)
+	d := dialThrough(o)
 	if o.ReconnectToServerCB == nil && o.CustomReconnectDelayCB == nil {
-		return SpreadReconnects()(o)
+		spread(o, d)
 	}
 	return nil
 }

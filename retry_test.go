@@ -53,7 +53,7 @@ func TestConnectTriesAgainWhereNobodyAnswered(t *testing.T) {
 
 func TestConnectTriesAgainWhenItsOwnTimeIsOver(t *testing.T) {
 	t.Parallel()
-	s := startSystem(t, systemOptions{defaultSentinel: true, loginTime: 30 * time.Second})
+	s := startSystem(t, systemOptions{defaultSentinel: true, loginTime: 5 * time.Second})
 	s.onLogin(ignoreFirst)
 	_, err := s.connectWithin(long, s.url, counting(), WithNATSOptions(nats.Timeout(500*time.Millisecond)))
 	must(t, err)

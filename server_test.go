@@ -176,6 +176,15 @@ func (s *testSystem) userJWT(key string, v verdict) string {
 	return encode(s.t, claims, s.app)
 }
 
+// direct returns the user JWT and the seed of a user that logs in without the callout.
+func (s *testSystem) direct(t *testing.T) (userJWT, seed string) {
+	t.Helper()
+	user := newKey(t, nkeys.CreateUser)
+	data, err := user.Seed()
+	must(t, err)
+	return s.userJWT(user.public, verdict{}), string(data)
+}
+
 func (s *testSystem) decide(login jwt.ConnectOptions) verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
