@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -19,10 +20,15 @@ import (
 )
 
 const (
-	maxBatch      = 500
+	// maxBatch bounds how long one transaction keeps others, of which a revocation may be one, from the store.
+	maxBatch      = 1000
 	maxBatchBytes = 4 << 20
-	// linger lets entries gather, so that few logins a second are not as many transactions.
-	linger       = 100 * time.Millisecond
+	// linger is between the begins of batches, so that a few logins a second are not as many transactions;
+	// after batches of at least busy entries it grows to mostLinger, since a large batch costs less an entry.
+	linger     = 100 * time.Millisecond
+	mostLinger = 500 * time.Millisecond
+	busy       = 20
+
 	firstBackoff = 100 * time.Millisecond
 	mostBackoff  = 5 * time.Second
 	suffix       = ".jsonl"
@@ -31,68 +37,87 @@ const (
 // Send stores a batch of entries, of which some may be stored already; [store.Store.Record] is one.
 type Send func(ctx context.Context, entries []store.AuditEntry) error
 
-// Ship sends entries as they come, oldest first, at most 500 at once, until ctx ends or the spool
-// is closed, and then returns nil. A batch that fails is sent again, after a pause that grows up
+// Ship sends entries as they come, oldest first, at most 1,000 at once, until ctx ends or the spool
+// is closed, and then returns nil. What comes after a quiet moment is sent at once; while many come
+// they gather for half a second at most. A batch that fails is sent again, after a pause that grows up
 // to five seconds; those behind it wait.
 func (s *Spool) Ship(ctx context.Context, send Send) error {
-	backoff := firstBackoff
+	backoff, gather := firstBackoff, linger
 	for {
-		err := s.Drain(ctx, send)
+		began := time.Now()
+		sent, err := s.drain(ctx, send, s.Pending().Entries)
 		if ctx.Err() != nil || errors.Is(err, store.ErrClosed) {
 			return nil
 		}
-		more, pause := s.more, linger
 		if err != nil {
 			if backoff == firstBackoff {
 				s.logger.Error("audit entries cannot be stored and wait in the spool", "error", err, "pending", s.Pending().Entries)
 			}
-			more, pause = nil, backoff/2+rand.N(backoff/2)
+			pause := backoff/2 + rand.N(backoff/2)
 			backoff = min(2*backoff, mostBackoff)
-		} else if backoff != firstBackoff {
+			if !s.wait(ctx, time.After(pause), nil) {
+				return nil
+			}
+			continue
+		}
+		if backoff != firstBackoff {
 			s.logger.Info("audit entries are stored again")
 			backoff = firstBackoff
 		}
-		if more != nil {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-s.done:
-				return nil
-			case <-more:
-			}
+		if gather = min(2*gather, mostLinger); sent < busy {
+			gather = linger
 		}
-		select {
-		case <-ctx.Done():
+		if !s.wait(ctx, nil, s.more) || !s.wait(ctx, time.After(time.Until(began.Add(gather))), s.full) {
 			return nil
-		case <-s.done:
-			return nil
-		case <-time.After(pause):
 		}
 	}
 }
 
+// wait returns true at the time or the signal, either of which may be nil, and false when ctx ends or the spool is closed.
+func (s *Spool) wait(ctx context.Context, at <-chan time.Time, signal <-chan struct{}) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-s.done:
+		return false
+	case <-at:
+	case <-signal:
+	}
+	return true
+}
+
 // Drain sends what is pending, and returns when nothing is or at the first error.
 func (s *Spool) Drain(ctx context.Context, send Send) error {
+	_, err := s.drain(ctx, send, math.MaxInt)
+	return err
+}
+
+// drain is [Spool.Drain], but ends after so many lines: what comes meanwhile may gather. It returns how many it has sent.
+func (s *Spool) drain(ctx context.Context, send Send, most int) (sent int, err error) {
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	for {
 		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
+			return sent, context.Cause(ctx)
 		}
 		b, err := s.next()
 		if err != nil || b.size == 0 {
-			return err
+			return sent, err
 		}
 		if b.corrupt > 0 {
 			s.logger.Warn("lines of the audit spool cannot be read and are left out", "lines", b.corrupt, "segment", s.name(b.seq))
 		}
 		if len(b.entries) > 0 {
 			if err := send(ctx, b.entries); err != nil {
-				return err
+				return sent, err
 			}
 		}
 		if err := s.advance(b); err != nil {
-			return err
+			return sent, err
+		}
+		if sent += len(b.entries) + b.corrupt; sent >= most {
+			_, _, err := s.skipSent()
+			return sent, err
 		}
 	}
 }

@@ -63,6 +63,7 @@ type Spool struct {
 	reading  sync.Mutex    // held by whoever sends
 	lines    *bufio.Reader // of the holder of reading
 	more     chan struct{} // receives after an append
+	full     chan struct{} // receives when a whole batch is pending
 	done     chan struct{} // closed by Close
 	syncing  sync.WaitGroup
 	progress *os.File
@@ -105,6 +106,7 @@ func Open(dir string, o Options) (*Spool, error) {
 		rotate: min(o.MaxBytes/8, mostSegment),
 		logger: o.Logger,
 		more:   make(chan struct{}, 1),
+		full:   make(chan struct{}, 1),
 		done:   make(chan struct{}),
 		lines:  bufio.NewReaderSize(nil, maxLine+1),
 	}
@@ -149,10 +151,7 @@ func (s *Spool) Append(e store.AuditEntry) error {
 	if err := s.write(line, e.At); err != nil {
 		return fmt.Errorf("audit spool: %w", err)
 	}
-	select {
-	case s.more <- struct{}{}:
-	default:
-	}
+	signal(s.more)
 	return nil
 }
 
@@ -181,7 +180,18 @@ func (s *Spool) write(line []byte, at time.Time) error {
 	}
 	s.pending.Entries++
 	s.pending.Bytes += int64(len(line))
+	if s.pending.Entries == maxBatch {
+		signal(s.full)
+	}
 	return nil
+}
+
+// signal leaves a signal, unless one is there.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // untear takes back the n bytes of a line that were written before the disk failed, so that the

@@ -185,7 +185,7 @@ func TestLinesOfTheReleaseBefore(t *testing.T) {
 func TestEntriesSurviveARestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	want := logins(700)
+	want := logins(maxBatch + 200)
 	s := openSpool(t, dir)
 	add(t, s, want...)
 	full := errors.New("no more")
@@ -204,12 +204,12 @@ func TestEntriesSurviveARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = openSpool(t, dir)
-	if p := s.Pending(); p.Entries != 200 || p.Bytes != left.Bytes || !p.Oldest.Equal(want[500].At) {
+	if p := s.Pending(); p.Entries != 200 || p.Bytes != left.Bytes || !p.Oldest.Equal(want[maxBatch].At) {
 		t.Errorf("pending after the restart: %+v, before: %+v", p, left)
 	}
 	add(t, s, login("later"))
 	got := slices.Concat(k.all(), drain(t, s))
-	if len(got) != 701 || got[700].Subject != "later" || !cmp.Equal(got[:700], want) {
+	if len(got) != len(want)+1 || got[len(want)].Subject != "later" || !cmp.Equal(got[:len(want)], want) {
 		t.Errorf("%d entries came, the last by %s", len(got), got[len(got)-1].Subject)
 	}
 	if n := len(segments(t, dir)); n != 1 {
@@ -514,6 +514,43 @@ func TestShipOutlastsAnOutage(t *testing.T) {
 		synctest.Wait()
 		if got := k.all(); !cmp.Equal(got, want) {
 			t.Errorf("%d came", len(got))
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Ship: %v", err)
+		}
+	})
+}
+
+// TestShipGathers: what comes after a quiet moment goes at once, a stream in a few large batches, and a whole batch
+// waits for nothing.
+func TestShipGathers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openSpool(t, t.TempDir())
+		var k sink
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Ship(ctx, k.send) }()
+
+		time.Sleep(linger)
+		add(t, s, login("alice"))
+		synctest.Wait()
+		if n := len(k.all()); n != 1 {
+			t.Errorf("%d came at once after a quiet moment", n)
+		}
+		for range 5000 {
+			add(t, s, login("alice"))
+			time.Sleep(time.Millisecond)
+		}
+		if n := len(k.batches); n > 1+3+10 || s.Pending().Entries > 500 {
+			t.Errorf("%d entries went in %d batches, and %d wait", len(k.all()), n, s.Pending().Entries)
+		}
+		time.Sleep(mostLinger)
+		before := len(k.all())
+		add(t, s, logins(maxBatch+1)...)
+		synctest.Wait()
+		if n := len(k.all()) - before; n < maxBatch {
+			t.Errorf("%d of a whole batch came at once", n)
 		}
 		cancel()
 		if err := <-done; err != nil {
