@@ -17,9 +17,9 @@ import (
 const (
 	// Level is this release's place in the order of releases, as schema_release.level counts
 	// them. It is raised with the first migration that older releases must not run on.
-	Level = 2
+	Level = 3
 	// Latest is the version of the newest migration, the same in both dialects.
-	Latest = 5
+	Latest = 6
 	// Table is where goose keeps what has been applied.
 	Table = "schema_migrations"
 )

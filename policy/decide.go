@@ -17,6 +17,8 @@ const MinLife = 5 * time.Second
 type Snapshot struct {
 	Rules       *Rules
 	Revocations *Revocations
+	// Accounts are those of sign-up; their names give way to those of the configuration.
+	Accounts *Directory
 	// FreshUntil is when the snapshot must no longer be used unless the store has confirmed it
 	// again; the zero time means that nothing confirms it (offline explain).
 	FreshUntil time.Time
@@ -120,7 +122,9 @@ func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Tr
 		return refused(r)
 	}
 	grants, r := applicable(s.Rules.Bindings[id.Issuer], id, key != nil, conn, trace)
-	if conn.mayWait(r) {
+	if e := s.selfService(conn.Account); e != nil {
+		grants, r = e.grants(s.Rules.Plans, id, now, trace)
+	} else if conn.mayWait(r) {
 		if lobby, none := applicable(s.Rules.Lobby[id.Issuer], id, key != nil, conn, trace); none == nil {
 			grants, r = lobby, nil
 		}
@@ -153,6 +157,14 @@ func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Tr
 		return refused(r)
 	}
 	return d
+}
+
+// selfService returns the account of sign-up that the client named, nil when it named none.
+func (s *Snapshot) selfService(named string) *Entry {
+	if named == "" || named == LobbyName || s.Rules.Accounts[named] != nil {
+		return nil
+	}
+	return s.Accounts.Named(named)
 }
 
 // proven returns nil when the client has given every proof that is asked of it: that it holds the key that

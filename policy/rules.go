@@ -30,6 +30,8 @@ type Rules struct {
 	// Lobby are the bindings into the lobby account, by issuer name: they count where no other binding gives
 	// an account, and where the client names [LobbyName].
 	Lobby map[string][]*Binding
+	// Plans of self-service accounts by name.
+	Plans map[string]*Plan
 }
 
 // LobbyName is what clients name the lobby account, in which users may only call operations.

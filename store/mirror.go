@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gatehouse-nats/gatehouse/account"
 	"github.com/gatehouse-nats/gatehouse/policy"
 )
 
@@ -53,6 +54,9 @@ type MirrorOptions struct {
 	// OnChange is told that decisions follow other revocations from now on, which the snapshot has; nil is nobody. It
 	// is called under a lock: it must return at once and not call the mirror.
 	OnChange func()
+	// OnAccounts is told which accounts have changed, before decisions follow that: all of them after a load; nil
+	// is nobody. Decisions wait for it to return.
+	OnAccounts func(changed []account.Account, all bool)
 }
 
 // Mirror keeps a snapshot of what decisions need in memory, current with the store.
@@ -81,6 +85,7 @@ type Mirror struct {
 	revocations *policy.Revocations // as the feed says; nil until the first load
 	learnt      map[string]learnt   // by id, what was learnt ahead of the feed
 	shown       *policy.Revocations // both together
+	accounts    *policy.Directory   // as the feed says
 	applied     Position            // of revocations; zero while they may not be of the store
 	confirmed   time.Time           // when the confirmation began that holds
 	failed      error               // of the last poll, nil when it succeeded
@@ -122,6 +127,9 @@ func NewMirror(s Store, o MirrorOptions) *Mirror {
 	}
 	if o.OnChange == nil {
 		o.OnChange = func() {}
+	}
+	if o.OnAccounts == nil {
+		o.OnAccounts = func([]account.Account, bool) {}
 	}
 	if o.OnError == nil {
 		o.OnError = func(error) {}
@@ -359,19 +367,44 @@ func (m *Mirror) tail(ctx context.Context) error {
 
 // apply takes the changes up to the position.
 func (m *Mirror) apply(changes []Change, next Position) {
-	list := make([]policy.RevocationChange, len(changes))
-	for i, c := range changes {
-		list[i] = c.Revocation
+	var list []policy.RevocationChange
+	var accounts []account.Account
+	for _, c := range changes {
+		if c.Account != nil {
+			accounts = append(accounts, *c.Account)
+		} else {
+			list = append(list, c.Revocation)
+		}
+	}
+	if len(accounts) > 0 {
+		m.options.OnAccounts(accounts, false)
 	}
 	m.cursor.position = next
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.revocations = m.revocations.With(list...)
+	if len(list) > 0 {
+		m.revocations = m.revocations.With(list...)
+	}
+	if len(accounts) > 0 {
+		m.accounts = m.accounts.With(entries(accounts))
+	}
 	if !m.cursor.loaded.IsZero() {
 		m.applied = next
 	}
 	m.show(func(l learnt) bool { return m.covered(l.at) })
 	m.publish()
+}
+
+// entries returns what decisions know of accounts, and the ids of those that are gone.
+func entries(accounts []account.Account) (known []policy.Entry, gone []string) {
+	for i := range accounts {
+		if accounts[i].State == account.Deleted {
+			gone = append(gone, accounts[i].ID)
+		} else {
+			known = append(known, accounts[i].Entry())
+		}
+	}
+	return known, gone
 }
 
 // confirm makes the snapshot fresh as of began, at which the store was at target or before.
@@ -405,10 +438,13 @@ func (m *Mirror) reload(ctx context.Context, began time.Time) error {
 	if !state.Position.covers(target) {
 		return errBehind
 	}
+	m.options.OnAccounts(state.Accounts, true)
 	m.cursor = cursor{position: state.Position, beat: began, loaded: began}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.revocations = policy.NewRevocations(state.Revocations)
+	known, _ := entries(state.Accounts)
+	m.accounts = policy.NewDirectory(known)
 	m.applied = state.Position
 	m.show(func(l learnt) bool {
 		// What is in the store when this began was loaded, wherever the feed says that it is.
@@ -428,6 +464,7 @@ func (m *Mirror) publish() {
 	before := m.snapshot.Swap(&policy.Snapshot{
 		Rules:       m.rules,
 		Revocations: m.shown,
+		Accounts:    m.accounts,
 		FreshUntil:  m.confirmed.Add(m.options.MaxStaleness),
 	})
 	if before == nil || before.Revocations != m.shown {

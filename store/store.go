@@ -12,6 +12,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/gatehouse-nats/gatehouse/account"
 	"github.com/gatehouse-nats/gatehouse/policy"
 )
 
@@ -101,7 +102,7 @@ type Store interface {
 	Replicas(ctx context.Context) ([]Replica, error)
 	// Leave forgets the heartbeat of a replica that decides no more.
 	Leave(ctx context.Context, replica string) error
-	// PruneFeed deletes feed entries, heartbeats, idempotency keys, leases and user keys that ended
+	// PruneFeed deletes feed entries, heartbeats, idempotency keys with their answers, leases and user keys that ended
 	// before the time; a heartbeat only once its max_staleness has passed too.
 	PruneFeed(ctx context.Context, before time.Time) error
 	// Hints returns a channel that receives when there may be something new; it is a hint only,
@@ -129,6 +130,25 @@ type Store interface {
 	// (1 when nothing is); otherwise [ErrChanged].
 	SaveAccountClaims(ctx context.Context, c AccountClaims) error
 
+	// SaveAccount stores a record with its audit entry, its feed entry and the seeds that change with it.
+	// [ErrChanged] when the record is not at the revision before, [ErrTaken] when another that is not
+	// deleted has the name, or any ever had the id, [ErrTooMany] when the owner has as many as the plan lets.
+	// A call that was made before with the same key changes nothing, and its answer is returned;
+	// one for another call is [ErrConflict].
+	SaveAccount(ctx context.Context, c AccountChange) (first json.RawMessage, err error)
+	// Answer returns what the call with the key was answered, nil when there was none; [ErrConflict] when the
+	// key was used for another call.
+	Answer(ctx context.Context, key string, call []byte) (json.RawMessage, error)
+	// Accounts lists by name, a page at a time; an empty next cursor means the end.
+	Accounts(ctx context.Context, f AccountFilter) (page []account.Account, next string, err error)
+	// MarkApplied notes which revisions all servers have applied; an account that was being created is active
+	// from then on. Of what is gone or was noted to be newer nothing is changed. At most [MaxPage] at a time.
+	MarkApplied(ctx context.Context, applied []Applied) error
+	// SealedKeys lists by public key, a page at a time; an empty next cursor means the end.
+	SealedKeys(ctx context.Context, f SealedKeyFilter) (page []SealedKey, next string, err error)
+	// Reseal puts the box of the key in place of the one before; [ErrChanged] when that is not the one stored.
+	Reseal(ctx context.Context, k SealedKey, before []byte) error
+
 	// Close releases everything; calls in flight fail, later ones return [ErrClosed].
 	Close() error
 }
@@ -140,16 +160,18 @@ type Position struct {
 	Seq   int64  `json:"seq"`
 }
 
-// Change is one entry of the feed.
+// Change is one entry of the feed: a revocation or an account has changed.
 type Change struct {
 	Seq        int64
 	Revocation policy.RevocationChange
+	Account    *account.Account // as it is by now; nil when it is a revocation that has changed
 }
 
 // State is all that decisions need of the store, as of a position.
 type State struct {
 	Position    Position
 	Revocations []policy.Revocation // in force: not lifted, not ended
+	Accounts    []account.Account   // not deleted
 }
 
 // AuditKind tells logins from acts of admins.

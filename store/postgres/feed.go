@@ -36,20 +36,33 @@ func publish(ctx context.Context, tx pgx.Tx, kind, id string, e *store.AuditEntr
 	return at, err
 }
 
-// Load implements [store.Store]. It is one statement, and so one state of the database.
-func (s *Store) Load(ctx context.Context) (store.State, error) {
-	list, err := read(ctx, s, bulkTimeout, "load the state",
-		func(f *row.Found) []any { return append(f.StateTargets(target), target(&f.Server)) },
-		`SELECT c.epoch, c.seq, `+row.Decided("r")+`, pg_postmaster_start_time()
-		FROM feed_counter c LEFT JOIN revocations r ON r.lifted_at IS NULL AND (r.until IS NULL OR r.until > $1)`,
-		timestamp(time.Now()))
+// Load implements [store.Store]. It is one transaction that sees one state of the database.
+func (s *Store) Load(ctx context.Context) (state store.State, err error) {
+	bound, cancel := s.bound(ctx, bulkTimeout)
+	defer cancel()
+	err = pgx.BeginTxFunc(bound, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		list, err := collect(bound, tx, func(f *row.Found) []any { return append(f.StateTargets(target), target(&f.Server)) },
+			`SELECT c.epoch, c.seq, `+row.Decided("r")+`, pg_postmaster_start_time()
+			FROM feed_counter c LEFT JOIN revocations r ON r.lifted_at IS NULL AND (r.until IS NULL OR r.until > $1)`,
+			timestamp(time.Now()))
+		if err != nil {
+			return err
+		}
+		accounts, err := collect(bound, tx, func(r *row.Record) []any { return []any{r} }, `SELECT record FROM accounts WHERE state <> 'deleted'`)
+		if err != nil {
+			return err
+		}
+		if len(list) > 0 {
+			s.loaded.Store(list[0].Server.UnixMicro())
+		}
+		state = row.State(list)
+		state.Accounts = row.Accounts(accounts)
+		return nil
+	})
 	if err != nil {
-		return store.State{}, err
+		return store.State{}, s.failure(ctx, "load the state", err)
 	}
-	if len(list) > 0 {
-		s.loaded.Store(list[0].Server.UnixMicro())
-	}
-	return row.State(list), nil
+	return state, nil
 }
 
 // Changes implements [store.Store]. It is one statement, so that no entry is pruned between
@@ -59,12 +72,13 @@ func (s *Store) Changes(ctx context.Context, after store.Position, limit int) ([
 	const what = "read the feed"
 	list, err := read(ctx, s, callTimeout, what,
 		func(f *row.Found) []any { return append(f.ChangeTargets(target), target(&f.Server)) },
-		`SELECT c.epoch, c.seq, `+row.Decided("f")+`, c.pruned, f.entry, f.change,
+		`SELECT c.epoch, c.seq, `+row.Decided("f")+`, c.pruned, f.entry, f.change, f.record,
 			pg_postmaster_start_time()
 		FROM feed_counter c LEFT JOIN (
-			SELECT `+row.Decided("r")+`, feed.seq AS entry, feed.kind AS change
-			FROM feed JOIN revocations r ON r.id = feed.item
-			WHERE feed.seq > $1 ORDER BY feed.seq LIMIT $2) f ON true
+			SELECT `+row.Decided("r")+`, feed.seq AS entry, feed.kind AS change, a.record
+			FROM feed LEFT JOIN revocations r ON feed.kind <> 'account' AND r.id = feed.item
+				LEFT JOIN accounts a ON feed.kind = 'account' AND a.id = feed.item
+			WHERE feed.seq > $1 AND (r.id IS NOT NULL OR a.id IS NOT NULL) ORDER BY feed.seq LIMIT $2) f ON true
 		ORDER BY f.entry`, after.Seq, row.Limit(limit))
 	if err != nil {
 		return nil, after, err
@@ -85,6 +99,7 @@ func (s *Store) PruneFeed(ctx context.Context, before time.Time) error {
 		batch.Queue(`DELETE FROM leases WHERE until < $1`, timestamp(before))
 		batch.Queue(`DELETE FROM user_keys WHERE expires < $1`, timestamp(before))
 		batch.Queue(`DELETE FROM idempotency WHERE at < $1`, timestamp(before))
+		batch.Queue(`DELETE FROM answers WHERE at < $1`, timestamp(before))
 		batch.Queue(`UPDATE feed_counter SET pruned = greatest(pruned, (SELECT max(seq) FROM feed WHERE at < $1))`, timestamp(before))
 		batch.Queue(`DELETE FROM feed WHERE seq <= (SELECT pruned FROM feed_counter)`)
 		return tx.SendBatch(ctx, &batch).Close()

@@ -137,17 +137,24 @@ func (s *Store) write(ctx context.Context, timeout time.Duration, what string, f
 func read[T any](ctx context.Context, s *Store, timeout time.Duration, what string, targets func(*T) []any, query string, args ...any) ([]T, error) {
 	bound, cancel := s.bound(ctx, timeout)
 	defer cancel()
-	rows, err := s.pool.Query(bound, query, args...)
-	if err == nil {
-		var list []T
-		list, err = pgx.CollectRows(rows, func(found pgx.CollectableRow) (v T, err error) {
-			return v, found.Scan(targets(&v)...)
-		})
-		if err == nil {
-			return list, nil
-		}
+	list, err := collect(bound, s.pool, targets, query, args...)
+	if err != nil {
+		return nil, s.failure(ctx, what, err)
 	}
-	return nil, s.failure(ctx, what, err)
+	return list, nil
+}
+
+// collect returns all rows of a query.
+func collect[T any](ctx context.Context, db interface {
+	Query(ctx context.Context, query string, args ...any) (pgx.Rows, error)
+}, targets func(*T) []any, query string, args ...any) ([]T, error) {
+	rows, err := db.Query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(found pgx.CollectableRow) (v T, err error) {
+		return v, found.Scan(targets(&v)...)
+	})
 }
 
 // failure says what err means: the store was closed, the caller gave up, or what PostgreSQL says.

@@ -34,6 +34,7 @@ func Run(t *testing.T, open Opener) {
 		{"replicas", replicaTests},
 		{"user keys", userKeyTests},
 		{"claims", claimsTests},
+		{"accounts", accountTests},
 		{"feed", feedTests},
 		{"lifecycle", lifecycleTests},
 	} {

@@ -18,6 +18,7 @@ type Found struct {
 	pruned     int64
 	seq        sql.NullInt64
 	change     sql.NullString
+	record     Record
 }
 
 // StateTargets returns where a row of a load is scanned to: epoch, seq and the columns of [Decided].
@@ -26,9 +27,9 @@ func (f *Found) StateTargets(at func(*time.Time) any) []any {
 }
 
 // ChangeTargets returns where a row of the feed is scanned to: those of [Found.StateTargets],
-// pruned, the entry's seq and kind.
+// pruned, the entry's seq and kind, and the record of an account.
 func (f *Found) ChangeTargets(at func(*time.Time) any) []any {
-	return append(f.StateTargets(at), &f.pruned, &f.seq, &f.change)
+	return append(f.StateTargets(at), &f.pruned, &f.seq, &f.change, &f.record)
 }
 
 // State returns what a load found.
@@ -61,10 +62,11 @@ func Changes(rows []Found, after store.Position) ([]store.Change, store.Position
 		if !f.seq.Valid {
 			continue
 		}
-		changes = append(changes, store.Change{
-			Seq:        f.seq.Int64,
-			Revocation: policy.RevocationChange{Revocation: f.revocation, Lifted: f.change.String == "lift"},
-		})
+		c := store.Change{Seq: f.seq.Int64, Account: f.record.Account}
+		if c.Account == nil {
+			c.Revocation = policy.RevocationChange{Revocation: f.revocation, Lifted: f.change.String == "lift"}
+		}
+		changes = append(changes, c)
 		after.Seq = f.seq.Int64
 	}
 	return changes, after, nil

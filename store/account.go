@@ -1,0 +1,67 @@
+package store
+
+import (
+	"encoding/json"
+
+	"github.com/gatehouse-nats/gatehouse/account"
+	"github.com/gatehouse-nats/gatehouse/policy"
+)
+
+// AccountChange is one change of an account's record.
+type AccountChange struct {
+	// Account is the record as it shall be. Its revision is one more than that of the record that it
+	// replaces; 1 makes a new one.
+	Account account.Account
+	// Entry is the audit entry of the act.
+	Entry AuditEntry
+	// Keys are sealed seeds that are kept from now on, DropKeys the public keys of those that no longer are.
+	Keys     []SealedKey
+	DropKeys []string
+	// Most is how many accounts of the plan that are not deleted the owner may have, this one among them;
+	// 0 is any number.
+	Most int
+	// Once makes the change once for a call that may be sent again; nil does not.
+	Once *Once
+}
+
+// Once is a call that may be sent again: the first answer is kept, and given again.
+type Once struct {
+	Key    string          // idempotency key, of one caller
+	Call   []byte          // hash of what is asked
+	Answer json.RawMessage // what to answer
+}
+
+// Applied says that all servers have applied a revision of an account.
+type Applied struct {
+	ID       string
+	Revision int64
+}
+
+// AccountFilter chooses accounts; zero fields do not filter.
+type AccountFilter struct {
+	IDs   []string // at most [MaxPage]
+	Name  string   // as [account.Key] compares names
+	Owner policy.Principal
+	Plan  string
+	State account.State
+	// Unapplied chooses those of which servers should hold another revision than they were seen to.
+	Unapplied bool
+	// Deleted includes deleted ones.
+	Deleted bool
+	Limit   int
+	Cursor  string
+}
+
+// SealedKey is the seed of an account's signing key, sealed.
+type SealedKey struct {
+	Public  string // A…
+	Account string // id
+	Box     []byte // what package seal makes
+}
+
+// SealedKeyFilter chooses sealed keys; zero fields do not filter.
+type SealedKeyFilter struct {
+	Accounts []string // ids, at most [MaxPage]
+	Limit    int
+	Cursor   string
+}

@@ -1,0 +1,127 @@
+package row
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-nats/gatehouse/account"
+	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+// AccountColumns are the columns of an account, in the order of [AccountValues].
+const AccountColumns = `id, name_key, owner, plan, state, revision, applied, record`
+
+// AccountValues returns the values of an account's columns.
+func AccountValues(a account.Account) ([]any, error) {
+	record, err := json.Marshal(a)
+	if err != nil {
+		return nil, err
+	}
+	return []any{
+		Text(a.ID), Text(account.Key(a.Name)), PrincipalHash(a.Owner.Principal), Text(a.Plan), string(a.State), a.Revision, a.Applied, string(record),
+	}, nil
+}
+
+// Record is the column that holds an account whole.
+type Record struct{ Account *account.Account }
+
+// Scan implements [database/sql.Scanner]; where nothing was joined there is no account.
+func (r *Record) Scan(src any) error {
+	var text []byte
+	switch s := src.(type) {
+	case nil:
+		return nil
+	case string:
+		text = []byte(s)
+	case []byte:
+		text = s
+	default:
+		return typeError("record", src)
+	}
+	r.Account = new(account.Account)
+	return json.Unmarshal(text, r.Account)
+}
+
+// Accounts returns the accounts of records.
+func Accounts(records []Record) []account.Account {
+	var list []account.Account
+	for _, r := range records {
+		if r.Account != nil {
+			list = append(list, *r.Account)
+		}
+	}
+	return list
+}
+
+// Apply notes in the record that all servers have applied the revision, and reports whether that is new.
+func Apply(a *account.Account, applied store.Applied, now time.Time) bool {
+	if !a.Lives() || applied.Revision <= a.Applied || applied.Revision > a.Revision {
+		return false
+	}
+	a.Applied, a.Updated = applied.Revision, Time(now)
+	if a.State == account.Creating {
+		a.State = account.Active
+	}
+	return true
+}
+
+// AccountCursor returns the place of an account in the list by name.
+func AccountCursor(a account.Account) string { return account.Key(a.Name) + "\x00" + a.ID }
+
+// NameCursor encodes the place in a list that goes by name and id; the place is the two with a NUL between.
+func NameCursor(place string) string { return Cursor{ID: place}.String() }
+
+// ParseNameCursor is the inverse of [NameCursor]; its error wraps [store.ErrCursor].
+func ParseNameCursor(s string) (name, id string, err error) {
+	c, err := ParseCursor(s)
+	if err != nil {
+		return "", "", err
+	}
+	name, id, _ = strings.Cut(c.ID, "\x00")
+	return name, id, nil
+}
+
+// AnswerHash checks the hash of a call that may be sent again.
+func AnswerHash(call []byte) error {
+	if len(call) != sha256.Size {
+		return fmt.Errorf("the hash of a call has %d bytes, want %d", len(call), sha256.Size)
+	}
+	return nil
+}
+
+// AccountTaken returns the error of a name or an id that cannot be had.
+func AccountTaken(what, value string) error {
+	return fmt.Errorf("account %s %q: %w", what, value, store.ErrTaken)
+}
+
+// AccountChanged returns the error of a record that is not at the revision before.
+func AccountChanged(a account.Account) error {
+	return fmt.Errorf("account %s at revision %d: %w: read it again", a.ID, a.Revision-1, store.ErrChanged)
+}
+
+// TooManyAccounts returns the error of an owner who has as many as the plan lets.
+func TooManyAccounts(a account.Account, most int) error {
+	return fmt.Errorf("accounts of plan %s of %q of %s: %w: %d", a.Plan, a.Owner.Subject, a.Owner.Issuer, store.ErrTooMany, most)
+}
+
+// NamePage cuts rows, of which one more than limit were read when there are so many, to a page of a list that
+// goes by name, and returns the cursor of the next one, empty at the end.
+func NamePage[T any](rows []T, limit int, place func(T) string) (page []T, next string) {
+	if len(rows) <= limit {
+		return rows, ""
+	}
+	return rows[:limit], NameCursor(place(rows[limit-1]))
+}
+
+// SealedKeyTargets returns where a sealed key is scanned to: public, account and box.
+func SealedKeyTargets(k *store.SealedKey) []any {
+	return []any{(*Text)(&k.Public), (*Text)(&k.Account), &k.Box}
+}
+
+// BoxChanged returns the error of a key whose box is not the one before.
+func BoxChanged(k store.SealedKey) error {
+	return fmt.Errorf("sealed key %s: %w: read it again", k.Public, store.ErrChanged)
+}

@@ -1,0 +1,242 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-nats/gatehouse/account"
+	"github.com/gatehouse-nats/gatehouse/store"
+	"github.com/gatehouse-nats/gatehouse/store/internal/row"
+)
+
+// SaveAccount implements [store.Store].
+func (s *Store) SaveAccount(ctx context.Context, c store.AccountChange) (first json.RawMessage, err error) {
+	err = s.write(ctx, "save an account", func(ctx context.Context, tx *sql.Tx) error {
+		if c.Once != nil {
+			if first, err = answered(ctx, tx, c.Once.Key, c.Once.Call); first != nil || err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, `INSERT INTO answers (key, call, answer, at) VALUES (?, ?, ?, ?)`,
+				row.KeyHash(c.Once.Key), c.Once.Call, string(c.Once.Answer), micros(time.Now())); err != nil {
+				return err
+			}
+		}
+		if err := saveAccount(ctx, tx, c); err != nil {
+			return err
+		}
+		for _, public := range c.DropKeys {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM sealed_keys WHERE public = ? AND account = ?`, row.Text(public), row.Text(c.Account.ID)); err != nil {
+				return err
+			}
+		}
+		for _, k := range c.Keys {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO sealed_keys (public, account, box) VALUES (?, ?, ?)`, row.Text(k.Public), row.Text(k.Account), k.Box); err != nil {
+				return err
+			}
+		}
+		_, err := s.publish(ctx, tx, "account", c.Account.ID, &c.Entry)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if first == nil {
+		s.hints.Give()
+	}
+	return first, nil
+}
+
+// saveAccount puts the record in the place of the one before.
+func saveAccount(ctx context.Context, tx *sql.Tx, c store.AccountChange) error {
+	a := c.Account
+	var taken bool
+	if err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM accounts WHERE name_key = ? AND id <> ? AND state <> 'deleted')`,
+		row.Text(account.Key(a.Name)), row.Text(a.ID)).Scan(&taken); err != nil {
+		return err
+	}
+	if taken && a.State != account.Deleted {
+		return row.AccountTaken("name", a.Name)
+	}
+	if c.Most > 0 {
+		var others int
+		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM accounts WHERE owner = ? AND plan = ? AND id <> ? AND state <> 'deleted'`,
+			row.PrincipalHash(a.Owner.Principal), row.Text(a.Plan), row.Text(a.ID)).Scan(&others); err != nil {
+			return err
+		}
+		if others >= c.Most {
+			return row.TooManyAccounts(a, c.Most)
+		}
+	}
+	values, err := row.AccountValues(a)
+	if err != nil {
+		return err
+	}
+	query, none := `UPDATE accounts SET name_key = ?2, owner = ?3, plan = ?4, state = ?5, revision = ?6, applied = ?7, record = ?8
+		WHERE id = ?1 AND revision = ?6 - 1`, row.AccountChanged(a)
+	if a.Revision == 1 {
+		query, none = `INSERT INTO accounts (`+row.AccountColumns+`) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING`, row.AccountTaken("id", a.ID)
+	}
+	result, err := tx.ExecContext(ctx, query, values...)
+	if err != nil {
+		return err
+	}
+	if n, err := result.RowsAffected(); n > 0 || err != nil {
+		return err
+	}
+	return none
+}
+
+// answered returns what the call with this key was answered, nil when there was none.
+func answered(ctx context.Context, db interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}, key string, call []byte) (json.RawMessage, error) {
+	if err := row.AnswerHash(call); err != nil {
+		return nil, err
+	}
+	var before []byte
+	var answer string
+	err := db.QueryRowContext(ctx, `SELECT call, answer FROM answers WHERE key = ?`, row.KeyHash(key)).Scan(&before, &answer)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case !bytes.Equal(before, call):
+		return nil, store.ErrConflict
+	}
+	return json.RawMessage(answer), nil
+}
+
+// Answer implements [store.Store].
+func (s *Store) Answer(ctx context.Context, key string, call []byte) (answer json.RawMessage, err error) {
+	err = s.write(ctx, "look an answer up", func(ctx context.Context, tx *sql.Tx) error {
+		answer, err = answered(ctx, tx, key, call)
+		return err
+	})
+	return answer, err
+}
+
+// Accounts implements [store.Store].
+func (s *Store) Accounts(ctx context.Context, f store.AccountFilter) ([]account.Account, string, error) {
+	const what = "list accounts"
+	var where conditions
+	if len(f.IDs) > 0 {
+		where.add(`id IN (?`+strings.Repeat(", ?", len(f.IDs)-1)+`)`, texts(f.IDs)...)
+	}
+	where.text(`name_key`, account.Key(f.Name))
+	if f.Owner.Subject != "" {
+		where.add(`owner = ?`, row.PrincipalHash(f.Owner))
+	}
+	where.text(`plan`, f.Plan)
+	where.text(`state`, string(f.State))
+	if f.Unapplied {
+		where.add(`applied < revision AND state NOT IN ('requested', 'deleted')`)
+	}
+	if !f.Deleted && f.State != account.Deleted {
+		where.add(`state <> 'deleted'`)
+	}
+	if f.Cursor != "" {
+		name, id, err := row.ParseNameCursor(f.Cursor)
+		if err != nil {
+			return nil, "", fmt.Errorf("store: %s: %w", what, err)
+		}
+		where.add(`(name_key, id) > (?, ?)`, row.Text(name), row.Text(id))
+	}
+	limit := row.Limit(f.Limit)
+	list, err := read(ctx, s, what, func(r *row.Record) []any { return []any{r} },
+		`SELECT record FROM accounts`+where.String()+` ORDER BY name_key, id LIMIT ?`, append(where.args, limit+1)...)
+	if err != nil {
+		return nil, "", err
+	}
+	page, next := row.NamePage(row.Accounts(list), limit, row.AccountCursor)
+	return page, next, nil
+}
+
+func texts(list []string) []any {
+	values := make([]any, len(list))
+	for i, v := range list {
+		values[i] = row.Text(v)
+	}
+	return values
+}
+
+// MarkApplied implements [store.Store].
+func (s *Store) MarkApplied(ctx context.Context, applied []store.Applied) error {
+	changed := false
+	err := s.write(ctx, "note what is applied", func(ctx context.Context, tx *sql.Tx) error {
+		now := time.Now()
+		for _, done := range applied {
+			var r row.Record
+			err := tx.QueryRowContext(ctx, `SELECT record FROM accounts WHERE id = ?`, row.Text(done.ID)).Scan(&r)
+			if errors.Is(err, sql.ErrNoRows) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if !row.Apply(r.Account, done, now) {
+				continue
+			}
+			values, err := row.AccountValues(*r.Account)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, `UPDATE accounts SET name_key = ?2, owner = ?3, plan = ?4, state = ?5, revision = ?6, applied = ?7, record = ?8 WHERE id = ?1`, values...); err != nil {
+				return err
+			}
+			if err := feed(ctx, tx, "account", done.ID, now, nil); err != nil {
+				return err
+			}
+			changed = true
+		}
+		return nil
+	})
+	if err == nil && changed {
+		s.hints.Give()
+	}
+	return err
+}
+
+// SealedKeys implements [store.Store].
+func (s *Store) SealedKeys(ctx context.Context, f store.SealedKeyFilter) ([]store.SealedKey, string, error) {
+	const what = "list sealed keys"
+	var where conditions
+	if len(f.Accounts) > 0 {
+		where.add(`account IN (?`+strings.Repeat(", ?", len(f.Accounts)-1)+`)`, texts(f.Accounts)...)
+	}
+	if f.Cursor != "" {
+		public, _, err := row.ParseNameCursor(f.Cursor)
+		if err != nil {
+			return nil, "", fmt.Errorf("store: %s: %w", what, err)
+		}
+		where.add(`public > ?`, row.Text(public))
+	}
+	limit := row.Limit(f.Limit)
+	list, err := read(ctx, s, what, row.SealedKeyTargets,
+		`SELECT public, account, box FROM sealed_keys`+where.String()+` ORDER BY public LIMIT ?`, append(where.args, limit+1)...)
+	if err != nil {
+		return nil, "", err
+	}
+	page, next := row.NamePage(list, limit, func(k store.SealedKey) string { return k.Public })
+	return page, next, nil
+}
+
+// Reseal implements [store.Store].
+func (s *Store) Reseal(ctx context.Context, k store.SealedKey, before []byte) error {
+	return s.write(ctx, "reseal a key", func(ctx context.Context, tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx, `UPDATE sealed_keys SET box = ? WHERE public = ? AND box = ?`, k.Box, row.Text(k.Public), before)
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); n > 0 || err != nil {
+			return err
+		}
+		return row.BoxChanged(k)
+	})
+}

@@ -1,0 +1,406 @@
+package storetest
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/gatehouse-nats/gatehouse/account"
+	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+var accountTests = map[string]func(*testing.T, store.Store){
+	"SaveAndChange":     testSaveAccount,
+	"NamesAreOnce":      testAccountNames,
+	"NotMoreThanMost":   testMostAccounts,
+	"NotMoreAtOnce":     testMostAccountsAtOnce,
+	"AnsweredOnce":      testAnsweredOnce,
+	"Filters":           testAccountFilters,
+	"MarkApplied":       testMarkApplied,
+	"InFeedAndState":    testAccountFeed,
+	"SealedKeys":        testSealedKeys,
+	"AuditedAndPruned":  testAccountAudit,
+	"ChangedAtOnce":     testAccountAtOnce,
+	"DeletedAreNoMore":  testDeletedAccount,
+	"RevocationsBeside": testAccountsBesideRevocations,
+}
+
+// created returns a change that makes an account.
+func created(name, owner string) store.AccountChange {
+	a := account.Account{
+		ID: "A" + name, Name: name, State: account.Creating, Plan: "free", Revision: 1,
+		Owner:   account.Person{Principal: policy.Principal{Issuer: issuer, Subject: owner}, Name: "corp-" + owner},
+		Created: base, Updated: base,
+	}
+	return store.AccountChange{Account: a, Entry: acted("account.signup", name)}
+}
+
+func acted(op, target string) store.AuditEntry {
+	return store.AuditEntry{ID: newID(), At: base, Kind: store.AdminEntry, Outcome: "done", Reason: "asked", Actor: "root", Op: op, Target: target}
+}
+
+func saveAccount(t *testing.T, s store.Store, c store.AccountChange) {
+	t.Helper()
+	if _, err := s.SaveAccount(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func accounts(t *testing.T, s store.Store, f store.AccountFilter) []account.Account {
+	t.Helper()
+	list, err := pages(func(cursor string) ([]account.Account, string, error) {
+		f.Cursor = cursor
+		return s.Accounts(t.Context(), f)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func names(list []account.Account) []string {
+	var names []string
+	for _, a := range list {
+		names = append(names, a.Name)
+	}
+	return names
+}
+
+func testSaveAccount(t *testing.T, s store.Store) {
+	c := created("Orders", "alice")
+	c.Account.Description = "odd \x00 text \\"
+	saveAccount(t, s, c)
+	c.Account.Revision, c.Account.Description = 2, "orders"
+	c.Entry = acted("account.update", "Orders")
+	saveAccount(t, s, c)
+	if diff := cmp.Diff([]account.Account{c.Account}, accounts(t, s, store.AccountFilter{Name: "oRDERS"})); diff != "" {
+		t.Error(diff)
+	}
+	for _, revision := range []int64{2, 4} {
+		c.Account.Revision, c.Entry = revision, acted("account.update", "Orders")
+		if _, err := s.SaveAccount(t.Context(), c); !errors.Is(err, store.ErrChanged) {
+			t.Errorf("revision %d over 2: %v", revision, err)
+		}
+	}
+}
+
+func testAccountNames(t *testing.T, s store.Store) {
+	saveAccount(t, s, created("Orders", "alice"))
+	c := created("ORDERS", "bob")
+	if _, err := s.SaveAccount(t.Context(), c); !errors.Is(err, store.ErrTaken) {
+		t.Errorf("the same name in capitals: %v", err)
+	}
+	c = created("other", "bob")
+	c.Account.ID = "AOrders"
+	if _, err := s.SaveAccount(t.Context(), c); !errors.Is(err, store.ErrTaken) {
+		t.Errorf("the same id: %v", err)
+	}
+	c = created("other", "bob")
+	saveAccount(t, s, c)
+	c.Account.Name, c.Account.Revision, c.Entry = "orders", 2, acted("account.update", "other")
+	if _, err := s.SaveAccount(t.Context(), c); !errors.Is(err, store.ErrTaken) {
+		t.Errorf("renamed to it: %v", err)
+	}
+}
+
+func testMostAccounts(t *testing.T, s store.Store) {
+	for i, want := range []error{nil, nil, store.ErrTooMany} {
+		c := created(fmt.Sprint("a", i), "alice")
+		c.Most = 2
+		if _, err := s.SaveAccount(t.Context(), c); !errors.Is(err, want) {
+			t.Errorf("account %d of 2: %v", i+1, err)
+		}
+	}
+	c := created("b", "bob")
+	c.Most = 2
+	saveAccount(t, s, c)
+}
+
+func testMostAccountsAtOnce(t *testing.T, s store.Store) {
+	var wg sync.WaitGroup
+	errs := make([]error, 8)
+	for i := range errs {
+		wg.Go(func() {
+			c := created(fmt.Sprint("a", i), "alice")
+			c.Most = 3
+			_, errs[i] = s.SaveAccount(t.Context(), c)
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, store.ErrTooMany) {
+			t.Error(err)
+		}
+	}
+	if n := len(accounts(t, s, store.AccountFilter{})); n != 3 {
+		t.Errorf("%d accounts where 3 are allowed", n)
+	}
+}
+
+func call(text string) []byte {
+	sum := sha256.Sum256([]byte(text))
+	return sum[:]
+}
+
+func testAnsweredOnce(t *testing.T, s store.Store) {
+	c := created("orders", "alice")
+	c.Once = &store.Once{Key: "k", Call: call("orders"), Answer: json.RawMessage(`{"n": 1}`)}
+	if first, err := s.SaveAccount(t.Context(), c); err != nil || first != nil {
+		t.Fatalf("got %s, %v", first, err)
+	}
+	again := created("orders", "alice")
+	again.Account.ID = "Aanother"
+	again.Once = &store.Once{Key: "k", Call: call("orders"), Answer: json.RawMessage(`{"n": 2}`)}
+	if first, err := s.SaveAccount(t.Context(), again); err != nil || string(first) != `{"n": 1}` {
+		t.Errorf("again: %s, %v", first, err)
+	}
+	if first, err := s.Answer(t.Context(), "k", call("orders")); err != nil || string(first) != `{"n": 1}` {
+		t.Errorf("looked up: %s, %v", first, err)
+	}
+	if _, err := s.Answer(t.Context(), "k", call("other")); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("of another call: %v", err)
+	}
+	again.Once.Call = call("other")
+	if _, err := s.SaveAccount(t.Context(), again); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("another call: %v", err)
+	}
+	if first, err := s.Answer(t.Context(), "unused", call("orders")); err != nil || first != nil {
+		t.Errorf("unused: %s, %v", first, err)
+	}
+	// A change that fails leaves no answer.
+	failed := created("ORDERS", "bob")
+	failed.Once = &store.Once{Key: "f", Call: call("f"), Answer: json.RawMessage(`{}`)}
+	if _, err := s.SaveAccount(t.Context(), failed); !errors.Is(err, store.ErrTaken) {
+		t.Fatal(err)
+	}
+	if first, err := s.Answer(t.Context(), "f", call("f")); err != nil || first != nil {
+		t.Errorf("of a change that failed: %s, %v", first, err)
+	}
+}
+
+func testAccountFilters(t *testing.T, s store.Store) {
+	for _, c := range []struct {
+		name, owner, plan string
+		state             account.State
+		applied           int64
+	}{
+		{"c", "alice", "free", account.Creating, 0},
+		{"a", "alice", "big", account.Active, 1},
+		{"b", "bob", "free", account.Requested, 0},
+		{"d", "bob", "free", account.Deleted, 0},
+	} {
+		change := created(c.name, c.owner)
+		change.Account.Plan, change.Account.State, change.Account.Applied = c.plan, c.state, c.applied
+		saveAccount(t, s, change)
+	}
+	for _, c := range []struct {
+		filter store.AccountFilter
+		want   []string
+	}{
+		{store.AccountFilter{}, []string{"a", "b", "c"}},
+		{store.AccountFilter{Limit: 1}, []string{"a", "b", "c"}},
+		{store.AccountFilter{Deleted: true}, []string{"a", "b", "c", "d"}},
+		{store.AccountFilter{State: account.Deleted}, []string{"d"}},
+		{store.AccountFilter{State: account.Requested}, []string{"b"}},
+		{store.AccountFilter{Plan: "free"}, []string{"b", "c"}},
+		{store.AccountFilter{Owner: policy.Principal{Issuer: issuer, Subject: "alice"}}, []string{"a", "c"}},
+		{store.AccountFilter{IDs: []string{"Aa", "Ac", "Ad", "Ax"}}, []string{"a", "c"}},
+		{store.AccountFilter{Unapplied: true}, []string{"c"}},
+		{store.AccountFilter{Name: "A"}, []string{"a"}},
+	} {
+		if diff := cmp.Diff(c.want, names(accounts(t, s, c.filter))); diff != "" {
+			t.Errorf("%+v: %s", c.filter, diff)
+		}
+	}
+	if _, _, err := s.Accounts(t.Context(), store.AccountFilter{Cursor: "!"}); !errors.Is(err, store.ErrCursor) {
+		t.Errorf("a cursor of nobody: %v", err)
+	}
+}
+
+func testMarkApplied(t *testing.T, s store.Store) {
+	c := created("orders", "alice")
+	saveAccount(t, s, c)
+	mark := func(applied ...store.Applied) account.Account {
+		t.Helper()
+		if err := s.MarkApplied(t.Context(), applied); err != nil {
+			t.Fatal(err)
+		}
+		return accounts(t, s, store.AccountFilter{})[0]
+	}
+	if a := mark(store.Applied{ID: "Aorders", Revision: 2}, store.Applied{ID: "Anone", Revision: 1}); a.Applied != 0 || a.State != account.Creating {
+		t.Errorf("a revision that there is not: %+v", a)
+	}
+	a := mark(store.Applied{ID: "Aorders", Revision: 1})
+	if a.Applied != 1 || a.State != account.Active || a.Revision != 1 {
+		t.Errorf("got %+v", a)
+	}
+	a.Revision, c.Account, c.Entry = 2, a, acted("account.update", "orders")
+	c.Account.Revision = 2
+	saveAccount(t, s, c)
+	if a := mark(store.Applied{ID: "Aorders", Revision: 2}); a.Applied != 2 {
+		t.Errorf("got %+v", a)
+	}
+	if a := mark(store.Applied{ID: "Aorders", Revision: 1}); a.Applied != 2 {
+		t.Errorf("an older one: %+v", a)
+	}
+}
+
+func testAccountFeed(t *testing.T, s store.Store) {
+	before, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	saveAccount(t, s, created("orders", "alice"))
+	gone := created("gone", "alice")
+	gone.Account.State = account.Deleted
+	saveAccount(t, s, gone)
+	if err := s.MarkApplied(t.Context(), []store.Applied{{ID: "Aorders", Revision: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	changes, next, err := s.Changes(t.Context(), before.Position, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range changes {
+		got = append(got, fmt.Sprint(c.Account.Name, " ", c.Account.State))
+	}
+	if diff := cmp.Diff([]string{"orders active", "gone deleted", "orders active"}, got); diff != "" {
+		t.Error(diff)
+	}
+	state, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"orders"}, names(state.Accounts)); diff != "" || state.Position != next {
+		t.Errorf("at %+v, want %+v: %s", state.Position, next, diff)
+	}
+}
+
+func testSealedKeys(t *testing.T, s store.Store) {
+	c := created("orders", "alice")
+	c.Keys = []store.SealedKey{{Public: "AK1", Account: "Aorders", Box: []byte("one")}, {Public: "AK2", Account: "Aorders", Box: []byte("two")}}
+	saveAccount(t, s, c)
+	other := created("other", "alice")
+	other.Keys = []store.SealedKey{{Public: "AK3", Account: "Aother", Box: []byte("three")}}
+	saveAccount(t, s, other)
+	list := func(f store.SealedKeyFilter) []store.SealedKey {
+		t.Helper()
+		list, err := pages(func(cursor string) ([]store.SealedKey, string, error) {
+			f.Cursor = cursor
+			return s.SealedKeys(t.Context(), f)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	if diff := cmp.Diff(append(c.Keys, other.Keys...), list(store.SealedKeyFilter{Limit: 2})); diff != "" {
+		t.Error(diff)
+	}
+	if err := s.Reseal(t.Context(), store.SealedKey{Public: "AK1", Box: []byte("new")}, []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Reseal(t.Context(), store.SealedKey{Public: "AK1", Box: []byte("newer")}, []byte("one")); !errors.Is(err, store.ErrChanged) {
+		t.Errorf("over another box: %v", err)
+	}
+	c.Account.Revision, c.Keys, c.DropKeys, c.Entry = 2, nil, []string{"AK2", "AK3"}, acted("account.keys", "orders")
+	saveAccount(t, s, c)
+	want := []store.SealedKey{{Public: "AK1", Account: "Aorders", Box: []byte("new")}}
+	if diff := cmp.Diff(want, list(store.SealedKeyFilter{Accounts: []string{"Aorders"}})); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(other.Keys, list(store.SealedKeyFilter{Accounts: []string{"Aother"}})); diff != "" {
+		t.Errorf("another account's key: %s", diff)
+	}
+}
+
+func testAccountAudit(t *testing.T, s store.Store) {
+	c := created("orders", "alice")
+	c.Once = &store.Once{Key: "k", Call: call("orders"), Answer: json.RawMessage(`{}`)}
+	saveAccount(t, s, c)
+	list, _, err := s.Audit(t.Context(), store.AuditFilter{Op: "account.signup"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]store.AuditEntry{c.Entry}, list, cmpopts.EquateEmpty()); diff != "" {
+		t.Error(diff)
+	}
+	if err := s.PruneFeed(t.Context(), time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if first, err := s.Answer(t.Context(), "k", call("orders")); err != nil || first != nil {
+		t.Errorf("the answer is still there: %s, %v", first, err)
+	}
+}
+
+func testAccountAtOnce(t *testing.T, s store.Store) {
+	c := created("orders", "alice")
+	saveAccount(t, s, c)
+	var wg sync.WaitGroup
+	errs := make([]error, 8)
+	for i := range errs {
+		wg.Go(func() {
+			mine := c
+			mine.Account.Revision, mine.Account.Description, mine.Entry = 2, fmt.Sprint(i), acted("account.update", "orders")
+			_, errs[i] = s.SaveAccount(t.Context(), mine)
+		})
+	}
+	wg.Wait()
+	won := 0
+	for _, err := range errs {
+		switch {
+		case err == nil:
+			won++
+		case !errors.Is(err, store.ErrChanged):
+			t.Error(err)
+		}
+	}
+	if won != 1 {
+		t.Errorf("%d of the changes of one revision were stored", won)
+	}
+}
+
+func testDeletedAccount(t *testing.T, s store.Store) {
+	c := created("orders", "alice")
+	c.Most = 1
+	saveAccount(t, s, c)
+	c.Account.Revision, c.Account.State, c.Most, c.Entry = 2, account.Deleted, 0, acted("account.delete", "orders")
+	saveAccount(t, s, c)
+	again := created("orders", "alice")
+	again.Most = 1
+	if _, err := s.SaveAccount(t.Context(), again); !errors.Is(err, store.ErrTaken) {
+		t.Errorf("the id of a deleted account: %v", err)
+	}
+	again.Account.ID = "Aagain"
+	saveAccount(t, s, again)
+	if diff := cmp.Diff([]string{"orders", "orders"}, names(accounts(t, s, store.AccountFilter{Deleted: true}))); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func testAccountsBesideRevocations(t *testing.T, s store.Store) {
+	before, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Revoke(t.Context(), block("alice"), ""); err != nil {
+		t.Fatal(err)
+	}
+	saveAccount(t, s, created("orders", "alice"))
+	changes, _, err := s.Changes(t.Context(), before.Position, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(changes) != 2 || changes[0].Account != nil || changes[0].Revocation.Revocation.Subject != "alice" || changes[1].Account == nil || changes[1].Revocation.Revocation.ID != "" {
+		t.Errorf("got %+v", changes)
+	}
+}
