@@ -53,5 +53,8 @@ func holder(f *os.File) string {
 }
 
 // Close gives the lock back. The file stays: removing it could take it from under another
-// process that has just locked it.
-func (l *Lock) Close() error { return l.file.Close() }
+// process that has just locked it. It is unlocked first: a child that is just being started has
+// the file too until it runs its own program, and would hold the lock on.
+func (l *Lock) Close() error {
+	return errors.Join(syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN), l.file.Close())
+}
