@@ -1,5 +1,5 @@
 // Command table measures every row of the table of logins in docs/benchmarks.md, checks each against its
-// bar, and writes the table and its plots. With -quick it measures each row once with small counts, writes
+// bar, and writes the table, its plots and a table of growth. With -quick it measures each row once with small counts, writes
 // nothing, and fails only for what is never a question of time: a bad token that is admitted, a client that
 // is lost, and a client of a storm that never gets in.
 package main
@@ -93,17 +93,23 @@ func run() error {
 		outcomes = append(outcomes, o)
 	}
 	text := render(outcomes, machine(load, began))
+	var failed error
 	switch {
 	case *quick:
 	case *only != "":
 		fmt.Print(text)
 	default:
+		fmt.Fprintf(os.Stderr, "== growth (%s after the start)\n", time.Since(began).Round(time.Second))
+		var grown []series
+		if grown, failed = measureGrowth(); failed == nil {
+			text += renderGrowth(grown)
+		}
 		if err := write(*into, text, outcomes); err != nil {
 			return err
 		}
 		fmt.Fprintf(os.Stderr, "written to %s after %s\n", *into, time.Since(began).Round(time.Second))
 	}
-	return verdict(outcomes, *quick)
+	return errors.Join(verdict(outcomes, *quick), failed)
 }
 
 func orNone(s string) string {

@@ -1,0 +1,75 @@
+package policy_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/gatehouse-nats/gatehouse/policy"
+)
+
+// growth is something of which there may be many, as decisions meet it.
+type growth struct {
+	name    string
+	touched bool // a decision looks at each of them
+	sizes   []int
+	build   func(b testing.TB, n int) (*policy.Snapshot, *policy.Identity)
+}
+
+var growths = []growth{
+	{name: "bindings of its issuer", touched: true, sizes: []int{10, 1000, 10_000}, build: func(b testing.TB, n int) (*policy.Snapshot, *policy.Identity) {
+		return scene{bindings: n, groups: 10}.build(b)
+	}},
+	{name: "groups", touched: true, sizes: []int{1, 100, 1000}, build: func(b testing.TB, n int) (*policy.Snapshot, *policy.Identity) {
+		return scene{bindings: 4, groups: n}.build(b)
+	}},
+	{name: "bindings of another issuer", sizes: []int{10, 1000, 10_000}, build: func(b testing.TB, n int) (*policy.Snapshot, *policy.Identity) {
+		return scene{bindings: 4, groups: 10, others: n}.build(b)
+	}},
+	{name: "issuers", sizes: []int{1, 100}, build: func(b testing.TB, n int) (*policy.Snapshot, *policy.Identity) {
+		s, id := scene{bindings: 4, groups: 10}.build(b)
+		s.Rules.Issuers = map[string]string{id.Issuer: id.IssuerURL}
+		for i := range n - 1 {
+			name := fmt.Sprintf("other%d", i)
+			s.Rules.Issuers[name] = "https://" + name + ".example.com"
+			s.Rules.Bindings[name] = s.Rules.Bindings[id.Issuer]
+		}
+		return s, id
+	}},
+	{name: "accounts", sizes: []int{1, 1000, 20_000}, build: func(b testing.TB, n int) (*policy.Snapshot, *policy.Identity) {
+		s, id := scene{bindings: 4, groups: 10}.build(b)
+		own := s.Rules.Bindings[id.Issuer][0].Grant.Account
+		s.Rules.Accounts = map[string]*policy.Account{own.Name: own}
+		for i := range n - 1 {
+			name := fmt.Sprintf("TEAM-%d", i)
+			s.Rules.Accounts[name] = &policy.Account{Name: name, ID: name}
+		}
+		return s, id
+	}},
+	{name: "blocks of others", sizes: []int{10, 1000, 100_000}, build: func(b testing.TB, n int) (*policy.Snapshot, *policy.Identity) {
+		s, id := scene{bindings: 4, groups: 10}.build(b)
+		s.Revocations = policy.NewRevocations(blocks(n))
+		return s, id
+	}},
+}
+
+// BenchmarkGrowth shows what a decision costs when there is more of something: what it does not look at
+// must cost nothing.
+func BenchmarkGrowth(b *testing.B) {
+	for _, g := range growths {
+		for _, n := range g.sizes {
+			b.Run(fmt.Sprintf("%s=%d", g.name, n), func(b *testing.B) {
+				s, id := g.build(b, n)
+				b.ReportAllocs()
+				for b.Loop() {
+					decideOnce(b, s, id)
+				}
+			})
+		}
+	}
+}
+
+func decideOnce(t testing.TB, s *policy.Snapshot, id *policy.Identity) {
+	if d := policy.Decide(s, id, policy.Connection{Type: policy.Standard}, start, nil); !d.Allowed() {
+		t.Fatal(d.Refusal)
+	}
+}
