@@ -22,7 +22,7 @@ var unpadded = base32.StdEncoding.WithPadding(base32.NoPadding)
 const version = 2
 
 // usual is room for the claims of most logins, so that they need no memory of their own.
-const usual = 2048
+const usual = 4096
 
 // AppendResponse appends the authorization response as a JWT, issued now by the key. It sets the claims' issuer, time
 // of issue, id, type and version, as the library's Encode does.

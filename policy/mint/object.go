@@ -91,18 +91,19 @@ func appendGeneric(b []byte, g *jwt.GenericFields) []byte {
 
 // appendText appends a JSON string, in which what has a meaning in HTML is escaped.
 func appendText(b []byte, text string) []byte {
-	start := len(b)
+	start, from := len(b), 0
 	b = append(b, '"')
 	for i := range len(text) {
 		switch c := text[i]; {
 		case c == '<' || c == '>' || c == '&':
+			b = append(b, text[from:i]...)
 			b = append(b, '\\', 'u', '0', '0', "0123456789abcdef"[c>>4], "0123456789abcdef"[c&15])
+			from = i + 1
 		case c < ' ' || c == '"' || c == '\\' || c > '~':
 			quoted, _ := json.Marshal(text) // never fails for a string
 			return append(b[:start], quoted...)
-		default:
-			b = append(b, c)
 		}
 	}
+	b = append(b, text[from:]...)
 	return append(b, '"')
 }
