@@ -16,8 +16,8 @@ import (
 func TestDelayBound(t *testing.T) {
 	t.Parallel()
 	for failures, want := range map[int]time.Duration{
-		-1: time.Second, 0: time.Second, 1: 2 * time.Second, 2: 4 * time.Second,
-		4: 16 * time.Second, 5: 30 * time.Second, 6: 30 * time.Second, math.MaxInt: 30 * time.Second,
+		-1: 2 * time.Second, 0: 2 * time.Second, 1: 8 * time.Second,
+		2: 30 * time.Second, 3: 30 * time.Second, math.MaxInt: 30 * time.Second,
 	} {
 		if got := delayBound(failures); got != want {
 			t.Errorf("after %d failures: %v, want %v", failures, got, want)
@@ -94,7 +94,7 @@ func TestPaceGrowsWithEachAttemptThatReachedAServer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPaced(t, 3)
-		for i, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+		for i, want := range []time.Duration{2, 8, 30, 30, 30} {
 			got, server := p.attempt(failed)
 			if got != want*time.Second || server != (i+1)%3 {
 				t.Errorf("attempt %d: server %d after %v, want server %d after %vs", i, server, got, (i+1)%3, int(want))
@@ -107,13 +107,13 @@ func TestPaceGrowsWithEachRoundOfServersThatAreNotThere(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPaced(t, 3)
-		for i, want := range []time.Duration{1, 1, 1, 2, 2, 2, 4} {
+		for i, want := range []time.Duration{2, 2, 2, 8, 8, 8, 30} {
 			if got, _ := p.attempt(unreached); got != want*time.Second {
 				t.Errorf("attempt %d after %v, want %vs", i, got, int(want))
 			}
 		}
 		p.attempt(failed)
-		if got, _ := p.attempt(unreached); got != 8*time.Second {
+		if got, _ := p.attempt(unreached); got != maxDelay {
 			t.Errorf("after one that reached a server: %v", got)
 		}
 	})
@@ -122,10 +122,10 @@ func TestPaceGrowsWithEachRoundOfServersThatAreNotThere(t *testing.T) {
 func TestPaceForgetsOnceAConnectionHasHeld(t *testing.T) {
 	t.Parallel()
 	for held, want := range map[time.Duration]time.Duration{
-		0:           8 * time.Second,
-		holdFor - 1: 8 * time.Second,
-		holdFor:     time.Second,
-		time.Hour:   time.Second,
+		0:           maxDelay,
+		holdFor - 1: maxDelay,
+		holdFor:     firstDelay,
+		time.Hour:   firstDelay,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p := newPaced(t, 2)
@@ -168,7 +168,7 @@ func TestAttemptsOfManyClientsBecomeFewer(t *testing.T) {
 			return sum / (to - from), most
 		}
 		before := math.MaxInt
-		for _, span := range [][2]int{{1, 4}, {4, 16}, {16, 60}} {
+		for _, span := range [][2]int{{0, 2}, {2, 8}, {10, 60}} {
 			mean, most := perSecond(span[0], span[1])
 			t.Logf("%d servers, seconds %v: %d attempts a second, at most %d", servers, span, mean, most)
 			if mean >= before {

@@ -89,7 +89,7 @@ func (l *login) connect(ctx context.Context, url string) (*nats.Conn, error) {
 	}
 	start := time.Now()
 	var last error
-	for failures := 0; ; failures++ {
+	for failures := 1; ; failures++ { // once the attempt has failed
 		nc, err := l.attempt(ctx, url)
 		if err == nil {
 			return nc, nil
