@@ -1,6 +1,9 @@
 // Package api is Gatehouse's wire contract: subjects, requests, responses and reason
 // codes, the same over NATS, HTTP and the local socket. It imports the standard library
 // only, so that a client can depend on it alone.
+//
+// The tags enum, min and max of a field, and the comments, are for the OpenAPI document that is made of these types: enum lists the
+// texts that it may have ("reasons" for any reason code), min and max bound a number, or the bytes of a text.
 package api
 
 // Version is the version of the contract; it is part of every subject and path.
@@ -38,7 +41,7 @@ const (
 // for people, RequestID finds the entry in the service's log and audit trail.
 type Error struct {
 	Code      int    `json:"-"` // the HTTP status, also in the header Nats-Service-Error-Code
-	Reason    string `json:"reason"`
+	Reason    string `json:"reason" enum:"reasons"`
 	Message   string `json:"message"`
 	RequestID string `json:"request_id,omitempty"`
 	// RetryAfter is after how many seconds the same call may succeed; 0 when it will not.

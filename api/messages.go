@@ -25,8 +25,8 @@ type Whoami struct {
 type Administration struct {
 	// Token says that the token is for administration; with another one of the same claims it takes a login for that.
 	Token   bool     `json:"token"`
-	Rights  []string `json:"rights"`
-	Reason  string   `json:"reason,omitempty"` // why there are none
+	Rights  []string `json:"rights" enum:"revoke sessions accounts audit explain"`
+	Reason  string   `json:"reason,omitempty" enum:"reasons"` // why there are none
 	Message string   `json:"message,omitempty"`
 }
 
@@ -45,7 +45,7 @@ type Identity struct {
 // Decision is what an identity gets, or why it gets nothing.
 type Decision struct {
 	Allowed     bool         `json:"allowed"`
-	Reason      string       `json:"reason"`
+	Reason      string       `json:"reason" enum:"reasons"`
 	Message     string       `json:"message,omitempty"`
 	RetryAfter  int          `json:"retry_after,omitempty"` // seconds
 	Account     string       `json:"account,omitempty"`
@@ -83,7 +83,7 @@ type SubjectSet struct {
 // LastRefusal is the newest recorded login of an identity that was refused or left unanswered.
 type LastRefusal struct {
 	At        time.Time `json:"at"`
-	Reason    string    `json:"reason"`
+	Reason    string    `json:"reason" enum:"reasons"`
 	Message   string    `json:"message,omitempty"`
 	RequestID string    `json:"request_id"`
 	Source    string    `json:"source,omitempty"`
@@ -94,9 +94,9 @@ type LastRefusal struct {
 type AuditRequest struct {
 	// Order is "newest" first (default), or that of "arrival" in the store, oldest first: so the trail can be
 	// exported and followed without missing what replicas bring late, or getting anything twice.
-	Order   string    `json:"order,omitempty"`
-	Kind    string    `json:"kind,omitempty"`    // login or admin
-	Outcome string    `json:"outcome,omitempty"` // allowed, refused, silent, done
+	Order   string    `json:"order,omitempty" enum:"newest arrival"`
+	Kind    string    `json:"kind,omitempty" enum:"login admin"`
+	Outcome string    `json:"outcome,omitempty" enum:"allowed refused silent done"`
 	Reason  string    `json:"reason,omitempty"`
 	Issuer  string    `json:"issuer,omitempty"`
 	Subject string    `json:"subject,omitempty"`
@@ -127,9 +127,9 @@ type AuditPage struct {
 type AuditEntry struct {
 	ID      string    `json:"id"` // also the request id of a login
 	At      time.Time `json:"at"`
-	Kind    string    `json:"kind"`    // login or admin
-	Outcome string    `json:"outcome"` // allowed, refused, silent; of an admin: done
-	Reason  string    `json:"reason"`  // reason code; of an admin: the reason given
+	Kind    string    `json:"kind" enum:"login admin"`
+	Outcome string    `json:"outcome" enum:"allowed refused silent done"` // done: an act of an admin
+	Reason  string    `json:"reason"`                                     // reason code; of an admin: the reason given
 	Detail  string    `json:"detail,omitempty"`
 
 	Issuer  string            `json:"issuer,omitempty"` // exact iss
@@ -177,7 +177,7 @@ type ExplainRequest struct {
 	Issuer         string         `json:"issuer,omitempty"`  // of the subject: name or URL
 	Account        string         `json:"account,omitempty"`
 	Source         string         `json:"source,omitempty"`
-	ConnectionType string         `json:"connection_type,omitempty"`
+	ConnectionType string         `json:"connection_type,omitempty" enum:"standard websocket mqtt leafnode"`
 }
 
 // Explanation says what an identity gets and how that came about.
@@ -281,8 +281,8 @@ type IssuerStatus struct {
 
 // AdminTokenRequest asks for a token to administer with while no issuer can make one.
 type AdminTokenRequest struct {
-	Rights []string `json:"rights"`
-	Reason string   `json:"reason"`
+	Rights []string `json:"rights" enum:"revoke sessions accounts audit explain"`
+	Reason string   `json:"reason" min:"1" max:"1024"`
 	TTL    string   `json:"ttl,omitempty"` // such as 15m, which is the default; at most 1h
 }
 

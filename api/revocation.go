@@ -20,11 +20,11 @@ type Target struct {
 // RevokeRequest takes access back.
 type RevokeRequest struct {
 	// Kind is block (default), logout, user_key, signing_key, activation or suspension.
-	Kind string `json:"kind,omitempty"`
+	Kind string `json:"kind,omitempty" enum:"block logout user_key signing_key activation suspension"`
 	Target
 	// All must be set to revoke everybody of an issuer: a subject that was left out by mistake must not.
 	All    bool   `json:"all,omitempty"`
-	Reason string `json:"reason"`
+	Reason string `json:"reason" max:"1024"`
 	// At is the point in time of a logout, until which tokens are void; zero means now.
 	At time.Time `json:"at,omitzero"`
 	// Until ends the revocation by itself; zero means until lifted.
@@ -36,13 +36,13 @@ type RevokeRequest struct {
 	// DryRun changes nothing, and says what would be stored.
 	DryRun bool `json:"dry_run,omitempty"`
 	// IdempotencyKey gives the first answer again when the same call is repeated.
-	IdempotencyKey string `json:"idempotency_key,omitempty"`
+	IdempotencyKey string `json:"idempotency_key,omitempty" max:"128"`
 }
 
 // Revocation is a block, a logout or their like as it is stored.
 type Revocation struct {
 	ID   string `json:"id"`
-	Kind string `json:"kind"`
+	Kind string `json:"kind" enum:"block logout user_key signing_key activation suspension"`
 	Target
 	Name        string    `json:"name,omitempty"`         // principal name, when the issuer is configured
 	AccountName string    `json:"account_name,omitempty"` // when the account is configured
@@ -114,7 +114,7 @@ type Progress struct {
 type RevocationProgressRequest struct {
 	ID string `json:"id"`
 	// Wait is for how many seconds to wait for its end, at most 8; 0 answers at once.
-	Wait int `json:"wait,omitempty"`
+	Wait int `json:"wait,omitempty" min:"0" max:"8"`
 }
 
 // LiftRequest ends a revocation before its time: by its id, or every block in force of an identity.
@@ -122,7 +122,7 @@ type LiftRequest struct {
 	ID      string `json:"id,omitempty"`
 	Issuer  string `json:"issuer,omitempty"`
 	Subject string `json:"subject,omitempty"`
-	Reason  string `json:"reason"`
+	Reason  string `json:"reason" min:"1" max:"1024"`
 }
 
 // LiftResult lists what was lifted.
@@ -132,7 +132,7 @@ type LiftResult struct {
 
 // RevocationsRequest lists revocations, newest first. Empty fields do not filter.
 type RevocationsRequest struct {
-	Kind    string `json:"kind,omitempty"`
+	Kind    string `json:"kind,omitempty" enum:"block logout user_key signing_key activation suspension"`
 	Issuer  string `json:"issuer,omitempty"`
 	Subject string `json:"subject,omitempty"`
 	Account string `json:"account,omitempty"`

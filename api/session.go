@@ -11,10 +11,10 @@ type SessionsRequest struct {
 	Account string `json:"account,omitempty"` // name or id
 	Source  string `json:"source,omitempty"`  // an address or a network
 	Binding string `json:"binding,omitempty"` // that gave the grant
-	Kind    string `json:"kind,omitempty"`    // callout or direct
-	Server  string `json:"server,omitempty"`  // name or id
-	CID     uint64 `json:"cid,omitempty"`     // with the server
-	Limit   int    `json:"limit,omitempty"`   // most sessions of an answer, up to 10000; 0 means that
+	Kind    string `json:"kind,omitempty" enum:"callout direct"`
+	Server  string `json:"server,omitempty"`                    // name or id
+	CID     uint64 `json:"cid,omitempty"`                       // with the server
+	Limit   int    `json:"limit,omitempty" min:"0" max:"10000"` // most sessions of an answer; 0 means 10000
 }
 
 // SessionsPage is who is connected, as all servers that answered show it, the oldest connections first.
@@ -28,8 +28,8 @@ type SessionsPage struct {
 
 // Session is a live connection of a user.
 type Session struct {
-	Name      string    `json:"name"`              // as the server shows it
-	Kind      string    `json:"kind"`              // callout or direct
+	Name      string    `json:"name"` // as the server shows it
+	Kind      string    `json:"kind" enum:"callout direct"`
 	Account   string    `json:"account,omitempty"` // configured name, or id
 	AccountID string    `json:"account_id,omitempty"`
 	Server    string    `json:"server"`
@@ -54,7 +54,7 @@ type KickRequest struct {
 	SessionsRequest
 	// All must be set to close every connection that Gatehouse knows of.
 	All    bool   `json:"all,omitempty"`
-	Reason string `json:"reason"`
+	Reason string `json:"reason" max:"1024"`
 	// DryRun closes nothing, and says what would be closed.
 	DryRun bool `json:"dry_run,omitempty"`
 }

@@ -42,6 +42,7 @@ func (s *Service) Handler() http.Handler {
 			mux.HandleFunc(api.Path(op.name), s.serve(op, s.publicCaller, admin))
 		}
 	}
+	mux.HandleFunc("GET /openapi.json", s.showDocument)
 	if s.Logouts != nil {
 		mux.HandleFunc(api.LogoutPath("{issuer}"), s.takeLogout)
 	}

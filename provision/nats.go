@@ -58,6 +58,7 @@ func (s *Service) ServeNATS(ctx context.Context, o NATSOptions) error {
 		if op.access == onHost {
 			continue
 		}
+		request, response := schemasOf(op)
 		err := group.AddEndpoint(strings.ReplaceAll(op.name, ".", "-"), micro.HandlerFunc(func(req micro.Request) {
 			if !free.take() {
 				s.respond(o.Conn, req.Reply(), nil, answerable(errBusy, newID()))
@@ -69,7 +70,8 @@ func (s *Service) ServeNATS(ctx context.Context, o NATSOptions) error {
 			}) {
 				free.give() // the service ends, and whoever called tries another replica
 			}
-		}), micro.WithEndpointSubject(op.name), micro.WithEndpointPendingLimits(natsPending, natsBytes))
+		}), micro.WithEndpointSubject(op.name), micro.WithEndpointPendingLimits(natsPending, natsBytes),
+			micro.WithEndpointMetadata(map[string]string{"access": op.access.String(), "request_schema": request, "response_schema": response}))
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"runtime/debug"
 
 	"github.com/gatehouse-nats/gatehouse/api"
@@ -51,13 +52,14 @@ func follow(right policy.Right) access { return access{right: right, polled: tru
 
 // operation is a method of [Service] as transports see it.
 type operation struct {
-	name   string
-	access access
-	do     func(ctx context.Context, c Caller, body []byte) (any, error)
+	name              string
+	access            access
+	request, response reflect.Type
+	do                func(ctx context.Context, c Caller, body []byte) (any, error)
 }
 
 func of[Req, Resp any](name string, a access, do func(context.Context, Caller, Req) (Resp, error)) operation {
-	return operation{name: name, access: a, do: func(ctx context.Context, c Caller, body []byte) (any, error) {
+	return operation{name: name, access: a, request: reflect.TypeFor[Req](), response: reflect.TypeFor[Resp](), do: func(ctx context.Context, c Caller, body []byte) (any, error) {
 		var req Req
 		if err := decode(body, &req); err != nil {
 			return nil, err

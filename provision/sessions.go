@@ -57,8 +57,9 @@ func (s *Service) Kick(ctx context.Context, c Caller, req api.KickRequest) (api.
 		return result, err
 	}
 	filter := req.SessionsRequest
-	filter.Limit = 0
 	switch {
+	case filter.Limit != 0:
+		return result, badRequest("limit is for lists: all connections that the other fields choose are closed")
 	case req.Reason == "" && !req.DryRun || len(req.Reason) > MaxReason:
 		return result, badRequest("reason must have 1 to %d bytes: say why, for the audit trail", MaxReason)
 	case filter == (api.SessionsRequest{}) && !req.All:

@@ -116,7 +116,10 @@ func TestWireContract(t *testing.T) {
 		}
 	}
 	path := serveLocal(t, b)
-	shown := map[field]bool{}
+	shown, unseen := map[field]bool{}, map[string]bool{}
+	for _, op := range operations(t) {
+		unseen[op] = op != api.OpUserSignup // see its own tests
+	}
 	for _, test := range []struct {
 		name, op, token, body string
 		code                  int
@@ -182,8 +185,15 @@ func TestWireContract(t *testing.T) {
 				t.Fatal(err)
 			}
 			note(t, shown, reflect.TypeOf(test.into), tree)
+			conforms(t, test.op, test.body, code, body)
+			delete(unseen, test.op)
 			golden(t, test.name, body)
 		})
+	}
+	for op, is := range unseen {
+		if is {
+			t.Errorf("there is no example of %s", op)
+		}
 	}
 	for f, is := range shown {
 		if !is {

@@ -14,7 +14,9 @@ import (
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nkeys"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/policy"
@@ -139,6 +141,51 @@ func TestOperationsOverNATS(t *testing.T) {
 	for _, op := range []string{api.OpReload, api.OpStatus, api.OpAdminToken} {
 		if _, err := root.Request(api.Subject(op), nil, 10*time.Second); !errors.Is(err, nats.ErrNoResponders) {
 			t.Errorf("%s is served: %v", op, err)
+		}
+	}
+}
+
+// TestOperationsDescribeThemselves reads from the service over NATS what its operations take and answer, as nats micro info does.
+func TestOperationsDescribeThemselves(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{policy: lobbyPolicy})
+	w.serve(serveOptions{})
+	nc, err := nats.Connect(w.set.ClientURL(), nats.UserCredentials(filepath.Join(w.dir, "creds", "callout.creds")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	answer, err := nc.Request("$SRV.INFO.gatehouse-operations", nil, 20*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Operations will be added; an answer beyond what a message may hold would come from nobody.
+	if half := int(nc.MaxPayload()) / 2; len(answer.Data) > half {
+		t.Errorf("the description has %d bytes, more than half of a message", len(answer.Data))
+	}
+	var info micro.Info
+	if err := json.Unmarshal(answer.Data, &info); err != nil {
+		t.Fatal(err)
+	}
+	if len(info.Endpoints) < 10 {
+		t.Errorf("%d operations are described", len(info.Endpoints))
+	}
+	for _, e := range info.Endpoints {
+		for _, of := range []string{"request_schema", "response_schema"} {
+			c := jsonschema.NewCompiler()
+			schema, err := jsonschema.UnmarshalJSON(strings.NewReader(e.Metadata[of]))
+			if err == nil {
+				err = c.AddResource("schema", schema)
+			}
+			if err == nil {
+				_, err = c.Compile("schema")
+			}
+			if err != nil || !strings.Contains(e.Metadata[of], "properties") {
+				t.Errorf("%s of %s: %v\n%s", of, e.Subject, err, e.Metadata[of])
+			}
+		}
+		if e.Metadata["access"] == "" {
+			t.Errorf("%s does not say who may call it", e.Subject)
 		}
 	}
 }
