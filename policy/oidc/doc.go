@@ -3,5 +3,6 @@
 //
 // What it relies on: OpenID Connect Core 1.0 sections 2 and 10, OpenID Connect Discovery
 // 1.0 section 4, RFC 7515 (JWS), RFC 7517 (JWK), RFC 7519 (JWT), RFC 8725 (JWT best
-// current practices). Signatures are checked by go-jose.
+// current practices). Signatures are checked by the standard library; go-jose reads the keys, and is
+// what the tests compare with.
 package oidc

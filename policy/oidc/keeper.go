@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -129,7 +130,7 @@ func (k *keeper) ask(set *keySet, id, algorithm string) (*jose.JSONWebKey, *poli
 	switch {
 	case k.flight != nil && k.flight.parked < k.cfg.MaxParked:
 		k.flight.parked++
-		k.flight.asked[id] = struct{}{}
+		k.flight.asked[strings.Clone(id)] = struct{}{} // it shares its text with the token
 		return nil, nil, k.flight.done
 	case k.flight != nil:
 		return nil, policy.Refuse(policy.KeysUnavailable, "%d logins already wait for the keys of issuer %s", k.flight.parked, name), nil

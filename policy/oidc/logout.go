@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"strings"
 	"time"
 
 	"github.com/gatehouse-nats/gatehouse/policy"
@@ -71,6 +72,8 @@ func readLogout(issuer *Issuer, claims map[string]any) (*policy.LogoutToken, *po
 	if l.IssuedAt, err = requiredDate(claims, "iat"); err != nil {
 		return nil, policy.Refuse(policy.ClaimsInvalid, "%v", err)
 	}
+	// What is made of a logout stays for long, and these share their text with the token.
+	l.Subject, l.Session, l.TokenID = strings.Clone(l.Subject), strings.Clone(l.Session), strings.Clone(l.TokenID)
 	switch {
 	case l.TokenID == "":
 		return nil, policy.Refuse(policy.ClaimsInvalid, "the logout token has no jti: it could be used again and again")

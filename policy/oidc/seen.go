@@ -34,9 +34,8 @@ func newSeen(tokens, size int) *seen {
 	return &seen{young: map[[sha256.Size]byte]*verified{}, tokens: tokens, size: size}
 }
 
-// find returns what is remembered of a token, nil when nothing is.
-func (s *seen) find(raw string) *verified {
-	key := sha256.Sum256([]byte(raw))
+// find returns what is remembered of the token of size bytes that has the SHA-256 key, nil when nothing is.
+func (s *seen) find(key [sha256.Size]byte, size int) *verified {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if v := s.young[key]; v != nil {
@@ -44,16 +43,16 @@ func (s *seen) find(raw string) *verified {
 	}
 	v := s.old[key]
 	if v != nil {
-		s.keep(key, v, len(raw)) // whoever comes back is not forgotten
+		s.keep(key, v, size) // whoever comes back is not forgotten
 	}
 	return v
 }
 
-// add remembers a token.
-func (s *seen) add(raw string, v *verified) {
+// add remembers a token, see [seen.find].
+func (s *seen) add(key [sha256.Size]byte, size int, v *verified) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.keep(sha256.Sum256([]byte(raw)), v, len(raw))
+	s.keep(key, v, size)
 }
 
 func (s *seen) keep(key [sha256.Size]byte, v *verified, size int) {

@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"bytes"
 	"encoding/base64"
 	"strings"
 
@@ -13,18 +14,19 @@ const maxKeyID = 512 // bytes of a kid
 
 // token is a JWT whose signature has not been verified yet.
 type token struct {
-	jws       *jose.JSONWebSignature // nil once it has verified
-	algorithm string                 // asymmetric
-	keyID     string                 // may be empty
+	input     []byte // what is signed; nil once it has verified
+	signature []byte // nil once it has verified
+	algorithm string // asymmetric
+	keyID     string // may be empty
 	issuer    string
 	claims    map[string]any
 }
 
 // parse reads a signed JWT in its compact form (RFC 7515 section 7.1) of at most most bytes, made for
 // the purpose as far as its header says. Everything it does costs time linear in the length.
-func parse(raw string, most int, made purpose) (*token, *policy.Refusal) {
+func parse(raw []byte, most int, made purpose) (*token, *policy.Refusal) {
 	switch {
-	case raw == "":
+	case len(raw) == 0:
 		return nil, policy.Refuse(policy.TokenMissing, "the token is empty")
 	case len(raw) > most:
 		return nil, policy.Refuse(policy.TokenTooLarge, "the token has %d bytes, the most accepted are %d", len(raw), most)
@@ -32,17 +34,18 @@ func parse(raw string, most int, made purpose) (*token, *policy.Refusal) {
 	if refusal := checkShape(raw); refusal != nil {
 		return nil, refusal
 	}
-	t, refusal := parseHeader(raw[:strings.IndexByte(raw, '.')], made)
+	header, payload, signature, err := decodeParts(raw)
+	if err != nil {
+		return nil, policy.Refuse(policy.TokenMalformed, "the token is not base64url: %v", err)
+	}
+	t, refusal := parseHeader(header, made, raw)
 	if refusal != nil {
 		return nil, refusal
 	}
-	var err error
-	if t.jws, err = jose.ParseSignedCompact(raw, asymmetric); err != nil {
-		return nil, policy.Refuse(policy.TokenMalformed, "the token is not a JWS: %v", err)
-	}
-	if t.claims, err = decodeObject(t.jws.UnsafePayloadWithoutVerification()); err != nil {
+	if t.claims, err = decodeObject(payload); err != nil {
 		return nil, policy.Refuse(policy.TokenMalformed, "the token's payload cannot be used: %v", err)
 	}
+	t.input, t.signature = raw[:bytes.LastIndexByte(raw, '.')], signature
 	var ok bool
 	if t.issuer, ok = t.claims["iss"].(string); !ok {
 		return nil, policy.Refuse(policy.IssuerUnknown, "the token has no iss, or one that is not a text")
@@ -52,10 +55,10 @@ func parse(raw string, most int, made purpose) (*token, *policy.Refusal) {
 
 // checkShape refuses what is not three parts of base64url. The signature may be empty here:
 // an unsigned token is better refused for its alg.
-func checkShape(raw string) *policy.Refusal {
+func checkShape(raw []byte) *policy.Refusal {
 	dots := 0
-	for i := range len(raw) {
-		switch c := raw[i]; {
+	for i, c := range raw {
+		switch {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
 		case c == '.':
 			dots++
@@ -66,10 +69,10 @@ func checkShape(raw string) *policy.Refusal {
 	switch {
 	case dots == 4:
 		return policy.Refuse(policy.TokenMalformed, "what was sent has five parts, as encrypted tokens (JWE) have: have the issuer sign without encrypting")
-	case dots != 2 || raw[0] == '.' || strings.Contains(raw, ".."):
+	case dots != 2 || raw[0] == '.' || bytes.Contains(raw, []byte("..")):
 		return policy.Refuse(policy.TokenMalformed, "what was sent is not a JWT of three parts: it may be an opaque access token, or cut short")
 	}
-	for part := range strings.SplitSeq(raw, ".") {
+	for part := range bytes.SplitSeq(raw, []byte(".")) {
 		if !canonical(part) {
 			return policy.Refuse(policy.TokenMalformed, "a part of the token is not base64url as an issuer writes it: it was cut short or changed")
 		}
@@ -80,9 +83,9 @@ func checkShape(raw string) *policy.Refusal {
 // canonical reports whether the last character of a base64url text holds no bits that decoding
 // drops: a decoder that is not strict takes several texts for the same bytes, so that one
 // signature would stand for several tokens.
-func canonical(part string) bool {
+func canonical(part []byte) bool {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-	if part == "" {
+	if len(part) == 0 {
 		return true
 	}
 	last := strings.IndexByte(alphabet, part[len(part)-1])
@@ -98,13 +101,29 @@ func canonical(part string) bool {
 	}
 }
 
-// parseHeader reads the protected header, given as base64url.
-func parseHeader(encoded string, made purpose) (*token, *policy.Refusal) {
-	data, err := base64.RawURLEncoding.DecodeString(encoded)
-	if err != nil {
-		return nil, policy.Refuse(policy.TokenMalformed, "the token's header is not base64url")
+// decodeParts decodes the three parts of a token that [checkShape] has passed.
+func decodeParts(raw []byte) (header, payload string, signature []byte, err error) {
+	var room [4096]byte // most tokens are shorter
+	all := room[:0]
+	if most := base64.RawURLEncoding.DecodedLen(len(raw)); most > len(room) {
+		all = make([]byte, 0, most)
 	}
-	header, err := decodeObject(data)
+	var ends [3]int
+	n := 0
+	for part := range bytes.SplitSeq(raw, []byte(".")) {
+		if all, err = base64.RawURLEncoding.AppendDecode(all, part); err != nil {
+			return "", "", nil, err
+		}
+		ends[n] = len(all)
+		n++
+	}
+	text := string(all[:ends[1]])
+	return text[:ends[0]], text[ends[0]:], bytes.Clone(all[ends[1]:]), nil
+}
+
+// parseHeader reads the protected header of a token.
+func parseHeader(text string, made purpose, raw []byte) (*token, *policy.Refusal) {
+	header, err := decodeObject(text)
 	if err != nil {
 		return nil, policy.Refuse(policy.TokenMalformed, "the token's header cannot be used: %v", err)
 	}
@@ -137,7 +156,23 @@ func parseHeader(encoded string, made purpose) (*token, *policy.Refusal) {
 			return nil, policy.Refuse(policy.TokenMalformed, "the token's kid is not a text of at most %d bytes", maxKeyID)
 		}
 	}
+	if !plain(header) {
+		if _, err := jose.ParseSignedCompact(string(raw), asymmetric); err != nil {
+			return nil, policy.Refuse(policy.TokenMalformed, "the token is not a JWS: %v", err)
+		}
+	}
 	return t, nil
+}
+
+// plain reports whether nothing but what [parseHeader] reads could be wrong with a header: it holds texts
+// alone, and no keys. The others, which are rare, are left to go-jose to check whole.
+func plain(header map[string]any) bool {
+	for name, v := range header {
+		if _, ok := v.(string); !ok || name == "jwk" || name == "x5c" {
+			return false
+		}
+	}
+	return true
 }
 
 // purpose is what tokens are made for, as typ says.

@@ -3,6 +3,7 @@ package oidc
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -208,7 +209,7 @@ func (v *Verifier) verify(raw string, use use) (id *policy.Identity, refusal *po
 // VerifyLogout is [Verifier.Verify] for a logout token (OpenID Connect Back-Channel Logout 1.0 section
 // 2.4) of the issuer with that name. Whether it was used before is for the caller to find out.
 func (v *Verifier) VerifyLogout(name, raw string) (l *policy.LogoutToken, refusal *policy.Refusal, pending <-chan struct{}) {
-	t, refusal, pending := v.open(*v.keepers.Load(), raw, forLogout)
+	t, refusal, pending := v.open(*v.keepers.Load(), []byte(raw), forLogout)
 	if t == nil {
 		return nil, refusal, pending
 	}
@@ -222,26 +223,27 @@ func (v *Verifier) VerifyLogout(name, raw string) (l *policy.LogoutToken, refusa
 
 // authentic returns a login's token of which the signature verifies with a key that its issuer has now.
 func (v *Verifier) authentic(raw string) (*verified, *policy.Refusal, <-chan struct{}) {
-	keepers := *v.keepers.Load()
-	if known := v.seen.find(raw); known != nil && known.holds(keepers) {
+	keepers, data := *v.keepers.Load(), []byte(raw)
+	hash := sha256.Sum256(data)
+	if known := v.seen.find(hash, len(data)); known != nil && known.holds(keepers) {
 		// The issuer may be pinned to other algorithms now.
 		if key, refusal, pending := known.keeper.key(known.keyID, known.algorithm); key == nil {
 			return nil, refusal, pending
 		}
 		return known, nil, nil
 	}
-	found, refusal, pending := v.open(keepers, raw, forLogin)
+	found, refusal, pending := v.open(keepers, data, forLogin)
 	if found == nil {
 		return nil, refusal, pending
 	}
 	if found.holds(keepers) { // otherwise the key may be one of either set
-		v.seen.add(raw, found)
+		v.seen.add(hash, len(data), found)
 	}
 	return found, nil, nil
 }
 
 // open parses a token made for the purpose and verifies its signature.
-func (v *Verifier) open(keepers map[string]*keeper, raw string, made purpose) (*verified, *policy.Refusal, <-chan struct{}) {
+func (v *Verifier) open(keepers map[string]*keeper, raw []byte, made purpose) (*verified, *policy.Refusal, <-chan struct{}) {
 	t, refusal := parse(raw, v.cfg.MaxTokenSize, made)
 	if refusal != nil {
 		return nil, refusal, nil
@@ -255,10 +257,10 @@ func (v *Verifier) open(keepers map[string]*keeper, raw string, made purpose) (*
 	if key == nil {
 		return nil, refusal, pending
 	}
-	if _, err := t.jws.Verify(key.Key); err != nil {
+	if !verifies(key, t.algorithm, t.input, t.signature) {
 		return nil, policy.Refuse(policy.SignatureInvalid, "the signature does not verify with key %q of issuer %s", clip(key.KeyID), k.issuer.Load().Name), nil
 	}
-	t.jws = nil // is not needed any more, and large
+	t.input, t.signature = nil, nil // are not needed any more, and large
 	return &verified{token: *t, keeper: k, digest: digest}, nil, nil
 }
 
