@@ -289,6 +289,14 @@ func TestReleaseBefore(t *testing.T) {
 	if err != nil || len(page) != 1 || page[0].Subject != "alice" || page[0].Claims != nil || page[0].ClaimsCut {
 		t.Errorf("got %+v, %v", page, err)
 	}
+	cursor := ""
+	for _, want := range []int{1, 0} { // it is in no batch, and followed all the same
+		list, next, _, err := s.Arrivals(t.Context(), store.AuditFilter{Limit: 1, Cursor: cursor})
+		if err != nil || len(list) != want {
+			t.Errorf("followed %d entries, %v; want %d", len(list), err, want)
+		}
+		cursor = next
+	}
 }
 
 // TestMigrationOfRows: what the release before has stored is there after the migration.
