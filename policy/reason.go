@@ -81,6 +81,9 @@ const (
 	UserKeyRevoked      Reason = "user_key_revoked"
 	UserKeyTaken        Reason = "user_key_taken"
 	TooManyKeys         Reason = "too_many_keys"
+
+	// Refusals of who asks for an account.
+	NoSignUp Reason = "no_sign_up"
 )
 
 // silent lists the reasons that are met with silence instead of the constant refusal.

@@ -33,13 +33,7 @@ func AllRights() []Right {
 // A call cannot prove that it holds the key that a token is bound to, as a connection does. Such
 // a token gets no rights: whoever stole it would have them as well.
 func Rights(s *Snapshot, id *Identity, source netip.Addr, now time.Time, trace *Trace) ([]Right, *Refusal) {
-	if r := Standing(s, id, now); r != nil {
-		return nil, r
-	}
-	if id.BoundKey() != nil {
-		return nil, Refuse(KeyProofMissing, "the token is bound to a key, and calls prove none: get one for administration that is not bound")
-	}
-	bindings, r := applicable(s.Rules.Admins[id.Issuer], id, false, Connection{Source: source, Type: Standard}, trace)
+	bindings, r := calls(s, s.Rules.Admins[id.Issuer], id, source, now, trace)
 	if r != nil {
 		if r.Reason == NoBinding {
 			r = Refuse(NoRights, "no binding with grant.admin matches the claims")
@@ -51,6 +45,9 @@ func Rights(s *Snapshot, id *Identity, source netip.Addr, now time.Time, trace *
 		if slices.ContainsFunc(bindings, func(b *Binding) bool { return slices.Contains(b.Rights, right) }) {
 			rights = append(rights, right)
 		}
+	}
+	if len(rights) == 0 {
+		return nil, Refuse(NoRights, "the bindings that match let act for others and give no rights of their own")
 	}
 	return rights, nil
 }

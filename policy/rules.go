@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -30,6 +31,8 @@ type Rules struct {
 	// Lobby are the bindings into the lobby account, by issuer name: they count where no other binding gives
 	// an account, and where the client names [LobbyName].
 	Lobby map[string][]*Binding
+	// SignUps are the bindings that let sign up for self-service accounts, by issuer name.
+	SignUps map[string][]*Binding
 	// Plans of self-service accounts by name.
 	Plans map[string]*Plan
 }
@@ -98,6 +101,8 @@ type Binding struct {
 	Grant           Grant            // of those in [Rules.Bindings]
 	Direct          *Direct          // terms for direct users with the grant; nil permits none
 	Rights          []Right          // of those in [Rules.Admins]
+	SignUp          []string         // plans; of those in [Rules.SignUps], and of a backend that acts for others
+	OnBehalf        bool             // acts for others, of those in [Rules.Admins]
 	TTL             time.Duration    // longest life of a credential, over 0
 }
 
@@ -110,7 +115,16 @@ func (b *Binding) gives() string {
 		}
 		return text
 	}
-	return "gives tokens for administration the rights " + joined(b.Rights)
+	switch {
+	case len(b.Rights) > 0:
+		return "gives tokens for administration the rights " + joined(b.Rights)
+	case b.OnBehalf:
+		return "lets tokens for administration act for others, under the plans " + strings.Join(b.SignUp, ", ")
+	case len(b.SignUp) > 0:
+		return "lets sign up for an account under the plans " + strings.Join(b.SignUp, ", ")
+	default:
+		return "gives nothing but the lobby"
+	}
 }
 
 // Expression is a condition on claims that says more than values of single ones: CEL in package

@@ -23,12 +23,19 @@ func (r *report) admin(at string, f *File, b *Binding, binding *policy.Binding) 
 	}
 	i := slices.IndexFunc(f.Issuers, func(is *Issuer) bool { return is.Name == b.Issuer })
 	if i >= 0 && !r.given(join(index("issuers", i), "admin_audiences")) {
-		r.problem(join(grant, "admin"), "issuer %s has no admin_audiences, so that none of its tokens is for administration: say there what those carry in aud", b.Issuer)
+		key := "admin"
+		if !r.given(join(grant, key)) {
+			key = "on_behalf_of"
+		}
+		r.problem(join(grant, key), "issuer %s has no admin_audiences, so that none of its tokens is for administration: say there what those carry in aud", b.Issuer)
+	}
+	if len(b.Grant.SignUp) > 0 && !b.Grant.OnBehalfOf {
+		r.problem(join(grant, "sign_up"), "is for tokens that log in: give it in a binding of its own, or beside on_behalf_of to a portal's backend")
 	}
 	for _, right := range b.Grant.Admin {
 		binding.Rights = append(binding.Rights, policy.Right(right))
 	}
-	if len(binding.Rights) == 0 {
+	if len(binding.Rights) == 0 && !binding.OnBehalf {
 		return nil // reported when it was decoded
 	}
 	return binding
@@ -43,7 +50,7 @@ func (r *report) giveIfMissing(path, what string) {
 
 // lintAdmin warns of rights that everybody has.
 func (r *report) lintAdmin(at string, b *policy.Binding, url string) {
-	if len(b.Rights) > 0 && b.When == nil && !slices.ContainsFunc(b.Match, func(c policy.Condition) bool { return !always(c, url) }) {
+	if (len(b.Rights) > 0 || b.OnBehalf) && b.When == nil && !slices.ContainsFunc(b.Match, func(c policy.Condition) bool { return !always(c, url) }) {
 		r.warn(at, "whoever gets a token of issuer %s for administration is an admin: narrow it down with match", b.Issuer)
 	}
 }

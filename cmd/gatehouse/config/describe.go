@@ -39,6 +39,8 @@ var typeNames = map[reflect.Type]string{
 	reflect.TypeFor[JWKS]():       "file or https URL",
 	reflect.TypeFor[TokenFile]():  "token file",
 	reflect.TypeFor[KeyFile]():    "key file",
+	reflect.TypeFor[SealKey]():    "seal key file",
+	reflect.TypeFor[Quota]():      "limit",
 	reflect.TypeFor[CertFile]():   "file",
 	reflect.TypeFor[CertKey]():    "file",
 	reflect.TypeFor[Origin]():     "origin",

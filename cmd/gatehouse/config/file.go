@@ -45,9 +45,68 @@ type File struct {
 	// Who gets which role in which account. All that match count, in whatever order; who matches none is refused.
 	Bindings []*Binding `yaml:"bindings"`
 
-	_ unbuilt `yaml:"seal"`
+	// What encrypts the seeds of signing keys that Gatehouse makes, before they are stored.
+	Seal Seal `yaml:"seal"`
+	// What the accounts of sign-up may have, by name. Bindings say who may sign up for which: grant.sign_up.
+	Plans map[string]*Plan `yaml:"plans"`
+
 	_ unbuilt `yaml:"portal"`
-	_ unbuilt `yaml:"plans"`
+}
+
+// Seal is what encrypts secrets in the store.
+type Seal struct {
+	// File with the key: 32 random bytes in base64, as gatehouse keys seal-key makes one. All replicas have the same.
+	// Without it nobody can sign up for an account. Lose it, and the signing keys of all such accounts are lost.
+	Key SealKey `yaml:"key" mode:"operator"`
+	// Files with keys that were used before, until gatehouse keys reseal has gone over all.
+	Old []SealKey `yaml:"old" mode:"operator"`
+}
+
+// Plan is what accounts of sign-up may have. Without a number there is no limit, but for leaf nodes and JetStream.
+type Plan struct {
+	// Connections of clients at a time.
+	Connections Quota `yaml:"connections" default:"unlimited"`
+	// Subscriptions at a time.
+	Subscriptions Quota `yaml:"subscriptions" default:"unlimited"`
+	// Bytes of one message.
+	Payload Quota `yaml:"payload" default:"unlimited"`
+	// Bytes in all. nats-server writes it down and does not hold anybody to it.
+	Data Quota `yaml:"data" default:"unlimited"`
+	// Leaf nodes at a time. One brings in everybody who is connected to it.
+	LeafNodes Quota `yaml:"leaf_nodes" default:"0"`
+	// Imports from other accounts.
+	Imports Quota `yaml:"imports" default:"unlimited"`
+	// Exports to other accounts.
+	Exports Quota `yaml:"exports" default:"unlimited"`
+	// What may be stored, whatever the number of replicas. Without it and tiers, no JetStream.
+	JetStream PlanJetStream `yaml:"jetstream"`
+	// What may be stored by number of replicas: R1, R3 and so on.
+	Tiers map[string]*PlanJetStream `yaml:"tiers"`
+	// Names of the roles that members may have. owner is one too: whoever has it manages the account, and with a role
+	// of that name can log in.
+	Roles []string `yaml:"roles" required:"the names of the roles that members may have"`
+	// The most accounts of the plan that somebody may own.
+	PerSubject int `yaml:"per_subject" default:"1" min:"1" max:"10000"`
+	// An admin must approve each account before it is made.
+	Approval bool `yaml:"approval" default:"false"`
+	// What names must look like, with * for any characters, such as team-*.
+	Names string `yaml:"names"`
+	// Longest life of a member's credential.
+	TTL Duration `yaml:"ttl" default:"1h" min:"10s" max:"30d"`
+	// Lets members hold user JWTs for keys of their own as well.
+	Direct Direct `yaml:"direct"`
+}
+
+// PlanJetStream is what an account may store.
+type PlanJetStream struct {
+	// Bytes in memory.
+	Memory Quota `yaml:"memory" default:"0"`
+	// Bytes on disk.
+	Disk Quota `yaml:"disk" default:"0"`
+	// Streams.
+	Streams Quota `yaml:"streams" default:"unlimited"`
+	// Consumers.
+	Consumers Quota `yaml:"consumers" default:"unlimited"`
 }
 
 // NATS says how Gatehouse reaches the servers.
@@ -230,7 +289,9 @@ type Issuer struct {
 	// /backchannel-logout/NAME at http.listen, NAME being the issuer's.
 	Logout Logout `yaml:"logout"`
 
-	_ unbuilt `yaml:"trust_email"`
+	// Whether its word on e-mail addresses counts, where it says email_verified: members of accounts can then be
+	// invited by e-mail.
+	TrustEmail bool `yaml:"trust_email" default:"false"`
 }
 
 // Login is how gatehouse login gets a token of an issuer.
@@ -420,8 +481,11 @@ type Grant struct {
 	// account, and whoever connects as account:LOBBY. Admins are let in without it.
 	Lobby bool `yaml:"lobby" default:"false"`
 
-	_ unbuilt `yaml:"sign_up"`
-	_ unbuilt `yaml:"on_behalf_of"`
+	// Names of the plans that they may sign up for an account under: alone, beside an account and a role, or beside lobby.
+	SignUp []string `yaml:"sign_up" mode:"operator"`
+	// true lets a portal's backend act for identities that it names, with a token for administration: sign them up under
+	// the plans in sign_up, and do in their accounts what they could. Beside sign_up, and beside admin if it has rights too.
+	OnBehalfOf bool `yaml:"on_behalf_of" default:"false" mode:"operator"`
 }
 
 // Direct are the terms on which somebody may hold user JWTs for own keys.

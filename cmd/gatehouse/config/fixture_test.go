@@ -121,6 +121,7 @@ func newFixture(t testing.TB) *fixture {
 	f.write("keys/operator.nk", operatorSeed)
 	f.write("keys/damaged.nk", appSeed[:57]+"A")
 	f.write("keys/empty.nk", "")
+	f.write("keys/seal.key", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n")
 	f.write("creds/callout.creds", testCreds(t, "callout"))
 	f.write("creds/system.creds", testCreds(t, "system"))
 	f.write("creds/torn.creds", testCreds(t, "system")[:300])

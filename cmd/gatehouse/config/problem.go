@@ -162,7 +162,7 @@ func didYouMean(s string, candidates []string) string {
 		return "did you mean " + best + "?"
 	case len(candidates) == 0:
 		return ""
-	case len(candidates) <= 16:
+	case len(candidates) <= 20:
 		return "use " + orList(candidates)
 	default:
 		return "there are " + fmt.Sprint(len(candidates)) + " others"

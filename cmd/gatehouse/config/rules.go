@@ -39,6 +39,7 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 		Bindings: map[string][]*policy.Binding{},
 		Admins:   map[string][]*policy.Binding{},
 		Lobby:    map[string][]*policy.Binding{},
+		SignUps:  map[string][]*policy.Binding{},
 	}
 	lobby, lobbyKey := r.lobby(f)
 	for _, i := range f.Issuers {
@@ -65,6 +66,7 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 			keys = append(keys, k)
 		}
 	}
+	rules.Plans = r.plans(f, roles)
 	var bindings []*policy.Binding // in the order of the file
 	names := map[string]int{}
 	for i, b := range f.Bindings {
@@ -76,11 +78,14 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 			continue
 		}
 		bindings = append(bindings, binding)
+		if len(binding.SignUp) > 0 && !binding.OnBehalf {
+			rules.SignUps[b.Issuer] = append(rules.SignUps[b.Issuer], binding)
+		}
 		switch {
 		case binding.Grant.Role != nil:
 			rules.Bindings[b.Issuer] = append(rules.Bindings[b.Issuer], binding)
 			continue
-		case len(binding.Rights) > 0:
+		case len(binding.Rights) > 0 || binding.OnBehalf:
 			rules.Admins[b.Issuer] = append(rules.Admins[b.Issuer], binding)
 		}
 		if lobby != nil {
@@ -90,7 +95,7 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 	if f.Audit.Claims == "policy" {
 		rules.Recorded = map[string]*policy.ClaimSet{}
 		for name := range rules.Issuers {
-			rules.Recorded[name] = policy.NewClaimSet(slices.Concat(rules.Bindings[name], rules.Admins[name], rules.Lobby[name]))
+			rules.Recorded[name] = policy.NewClaimSet(slices.Concat(rules.Bindings[name], rules.Admins[name], rules.Lobby[name], rules.SignUps[name]))
 		}
 	}
 	if len(r.problems) == 0 {
@@ -106,7 +111,7 @@ func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m))
 func version(f *File) string {
 	relevant, err := json.Marshal(File{
 		Leeway: f.Leeway, MaxTokenSize: f.MaxTokenSize,
-		NATS: NATS{Lobby: f.NATS.Lobby}, Issuers: f.Issuers, Accounts: f.Accounts, Roles: f.Roles, Bindings: f.Bindings,
+		NATS: NATS{Lobby: f.NATS.Lobby}, Issuers: f.Issuers, Accounts: f.Accounts, Roles: f.Roles, Bindings: f.Bindings, Plans: f.Plans,
 	})
 	if err != nil {
 		panic("configuration does not marshal: " + err.Error())
@@ -354,11 +359,14 @@ func (r *report) binding(at string, f *File, b *Binding, accounts map[string]*po
 	if b.RequireKey && len(b.ConnectionTypes) > 0 && !slices.ContainsFunc(b.ConnectionTypes, func(t string) bool { return t != string(policy.MQTT) }) {
 		r.problem(join(at, "require_key"), "nobody can meet it: MQTT clients, for which alone this binding is, cannot sign with a key: name other connection_types, or leave it out")
 	}
-	if r.given(join(grant, "admin")) {
+	r.signUp(at, f, b, binding)
+	switch {
+	case r.given(join(grant, "admin")) || b.Grant.OnBehalfOf:
 		return r.admin(at, f, b, binding)
-	}
-	if b.Grant.Lobby {
+	case b.Grant.Lobby:
 		return r.newcomers(at, f, binding)
+	case len(b.Grant.SignUp) > 0 && !r.given(join(grant, "account")) && !r.given(join(grant, "role")):
+		return binding
 	}
 	r.giveIfMissing(join(grant, "account"), "the name of an account")
 	r.giveIfMissing(join(grant, "role"), "the name of a role")

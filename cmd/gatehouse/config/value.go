@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gatehouse-nats/gatehouse/account"
 	"github.com/gatehouse-nats/gatehouse/policy"
 )
 
@@ -299,3 +300,32 @@ var (
 	_ scalar                 = (*MatchValue)(nil)
 	_ encoding.TextMarshaler = MatchValue{}
 )
+
+// Quota is a limit: a number, bytes with or without a unit, or unlimited.
+type Quota int64
+
+const unlimited = "unlimited"
+
+func (q *Quota) parse(text string, f form) error {
+	if text == unlimited {
+		*q = Quota(account.NoLimit)
+		return nil
+	}
+	var s Size
+	if err := s.parse(text, f); err != nil {
+		return fmt.Errorf("%s is not a limit: write a number, a size such as 1GiB, or unlimited", quoted(text))
+	}
+	*q = Quota(s)
+	return nil
+}
+
+// String returns the limit as it would be written.
+func (q Quota) String() string {
+	if q == Quota(account.NoLimit) {
+		return unlimited
+	}
+	return Size(q).String()
+}
+
+// MarshalText returns the limit as it would be written.
+func (q Quota) MarshalText() ([]byte, error) { return []byte(q.String()), nil }

@@ -101,6 +101,8 @@ func scalar(f config.Field) *schema {
 		s.Pattern = durationPattern
 	case "size":
 		s.Type, s.Pattern = []string{"string", "integer"}, sizePattern
+	case "limit":
+		s.Type, s.Pattern = []string{"string", "integer"}, `^(unlimited|[0-9]+ *([KMGT]iB|kB|[MGT]?B)?)$`
 	case "host:port":
 		s.Pattern = `:[0-9]{1,5}$`
 	case "origin":
@@ -109,7 +111,7 @@ func scalar(f config.Field) *schema {
 		s.Pattern = `^(sqlite:|postgres://|postgresql://)`
 	case "text, number or truth value":
 		return &schema{Type: []string{"string", "number", "boolean"}}
-	case "text", "path", "file", "file or https URL", "token file", "key file", "creds file", "address or network":
+	case "text", "path", "file", "file or https URL", "token file", "seal key file", "key file", "creds file", "address or network":
 	default:
 		panic(fmt.Sprintf("no schema for %s, a %q", f.Path, f.Type))
 	}

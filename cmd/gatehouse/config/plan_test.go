@@ -1,0 +1,58 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gatehouse-nats/gatehouse/account"
+)
+
+// TestPlans compiles the plans of the example.
+func TestPlans(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile("../../../docs/gatehouse.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newFixture(t).mustLoad(string(content))
+	want := map[string]*account.Plan{
+		"free": {
+			Name: "free", Roles: []string{"owner", "app"}, PerSubject: 1, Pattern: "team-*",
+			Limits: account.Limits{
+				Connections: 20, Subscriptions: 1000, Payload: 1 << 20, Data: account.NoLimit, Imports: account.NoLimit, Exports: account.NoLimit,
+				JetStream: &account.JetStream{Disk: 1 << 30, Streams: 5, Consumers: account.NoLimit},
+			},
+		},
+		"paid": {
+			Name: "paid", Roles: []string{"owner", "app"}, PerSubject: 3, Approval: true,
+			Limits: account.Limits{
+				Connections: 500, Subscriptions: account.NoLimit, Payload: account.NoLimit, Data: account.NoLimit, Imports: account.NoLimit, Exports: account.NoLimit,
+				Tiers: map[string]account.JetStream{
+					"R1": {Disk: 50 << 30, Streams: account.NoLimit, Consumers: account.NoLimit},
+					"R3": {Disk: 10 << 30, Memory: 100 << 20, Streams: account.NoLimit, Consumers: account.NoLimit},
+				},
+			},
+		},
+	}
+	if diff := cmp.Diff(want, c.Plans()); diff != "" {
+		t.Error(diff)
+	}
+	rules := c.Rules()
+	if p := rules.Plans["free"]; p == nil || p.Roles["app"] == nil || p.Roles["owner"] != nil || p.Direct != nil {
+		t.Errorf("members of free: %+v", p)
+	}
+	if b := rules.SignUps["corp"]; len(b) != 1 || b[0].Name != "newcomers" || len(rules.Lobby["corp"]) != 0 {
+		t.Errorf("who may sign up: %+v", b)
+	}
+	ring := c.Seal()
+	if box := ring.Seal([]byte("secret"), "row"); ring.Current() == "" || box == nil {
+		t.Error("nothing seals")
+	}
+	if shown := fmt.Sprintf("%v %+v %#v", c.File.Seal, c.File.Seal, c.File.Seal); strings.Contains(shown, "AAECAwQF") {
+		t.Errorf("the key is shown: %s", shown)
+	}
+}
