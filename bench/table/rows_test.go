@@ -159,6 +159,12 @@ func TestFrozenReplicaIsReadFromTheTest(t *testing.T) {
 	if _, err := parseFrozen([]byte("ok")); err == nil {
 		t.Error("no error for a test that logged nothing")
 	}
+	if got := string(told([]byte("    servers.go:81: log\n        [1] line\n" + text + "FAIL\n"))); got != text+"FAIL\n" {
+		t.Errorf("what the test says: %q", got)
+	}
+	if got := string(told([]byte("no such file\n"))); got != "no such file\n" {
+		t.Errorf("without a line of a test: %q", got)
+	}
 }
 
 // outcomes are those of the rows that are drawn.
