@@ -3,6 +3,7 @@ package policy_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-nats/gatehouse/policy"
 )
@@ -10,7 +11,8 @@ import (
 // growth is something of which there may be many, as decisions meet it.
 type growth struct {
 	name    string
-	touched bool // a decision looks at each of them
+	touched bool   // a decision looks at each of them
+	account string // that the client names
 	sizes   []int
 	build   func(b testing.TB, n int) (*policy.Snapshot, *policy.Identity)
 }
@@ -35,7 +37,7 @@ var growths = []growth{
 		}
 		return s, id
 	}},
-	{name: "accounts", sizes: []int{1, 1000, 20_000}, build: func(b testing.TB, n int) (*policy.Snapshot, *policy.Identity) {
+	{name: "accounts of the configuration", sizes: []int{1, 1000, 20_000}, build: func(b testing.TB, n int) (*policy.Snapshot, *policy.Identity) {
 		s, id := scene{bindings: 4, groups: 10}.build(b)
 		own := s.Rules.Bindings[id.Issuer][0].Grant.Account
 		s.Rules.Accounts = map[string]*policy.Account{own.Name: own}
@@ -45,6 +47,8 @@ var growths = []growth{
 		}
 		return s, id
 	}},
+	{name: "accounts of sign-up", sizes: []int{1, 1000, 20_000}, build: withAccounts},
+	{name: "accounts of sign-up, one of them named", account: "team-0", sizes: []int{1, 1000, 20_000}, build: withAccounts},
 	{name: "blocks of others", sizes: []int{10, 1000, 100_000}, build: func(b testing.TB, n int) (*policy.Snapshot, *policy.Identity) {
 		s, id := scene{bindings: 4, groups: 10}.build(b)
 		s.Revocations = policy.NewRevocations(blocks(n))
@@ -61,15 +65,41 @@ func BenchmarkGrowth(b *testing.B) {
 				s, id := g.build(b, n)
 				b.ReportAllocs()
 				for b.Loop() {
-					decideOnce(b, s, id)
+					decideOnce(b, s, id, g.account)
 				}
 			})
 		}
 	}
 }
 
-func decideOnce(t testing.TB, s *policy.Snapshot, id *policy.Identity) {
-	if d := policy.Decide(s, id, policy.Connection{Type: policy.Standard}, start, nil); !d.Allowed() {
+// withAccounts returns a snapshot with so many accounts of sign-up; the identity is a member of each.
+func withAccounts(b testing.TB, n int) (*policy.Snapshot, *policy.Identity) {
+	s, id := scene{bindings: 4, groups: 10}.build(b)
+	entries := make([]policy.Entry, n)
+	for i := range entries {
+		m, err := policy.NewMembership(fmt.Sprint("member-", i), "app", policy.Principal{Issuer: id.IssuerURL, Subject: id.Subject}, "", time.Time{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		name := fmt.Sprintf("team-%d", i)
+		entries[i] = policy.Entry{
+			Account: policy.Account{Name: name, ID: "A-" + name, SigningKeys: []string{"SA-" + name}},
+			Plan:    "free", Open: true, Members: []policy.Membership{m},
+		}
+	}
+	s.Accounts = policy.NewDirectory(entries)
+	role := s.Rules.Bindings[id.Issuer][0].Grant.Role
+	s.Rules.Plans = map[string]*policy.Plan{"free": {Name: "free", Roles: map[string]*policy.Role{"app": role}, TTL: time.Hour}}
+	return s, id
+}
+
+// decideOnce expects a grant in the account that the client names; empty when it names none.
+func decideOnce(t testing.TB, s *policy.Snapshot, id *policy.Identity, account string) {
+	d := policy.Decide(s, id, policy.Connection{Type: policy.Standard, Account: account}, start, nil)
+	if !d.Allowed() {
 		t.Fatal(d.Refusal)
+	}
+	if account != "" && d.Account.Name != account {
+		t.Fatalf("the login leads to %s, want %s", d.Account.Name, account)
 	}
 }

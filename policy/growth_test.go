@@ -17,7 +17,7 @@ func TestDecisionsDoNotGrowWithWhatTheyDoNotTouch(t *testing.T) {
 		var least float64
 		for i, n := range g.sizes {
 			s, id := g.build(t, n)
-			made := testing.AllocsPerRun(20, func() { decideOnce(t, s, id) })
+			made := testing.AllocsPerRun(20, func() { decideOnce(t, s, id, g.account) })
 			if i == 0 {
 				least = made
 			}
@@ -44,7 +44,7 @@ func TestDecisionsLookAtNothingOfOthers(t *testing.T) {
 		}
 		s.Rules.Accounts[name] = nil
 	}
-	decideOnce(t, s, id)
+	decideOnce(t, s, id, "")
 	refused := *id
 	refused.Claims = nil
 	d := policy.Decide(s, &refused, policy.Connection{Type: policy.Standard}, start, nil)
@@ -72,7 +72,7 @@ func TestExpressionsAreAskedWhereTheMatchHolds(t *testing.T) {
 				b.When, b.TTL = counted{&asked}, time.Hour
 			}
 		}
-		decideOnce(t, s, id)
+		decideOnce(t, s, id, "")
 		if asked != 1 {
 			t.Errorf("%d bindings, one of which matches: %d expressions were run", n, asked)
 		}
