@@ -9,10 +9,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -51,13 +53,15 @@ var columns = []column{
 
 func main() {
 	flag.Parse()
-	if err := run(strings.Split(*adapters, ","), flag.Args()); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, strings.Split(*adapters, ","), flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "compare:", err)
 		os.Exit(1)
 	}
 }
 
-func run(adapters, stormArgs []string) error {
+func run(ctx context.Context, adapters, stormArgs []string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -70,13 +74,16 @@ func run(adapters, stormArgs []string) error {
 			what := fmt.Sprintf("round %d of %d: %s", round+1, *rounds, a)
 			fmt.Fprintln(os.Stderr, what)
 			measure := func() (report.Result, error) {
-				return storm(filepath.Join(bin, "storm"), filepath.Join(filepath.Dir(bin), a), stormArgs)
+				return storm(ctx, filepath.Join(bin, "storm"), filepath.Join(filepath.Dir(bin), a), stormArgs)
 			}
 			r, err := measure()
-			if err != nil {
+			if err != nil && ctx.Err() == nil {
 				c.Repeated = append(c.Repeated, what+": "+err.Error())
 				fmt.Fprintf(os.Stderr, "failed, and is repeated once: %v\n", err)
 				r, err = measure()
+			}
+			if ctx.Err() != nil {
+				return errors.New("interrupted")
 			}
 			if err != nil {
 				return fmt.Errorf("%s, twice: %w", what, err)
@@ -99,8 +106,8 @@ func run(adapters, stormArgs []string) error {
 const limit = 5 * time.Minute
 
 // storm runs one measurement and returns what it reported. What it says on failure is part of the error.
-func storm(storm, adapter string, args []string) (report.Result, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+func storm(ctx context.Context, storm, adapter string, args []string) (report.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, storm, append([]string{"-adapter", adapter}, args...)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // so that it ends what it has started
@@ -118,7 +125,7 @@ func storm(storm, adapter string, args []string) (report.Result, error) {
 	return r, nil
 }
 
-// table renders medians, with the ratio to the first adapter's where that is not zero.
+// table renders medians, with the ratio to the first adapter's where there is one: none was measured where a figure is below zero.
 func table(c report.Comparison) string {
 	var b strings.Builder
 	b.WriteString("| adapter |")
@@ -132,7 +139,7 @@ func table(c report.Comparison) string {
 			median := func(adapter string) float64 { return report.Median(report.Values(c.Results[adapter], col.figure)) }
 			own, base := median(a), median(c.Adapters[0])
 			fmt.Fprintf(&b, " "+col.format, own)
-			if a != c.Adapters[0] && base != 0 {
+			if a != c.Adapters[0] && base > 0 && own >= 0 {
 				fmt.Fprintf(&b, " (%.2f×)", own/base)
 			}
 			b.WriteString(" |")

@@ -2,9 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -34,8 +34,8 @@ type series struct {
 }
 
 // measureGrowth runs the benchmarks.
-func measureGrowth() ([]series, error) {
-	cmd := exec.Command(growthCommand[0], growthCommand[1:]...)
+func measureGrowth(ctx context.Context) ([]series, error) {
+	cmd := command(ctx, growthCommand[0], growthCommand[1:]...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	if err := cmd.Run(); err != nil {

@@ -5,14 +5,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/gatehouse-nats/gatehouse/bench/report"
@@ -37,7 +40,9 @@ func main() {
 	if *quick {
 		*rounds = 1
 	}
-	if err := run(); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "table:", err)
 		os.Exit(1)
 	}
@@ -51,7 +56,7 @@ type outcome struct {
 	err   error
 }
 
-func run() error {
+func run(ctx context.Context) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -67,10 +72,13 @@ func run() error {
 		fmt.Fprintf(os.Stderr, "== %d of %d: %s (%s after the start)\n", i+1, len(chosen), r.what, time.Since(began).Round(time.Second))
 		o := outcome{row: r}
 		if r.prove {
-			o.lines, o.err = proveFrozen()
+			o.lines, o.err = proveFrozen(ctx)
 		} else {
-			o.Comparison, o.err = compare(filepath.Join(filepath.Dir(self), "compare"), r)
+			o.Comparison, o.err = compare(ctx, filepath.Join(filepath.Dir(self), "compare"), r)
 			o.login = login
+		}
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
 		}
 		if o.err == nil && !r.prove {
 			for _, f := range r.figures {
@@ -101,8 +109,11 @@ func run() error {
 	default:
 		fmt.Fprintf(os.Stderr, "== growth (%s after the start)\n", time.Since(began).Round(time.Second))
 		var grown []series
-		if grown, failed = measureGrowth(); failed == nil {
+		if grown, failed = measureGrowth(ctx); failed == nil {
 			text += renderGrowth(grown)
+		}
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
 		}
 		if err := write(*into, text, outcomes); err != nil {
 			return err
@@ -140,19 +151,27 @@ func choose(names string) ([]row, error) {
 }
 
 // compare runs compare for a row.
-func compare(binary string, r row) (report.Comparison, error) {
+func compare(ctx context.Context, binary string, r row) (report.Comparison, error) {
 	f, err := os.CreateTemp("", "compare*.json")
 	if err != nil {
 		return report.Comparison{}, err
 	}
 	f.Close()
 	defer os.Remove(f.Name())
-	cmd := exec.Command(binary, append([]string{"-json", f.Name()}, r.arguments(*rounds, *quick)...)...)
+	cmd := command(ctx, binary, append([]string{"-json", f.Name()}, r.arguments(*rounds, *quick)...)...)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return report.Comparison{}, fmt.Errorf("compare: %w", err)
 	}
 	return report.Read(f.Name())
+}
+
+// command is a program that is asked to end when ctx does, so that it ends what it has started.
+func command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 30 * time.Second
+	return cmd
 }
 
 // verdict returns what is not as it must be; with quick, that is only what does not depend on time.

@@ -2,9 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 )
@@ -16,11 +16,11 @@ var proveCommand = words("GATEHOUSE_PROVE=1 scripts/with-postgres.sh go test ./c
 var frozen = regexp.MustCompile(`at most (\d+) logins failed \(([0-9.]+) s worth of its share\), the last of them began (\S+) after the freeze`)
 
 // proveFrozen runs the test, a second time when it fails, and returns its figures.
-func proveFrozen() ([]line, error) {
-	out, err := prove()
-	if err != nil {
+func proveFrozen(ctx context.Context) ([]line, error) {
+	out, err := prove(ctx)
+	if err != nil && ctx.Err() == nil {
 		fmt.Fprintf(os.Stderr, "   failed, and is repeated once: %v\n%s\n", err, told(out))
-		out, err = prove()
+		out, err = prove(ctx)
 	}
 	l, parsed := parseFrozen(out)
 	switch {
@@ -34,8 +34,8 @@ func proveFrozen() ([]line, error) {
 	return []line{l}, nil
 }
 
-func prove() ([]byte, error) {
-	cmd := exec.Command("env", proveCommand...)
+func prove(ctx context.Context) ([]byte, error) {
+	cmd := command(ctx, "env", proveCommand...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
