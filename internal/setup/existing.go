@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,13 +11,12 @@ import (
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
+
+	"github.com/gatehouse-nats/gatehouse/internal/nscstore"
 )
 
 // ErrExisting marks what is wrong with an existing set-up that [Into] is to enter.
 var ErrExisting = errors.New("cannot enter this set-up")
-
-// maxFile bounds what is read of a file: the library takes no longer JWT (jwt/v2, decoder.go).
-const maxFile = 1 << 20
 
 // existing is what Into needs to know of the set-up that it enters.
 type existing struct {
@@ -40,15 +38,16 @@ type existingAccount struct {
 
 // findExisting gathers what o names, and from the store what it leaves out.
 func findExisting(o IntoOptions) (*existing, error) {
-	var store *nscStore
+	var store *nscstore.Folder
 	if o.Store != "" {
 		var err error
-		if store, err = openStore(o.Store, o.Operator); err != nil {
-			return nil, err
+		if store, err = nscstore.Open(o.Store, o.Operator); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrExisting, err)
 		}
+		defer store.Close()
 	}
 	var e existing
-	for _, step := range []func(IntoOptions, *nscStore) error{e.findOperator, e.findSigner, e.findSystem, e.findAccounts} {
+	for _, step := range []func(IntoOptions, *nscstore.Folder) error{e.findOperator, e.findSigner, e.findSystem, e.findAccounts} {
 		if err := step(o, store); err != nil {
 			return nil, err
 		}
@@ -56,13 +55,13 @@ func findExisting(o IntoOptions) (*existing, error) {
 	return &e, nil
 }
 
-func (e *existing) findOperator(o IntoOptions, store *nscStore) error {
+func (e *existing) findOperator(o IntoOptions, store *nscstore.Folder) error {
 	path := o.OperatorJWT
 	if path == "" {
 		if store == nil {
 			return fmt.Errorf("%w: name the operator's JWT, or the nsc folder that has it", ErrExisting)
 		}
-		path = store.operatorJWT()
+		path = store.OperatorFile()
 	}
 	token, err := readJWT(path)
 	if err != nil {
@@ -76,14 +75,14 @@ func (e *existing) findOperator(o IntoOptions, store *nscStore) error {
 
 // findSigner reads the operator key, or picks one of the store: a signing key before the
 // identity, which a strict operator does not accept at all.
-func (e *existing) findSigner(o IntoOptions, store *nscStore) error {
+func (e *existing) findSigner(o IntoOptions, store *nscstore.Folder) error {
 	path := o.OperatorKey
 	if path == "" && store != nil {
 		candidates := slices.Clone([]string(e.operator.SigningKeys))
 		if !e.operator.StrictSigningKeyUsage {
 			candidates = append(candidates, e.operator.Subject)
 		}
-		path = store.firstKey(candidates)
+		path = firstKey(store, candidates)
 	}
 	if path == "" {
 		return fmt.Errorf("%w: name the file of a key of operator %s: a signing key if it has one", ErrExisting, e.operator.Name)
@@ -106,10 +105,10 @@ func (e *existing) findSigner(o IntoOptions, store *nscStore) error {
 
 // findSystem checks the system user and learns the system account from it when the
 // operator does not name one.
-func (e *existing) findSystem(o IntoOptions, store *nscStore) error {
+func (e *existing) findSystem(o IntoOptions, store *nscstore.Folder) error {
 	path := o.SystemCreds
 	if path == "" && store != nil {
-		path = store.onlyCreds(e.operator.SystemAccount)
+		path = onlyCreds(store, e.operator.SystemAccount)
 	}
 	if path == "" {
 		return fmt.Errorf("%w: name the creds file of a user of the system account: nats auth user add, or credential, writes one", ErrExisting)
@@ -135,11 +134,15 @@ func (e *existing) findSystem(o IntoOptions, store *nscStore) error {
 
 // findAccounts reads the accounts that o names, all of which must be usable, or offers
 // those of the store that are.
-func (e *existing) findAccounts(o IntoOptions, store *nscStore) error {
+func (e *existing) findAccounts(o IntoOptions, store *nscstore.Folder) error {
 	given := o.Accounts
 	if given == nil && store != nil {
-		for _, path := range store.accountJWTs() {
-			given = append(given, ExistingAccount{JWT: path})
+		names, err := store.Accounts()
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrExisting, err)
+		}
+		for _, name := range names {
+			given = append(given, ExistingAccount{JWT: store.AccountFile(name)})
 		}
 	}
 	for _, g := range given {
@@ -167,7 +170,7 @@ func (e *existing) findAccounts(o IntoOptions, store *nscStore) error {
 
 // offer returns the account of claims with the file of a key that may sign its users, or
 // why Gatehouse cannot place users in it.
-func (e *existing) offer(claims *jwt.AccountClaims, keyFile string, store *nscStore) (existingAccount, error) {
+func (e *existing) offer(claims *jwt.AccountClaims, keyFile string, store *nscstore.Folder) (existingAccount, error) {
 	account := existingAccount{name: claims.Name, id: claims.Subject}
 	if account.name == "" || slices.ContainsFunc(e.accounts, func(a existingAccount) bool { return a.name == account.name }) {
 		account.name = claims.Subject
@@ -181,7 +184,7 @@ func (e *existing) offer(claims *jwt.AccountClaims, keyFile string, store *nscSt
 		return account, fmt.Errorf("it is signed by %s, which is no key of operator %s", claims.Issuer, e.operator.Name)
 	}
 	if keyFile == "" && store != nil {
-		keyFile = store.firstKey(e.userSigners(claims))
+		keyFile = firstKey(store, e.userSigners(claims))
 	}
 	if keyFile == "" {
 		return account, errors.New("no key that may sign its users was found: add a signing key (nsc edit account --sk generate), push the account, and name the key's file")
@@ -226,19 +229,19 @@ func (e *existing) freeName(name string) string {
 	return name
 }
 
-// readFile returns the content of a file of at most maxFile bytes.
+// readFile returns the content of a file of at most nscstore.MaxFile bytes.
 func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrExisting, err)
 	}
 	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	content, err := io.ReadAll(io.LimitReader(f, nscstore.MaxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrExisting, err)
 	}
-	if len(content) > maxFile {
-		return nil, fmt.Errorf("%w: %s is over %d bytes long", ErrExisting, path, maxFile)
+	if len(content) > nscstore.MaxFile {
+		return nil, fmt.Errorf("%w: %s is over %d bytes long", ErrExisting, path, nscstore.MaxFile)
 	}
 	return content, nil
 }
@@ -276,65 +279,11 @@ func readKey(path string, prefix nkeys.PrefixByte) (key, error) {
 	return keyOf(seed)
 }
 
-// nscStore is the folder that nsc and the nats CLI's auth commands keep: JWTs under
-// stores/OPERATOR, seeds under keys/keys, creds files under keys/creds/OPERATOR/ACCOUNT.
-type nscStore struct {
-	root, operator string
-}
-
-// openStore returns the store of an operator, who may be left unnamed when there is one only.
-func openStore(root, operator string) (*nscStore, error) {
-	entries, err := os.ReadDir(filepath.Join(root, "stores"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s has no folder stores: name the folder of nsc or nats auth, usually ~/.local/share/nats/nsc", ErrExisting, root)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrExisting, err)
-	}
-	var names []string
-	for _, e := range entries {
-		if _, err := os.Stat(filepath.Join(root, "stores", e.Name(), e.Name()+".jwt")); err == nil {
-			names = append(names, e.Name())
-		}
-	}
-	switch {
-	case operator == "" && len(names) == 1:
-		operator = names[0]
-	case operator == "" && len(names) > 1:
-		return nil, fmt.Errorf("%w: %s has the operators %s: name one", ErrExisting, root, strings.Join(names, ", "))
-	case !slices.Contains(names, operator):
-		return nil, fmt.Errorf("%w: %s has no operator %q (it has: %s)", ErrExisting, root, operator, strings.Join(names, ", "))
-	}
-	return &nscStore{root: root, operator: operator}, nil
-}
-
-func (s *nscStore) operatorJWT() string {
-	return filepath.Join(s.root, "stores", s.operator, s.operator+".jwt")
-}
-
-// accountJWTs returns the paths of all account JWTs, sorted by name.
-func (s *nscStore) accountJWTs() []string {
-	base := filepath.Join(s.root, "stores", s.operator, "accounts")
-	entries, _ := os.ReadDir(base) // an operator without accounts has no such folder
-	var paths []string
-	for _, e := range entries {
-		path := filepath.Join(base, e.Name(), e.Name()+".jwt")
-		if _, err := os.Stat(path); err == nil {
-			paths = append(paths, path)
-		}
-	}
-	return paths
-}
-
 // firstKey returns the path of the first of the public keys whose seed the store has, or
 // the empty string.
-func (s *nscStore) firstKey(publics []string) string {
+func firstKey(store *nscstore.Folder, publics []string) string {
 	for _, public := range publics {
-		if !nkeys.IsValidPublicKey(public) {
-			continue
-		}
-		path := filepath.Join(s.root, "keys", "keys", public[:1], public[1:3], public+".nk")
-		if _, err := os.Stat(path); err == nil {
+		if path := store.KeyFile(public); path != "" {
 			return path
 		}
 	}
@@ -343,26 +292,16 @@ func (s *nscStore) firstKey(publics []string) string {
 
 // onlyCreds returns the path of the one creds file of an account's users, or the empty
 // string when there is none or a choice.
-func (s *nscStore) onlyCreds(account string) string {
-	for _, path := range s.accountJWTs() {
-		token, err := readJWT(path)
-		if err != nil {
+func onlyCreds(store *nscstore.Folder, id string) string {
+	names, _ := store.Accounts() // without them there are none
+	for _, name := range names {
+		account, err := store.Account(name)
+		if err != nil || account.Claims.Subject != id {
 			continue
 		}
-		claims, err := jwt.DecodeAccountClaims(token)
-		if err != nil || claims.Subject != account {
-			continue
-		}
-		name := filepath.Base(filepath.Dir(path))
-		found, _ := filepath.Glob(filepath.Join(globQuote(s.root), "keys", "creds", globQuote(s.operator), globQuote(name), "*.creds"))
-		if len(found) == 1 {
+		if found := store.CredsFiles(name); len(found) == 1 {
 			return found[0]
 		}
 	}
 	return ""
-}
-
-// globQuote returns path as a pattern that matches only itself.
-func globQuote(path string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
