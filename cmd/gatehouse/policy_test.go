@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -161,7 +162,7 @@ func (s *transcript) record(entries ...store.AuditEntry) {
 	if err != nil {
 		s.Fatal(err)
 	}
-	db, err := openStore(s.Context(), cfg, true, newLogger(os.Stderr, cfg))
+	db, err := openStore(s.Context(), cfg, true, slog.Default())
 	if err != nil {
 		s.Fatal(err)
 	}

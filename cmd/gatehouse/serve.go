@@ -35,7 +35,9 @@ refused and the one before stays in force.`,
 			if err != nil {
 				return err
 			}
-			log := newLogger(c.err, cfg)
+			lines := newLogWriter(c.err)
+			defer func() { _ = lines.Flush() }()
+			log := newLogger(c.err, lines, cfg)
 			for _, w := range cfg.Warnings {
 				log.Warn("the configuration allows what is seldom meant", "at", w.String())
 			}
@@ -65,17 +67,18 @@ func (c *cli) serve(ctx context.Context, cfg *config.Config, log *slog.Logger) e
 // load reads the configuration.
 func (c *cli) load() (*config.Config, error) { return config.Load(c.configPath(), c.env) }
 
-// newLogger returns the logger that the configuration asks for.
-func newLogger(w io.Writer, cfg *config.Config) *slog.Logger {
+// newLogger returns the logger that the configuration asks for. Whoever looks on at a terminal sees each line at once,
+// everybody else through lines.
+func newLogger(w io.Writer, lines *logWriter, cfg *config.Config) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(cfg.Log.Level)) // checked when it was loaded
 	switch {
 	case cfg.Log.Format == "json":
-		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+		return slog.New(urgent{slog.NewJSONHandler(lines, &slog.HandlerOptions{Level: level}), lines})
 	case terminal(w):
 		return slog.New(tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly}))
 	default:
-		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+		return slog.New(urgent{slog.NewTextHandler(lines, &slog.HandlerOptions{Level: level}), lines})
 	}
 }
 

@@ -136,6 +136,9 @@ func (s *Spool) next() (batch, error) {
 	if err != nil || sent == oldest.size {
 		return batch{}, err
 	}
+	if b := s.takeFresh(oldest.seq, sent); b.size > 0 {
+		return b, nil
+	}
 	f, err := os.Open(s.name(oldest.seq))
 	if err != nil {
 		return batch{}, err

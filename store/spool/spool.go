@@ -76,6 +76,7 @@ type Spool struct {
 	segments []segment  // oldest first
 	sent     int64      // how much of the oldest segment is stored
 	bytes    int64      // of all segments
+	fresh    []fresh    // some of what was appended, in order
 	pending  Pending
 	closed   bool
 }
@@ -148,14 +149,14 @@ func (s *Spool) Append(e store.AuditEntry) error {
 	if err != nil {
 		return fmt.Errorf("audit spool: %w", err)
 	}
-	if err := s.write(line, e.At); err != nil {
+	if err := s.write(line, &e); err != nil {
 		return fmt.Errorf("audit spool: %w", err)
 	}
 	signal(s.more)
 	return nil
 }
 
-func (s *Spool) write(line []byte, at time.Time) error {
+func (s *Spool) write(line []byte, e *store.AuditEntry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	last := &s.segments[len(s.segments)-1]
@@ -173,10 +174,11 @@ func (s *Spool) write(line []byte, at time.Time) error {
 	if n, err := s.active.Write(line); err != nil {
 		return errors.Join(err, s.untear(last, n))
 	}
+	s.keepFresh(e, last.seq, last.size, int64(len(line)))
 	last.size += int64(len(line))
 	s.bytes += int64(len(line))
 	if s.pending.Entries == 0 {
-		s.pending.Oldest = at
+		s.pending.Oldest = e.At
 	}
 	s.pending.Entries++
 	s.pending.Bytes += int64(len(line))

@@ -1,0 +1,88 @@
+package spool
+
+import (
+	"unicode/utf8"
+
+	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+// mostFresh bounds the entries that are kept in memory: a batch. More wait when the store does not answer, and are read
+// from the disk then.
+const mostFresh = maxBatch
+
+// fresh is an entry whose line need not be read and decoded again, and where that is.
+type fresh struct {
+	seq   uint64 // of the segment
+	at    int64  // offset of the line
+	size  int64
+	entry store.AuditEntry
+}
+
+// keepFresh keeps an entry that was just appended, if there is room; the caller holds mu.
+func (s *Spool) keepFresh(e *store.AuditEntry, seq uint64, at, size int64) {
+	if len(s.fresh) < mostFresh && asDecoded(e) {
+		s.fresh = append(s.fresh, fresh{seq, at, size, *e})
+	}
+}
+
+// takeFresh returns what is in memory of the lines from there on, without a gap; of size 0 when it is nothing.
+func (s *Spool) takeFresh(seq uint64, from int64) batch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := batch{seq: seq}
+	n := 0
+	for ; n < len(s.fresh); n++ {
+		f := &s.fresh[n]
+		if before := f.seq < seq || f.seq == seq && f.at < from; before {
+			continue // read from the disk
+		}
+		if f.seq != seq || f.at != from+b.size || len(b.entries) == maxBatch || b.size >= maxBatchBytes {
+			break
+		}
+		b.entries = append(b.entries, f.entry)
+		b.size += f.size
+	}
+	if b.size > 0 || n == len(s.fresh) {
+		left := copy(s.fresh, s.fresh[n:])
+		clear(s.fresh[left:])
+		s.fresh = s.fresh[:left]
+	}
+	return b
+}
+
+// asDecoded makes the entry what its line decodes to, and reports false when it cannot: JSON has no text that is not UTF-8.
+func asDecoded(e *store.AuditEntry) bool {
+	if len(e.Display) == 0 {
+		e.Display = nil
+	}
+	if len(e.Claims) == 0 {
+		e.Claims = nil
+	}
+	if len(e.Roles) == 0 {
+		e.Roles = nil
+	}
+	if len(e.Bindings) == 0 {
+		e.Bindings = nil
+	}
+	for _, text := range [...]string{
+		e.ID, e.Kind, e.Outcome, e.Reason, e.Detail, e.Issuer, e.Subject, e.Name, e.TokenID, e.SessionID, e.Account, e.ServerID,
+		e.ServerName, e.UserKey, e.Source, e.ConnType, e.Client, e.Asked, e.Actor, e.Op, e.Target, e.Replica, e.Rules,
+	} {
+		if !utf8.ValidString(text) {
+			return false
+		}
+	}
+	for _, list := range [...][]string{e.Roles, e.Bindings} {
+		for _, text := range list {
+			if !utf8.ValidString(text) {
+				return false
+			}
+		}
+	}
+	for name, value := range e.Display {
+		if !utf8.ValidString(name) || !utf8.ValidString(value) {
+			return false
+		}
+	}
+	return utf8.Valid(e.Claims)
+}

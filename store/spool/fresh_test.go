@@ -1,0 +1,120 @@
+package spool
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+// TestFreshIsWhatIsRead compares what is sent from memory with what another process reads from the disk.
+func TestFreshIsWhatIsRead(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(r *rapid.T) {
+		text := rapid.OneOf(rapid.Just(""), rapid.String(), rapid.SampledFrom([]string{"a\xffb", "<&>", "\u2028", "\x00", `"\`}))
+		var entries []store.AuditEntry
+		for i := range rapid.IntRange(1, 12).Draw(r, "entries") {
+			e := store.AuditEntry{
+				ID: fmt.Sprintf("id-%d", i), At: time.Unix(rapid.Int64Range(0, 4e9).Draw(r, "at"), 123_456_789), Kind: store.LoginEntry,
+				Outcome: "allowed", Reason: text.Draw(r, "reason"), Subject: text.Draw(r, "subject"), CID: rapid.Uint64().Draw(r, "cid"),
+				Display: rapid.MapOfN(text, text, 0, 2).Draw(r, "display"), Roles: rapid.SliceOfN(text, 0, 2).Draw(r, "roles"),
+			}
+			if rapid.Bool().Draw(r, "claims") {
+				claims, err := json.Marshal(map[string]string{"groups": text.Draw(r, "claim")})
+				if err != nil {
+					r.Fatal(err)
+				}
+				e.Claims = claims
+			}
+			if rapid.Bool().Draw(r, "expires") {
+				e.Expires = e.At.Add(time.Hour).Local()
+			}
+			entries = append(entries, e)
+		}
+		split := rapid.IntRange(0, len(entries)).Draw(r, "split")
+		if diff := cmp.Diff(sent(t, r, entries, split, true), sent(t, r, entries, split, false)); diff != "" {
+			r.Fatal(diff)
+		}
+	})
+}
+
+// sent appends entries, drains what there is after as many as split says, and returns all that was sent at the end: by the
+// same process, or by one that opens the spool anew each time.
+func sent(t *testing.T, r *rapid.T, entries []store.AuditEntry, split int, same bool) (got []store.AuditEntry) {
+	dir := t.TempDir()
+	s, err := Open(dir, Options{MaxBytes: MinBytes})
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	drain := func() {
+		if !same {
+			if err := s.Close(); err != nil {
+				r.Fatal(err)
+			}
+			if s, err = Open(dir, Options{MaxBytes: MinBytes}); err != nil {
+				r.Fatal(err)
+			}
+		}
+		if err := s.Drain(t.Context(), func(_ context.Context, list []store.AuditEntry) error {
+			got = append(got, list...)
+			return nil
+		}); err != nil {
+			r.Fatal(err)
+		}
+	}
+	for i, e := range entries {
+		if i == split {
+			drain()
+		}
+		if err := s.Append(e); err != nil {
+			r.Fatal(err)
+		}
+	}
+	drain()
+	return got
+}
+
+// TestFreshStopsAtItsRoom sends all, in order, when more wait than memory keeps, and when sending fails in between.
+func TestFreshStopsAtItsRoom(t *testing.T) {
+	t.Parallel()
+	s, err := Open(t.TempDir(), Options{MaxBytes: MinBytes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	const count = 2*mostFresh + 10
+	next, fails := 0, 0
+	send := func(_ context.Context, list []store.AuditEntry) error {
+		if fails++; fails%2 == 1 {
+			return store.ErrUnavailable
+		}
+		for _, e := range list {
+			if e.ID != fmt.Sprint("id-", next) {
+				t.Fatalf("got %s in the place of %d", e.ID, next)
+			}
+			next++
+		}
+		return nil
+	}
+	for i := range count {
+		if err := s.Append(store.AuditEntry{ID: fmt.Sprint("id-", i), At: time.Unix(1, 0), Kind: store.LoginEntry, Outcome: "allowed"}); err != nil {
+			t.Fatal(err)
+		}
+		if i%700 == 0 {
+			_ = s.Drain(t.Context(), send)
+		}
+	}
+	for s.Pending().Entries > 0 {
+		_ = s.Drain(t.Context(), send)
+	}
+	if next != count || len(s.fresh) != 0 {
+		t.Errorf("%d of %d were sent, %d are still in memory", next, count, len(s.fresh))
+	}
+}
