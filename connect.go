@@ -31,7 +31,7 @@ const firstFor = time.Minute
 const silence = 1500 * time.Millisecond
 
 // Connect connects to one of the servers in url (several are separated by commas) with tokens
-// from source. The context bounds this first connect alone: the first token, all attempts, the pauses between them, and
+// from source; the HTTP address of a service stands for the servers that it names, see [Discover]. The context bounds this first connect alone: the first token, all attempts, the pauses between them, and
 // the question for the reason when they are refused. What no repetition helps is returned at once: without a server
 // nats.ErrNoServers, without a token [ErrNoToken], after a refusal a [*RefusedError]. Where nobody answered in time, as
 // when all clients log in at once, it tries again until ctx ends, or for a minute when that has no deadline.
@@ -47,6 +47,10 @@ const silence = 1500 * time.Millisecond
 func Connect(ctx context.Context, url string, source TokenSource, opts ...Option) (*nats.Conn, error) {
 	if source == nil {
 		return nil, errors.New("gatehouse: the token source is nil")
+	}
+	url, opts, err := discovered(ctx, url, opts)
+	if err != nil {
+		return nil, err
 	}
 	cfg, err := newConfig(opts)
 	if err != nil {

@@ -31,8 +31,14 @@ func Describe() openapi.API {
 			Name: op.name, Path: api.Path(op.name), Access: op.access.String(), Token: op.access != onHost, Request: op.request, Response: op.response,
 		})
 	}
+	a.Pages = []openapi.Page{
+		{Path: api.DiscoveryPath, Summary: "What clients need to know before they log in.", Response: reflect.TypeFor[api.Discovery]()},
+		{Path: documentPath, Summary: "This document."},
+	}
 	return a
 }
+
+const documentPath = "/openapi.json"
 
 // String says to people who may call.
 func (a access) String() string {
@@ -52,6 +58,11 @@ func (s *Service) showDocument(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-cache") // it changes with the release
 	_, _ = w.Write(document)
+}
+
+// discover serves what clients need to know before they log in.
+func (s *Service) discover(w http.ResponseWriter, _ *http.Request) {
+	s.writeJSON(w, newID(), s.Discovery())
 }
 
 // described is what the document says of an operation.

@@ -42,7 +42,10 @@ func (s *Service) Handler() http.Handler {
 			mux.HandleFunc(api.Path(op.name), s.serve(op, s.publicCaller, admin))
 		}
 	}
-	mux.HandleFunc("GET /openapi.json", s.showDocument)
+	mux.HandleFunc("GET "+documentPath, s.showDocument)
+	if s.Discovery != nil {
+		mux.HandleFunc("GET "+api.DiscoveryPath, s.discover)
+	}
 	if s.Logouts != nil {
 		mux.HandleFunc(api.LogoutPath("{issuer}"), s.takeLogout)
 	}

@@ -65,11 +65,13 @@ type Options struct {
 	// Template returns the permissions in the template of an account's scoped signing key, false when
 	// no server has shown them.
 	Template func(account, key string) (policy.Permissions, bool)
-	Web      func() Web // what calls over HTTP may come through; nil: no page, no proxy
-	Direct   *Direct    // signs direct users up; nil where nobody is
-	Replica  string     // name of the replica, for the audit trail
-	Logger   *slog.Logger
-	Now      func() time.Time
+	// Discovery says what everybody may know; nil: nobody is told anything.
+	Discovery func() api.Discovery
+	Web       func() Web // what calls over HTTP may come through; nil: no page, no proxy
+	Direct    *Direct    // signs direct users up; nil where nobody is
+	Replica   string     // name of the replica, for the audit trail
+	Logger    *slog.Logger
+	Now       func() time.Time
 }
 
 // Service carries out operations. Its methods return errors of type *[api.Error].

@@ -74,6 +74,7 @@ func (c *cli) creds(ctx context.Context, f credsFlags) error {
 	case f.watch && f.tokenFile == "-":
 		return fmt.Errorf("%w: --watch needs a fresh token each time, which standard input does not give: name a file that something keeps fresh", errUsage)
 	}
+	f.service = f.url
 	base, err := c.signupURL(f.url)
 	if err != nil {
 		return err

@@ -1,20 +1,17 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-nats/gatehouse/api"
-	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
 	"github.com/gatehouse-nats/gatehouse/internal/login"
 	"github.com/gatehouse-nats/gatehouse/policy"
 )
@@ -30,6 +27,7 @@ type loginFlags struct {
 	port     int
 	bindKey  bool
 	admin    bool
+	service  string // address of the service, which says what the configuration would
 }
 
 func (l *loginFlags) add(cmd *cobra.Command) {
@@ -45,9 +43,9 @@ func (l *loginFlags) addBindKey(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&l.bindKey, "bind-key", false, "bind the token to a key that stays on this machine (default: from the configuration)")
 }
 
-// loginClient returns the client of the issuer that the flags and the configuration name.
-// The configuration may be missing: whoever logs in elsewhere gives both flags.
-func (c *cli) loginClient(l loginFlags) (*login.Client, error) {
+// loginClient returns the client of the issuer that the flags and the configuration name, or in its place the service
+// that they name. Both may be missing: whoever logs in elsewhere gives the issuer and the client.
+func (c *cli) loginClient(ctx context.Context, l loginFlags) (*login.Client, error) {
 	if l.admin && l.bindKey {
 		return nil, fmt.Errorf("%w: --bind-key does not go with --admin: a call cannot prove that it holds a key, and such a token gives no rights", errUsage)
 	}
@@ -56,43 +54,12 @@ func (c *cli) loginClient(l loginFlags) (*login.Client, error) {
 		conf.Dir = dir
 	}
 	if !strings.Contains(l.issuer, "://") || l.clientID == "" {
-		cfg, err := c.load()
+		known, err := c.knownIssuers(ctx, l.service)
 		if err != nil {
-			return nil, fmt.Errorf("%w: give --issuer URL and --client-id, or a configuration that has them: %w", errUsage, err)
+			return nil, err
 		}
-		var found []string
-		for _, i := range cfg.Issuers {
-			client, bindKey := i.Login.ClientID, i.Login.BindKey
-			if l.admin {
-				client, bindKey = i.Login.AdminClientID, false
-			}
-			if client == "" || l.issuer != "" && l.issuer != i.Name && l.issuer != i.URL {
-				continue
-			}
-			found = append(found, i.Name)
-			conf.Issuer = i.URL
-			conf.HTTP = i.HTTPClient()
-			conf.BindKey = l.bindKey || bindKey
-			if l.clientID == "" {
-				conf.ClientID = client
-			}
-			if len(l.scopes) == 0 {
-				conf.Scopes = i.Login.Scopes
-			}
-		}
-		switch len(found) {
-		case 0:
-			if l.issuer != "" && !slices.ContainsFunc(cfg.Issuers, func(i *config.Issuer) bool { return l.issuer == i.Name || l.issuer == i.URL }) {
-				return nil, fmt.Errorf("%w: there is no issuer %q in %s", errUsage, l.issuer, cfg.Path())
-			}
-			key := "login.client_id"
-			if l.admin {
-				key = "login.admin_client_id"
-			}
-			return nil, fmt.Errorf("%w: no issuer in %s has %s: add it, or give --issuer URL and --client-id", errUsage, cfg.Path(), key)
-		case 1:
-		default:
-			return nil, fmt.Errorf("%w: several issuers have a login (%s): choose one with --issuer", errUsage, strings.Join(found, ", "))
+		if err := known.choose(l, &conf); err != nil {
+			return nil, err
 		}
 	}
 	return login.New(conf)
@@ -124,11 +91,12 @@ NATS. It comes from a client of its own, so that no program with a login of your
 		Example: `  gatehouse login                                # with the browser of this machine
   gatehouse login --device                       # with a code, in the browser of any device
   gatehouse login --device --watch token.jwt     # then keep the token in that file fresh
+  gatehouse login --url https://gatehouse.example.com
   gatehouse login --admin                        # for gatehouse revoke --url … and the like
   gatehouse login --issuer https://login.example.com --client-id gatehouse-cli`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := c.loginClient(l)
+			client, err := c.loginClient(cmd.Context(), l)
 			if err != nil {
 				return err
 			}
@@ -150,6 +118,7 @@ NATS. It comes from a client of its own, so that no program with a login of your
 	way.add(cmd)
 	f := cmd.Flags()
 	f.BoolVar(&l.admin, "admin", false, "get a token for administration, which logs nobody in, as the client that login.admin_client_id names")
+	f.StringVar(&l.service, "url", "", "address of the service, such as https://gatehouse.example.com, which names the issuers (default: the configuration)")
 	f.StringVar(&watch, "watch", "", "stay, and keep the token in this file fresh")
 	f.StringVar(&account, "account", "", "account to name in the watched file")
 	f.BoolVar(&forget, "forget", false, "forget the login on this machine")
@@ -234,7 +203,7 @@ func (c *cli) bearer(ctx context.Context, file string, l loginFlags) (string, er
 	if file != "" || c.getenv("GATEHOUSE_TOKEN") != "" {
 		return c.token(file)
 	}
-	client, err := c.loginClient(l)
+	client, err := c.loginClient(ctx, l)
 	if err != nil {
 		return "", err
 	}
@@ -250,6 +219,7 @@ func (c *cli) whoamiCommand() *cobra.Command {
 		Short: "Say what your token gets now, or why it was refused",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			l.service = base
 			base, err := c.serviceURL(base)
 			if err != nil {
 				return err
@@ -322,18 +292,19 @@ func (c *cli) connectCommand() *cobra.Command {
 		Long: `Writes a context for the stock nats CLI: servers, private inbox prefix, and a file with
 your token, in an envelope when an account is named. The token in the file ends; run this
 again, or keep the file fresh with gatehouse login --watch.`,
-		Example: `  gatehouse connect --name corp --server tls://nats.example.com
+		Example: `  gatehouse connect --name corp --url https://gatehouse.example.com
+  gatehouse connect --name corp --server tls://nats.example.com
   nats --context corp pub app.hello world`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := c.loginClient(l)
+			client, err := c.loginClient(cmd.Context(), l)
 			if err != nil {
 				return err
 			}
 			if _, err := c.ensureLogin(cmd.Context(), client, false, way); err != nil {
 				return err
 			}
-			return c.connect(cmd.Context(), client, nc, account, replace)
+			return c.connect(cmd.Context(), client, nc, l.service, account, replace)
 		},
 	}
 	l.add(cmd)
@@ -341,7 +312,8 @@ again, or keep the file fresh with gatehouse login --watch.`,
 	way.add(cmd)
 	f := cmd.Flags()
 	f.StringVar(&nc.Name, "name", "gatehouse", "name of the context")
-	f.StringVar(&nc.URL, "server", "", "servers, separated by commas (default: nats.url of the configuration)")
+	f.StringVar(&l.service, "url", "", "address of the service, such as https://gatehouse.example.com, which names issuers, servers and the sentinel (default: the configuration)")
+	f.StringVar(&nc.URL, "server", "", "servers, separated by commas (default: those that --url names, or nats.url of the configuration)")
 	f.StringVar(&nc.Sentinel, "sentinel", "", "creds file of the sentinel, where the servers have no default one")
 	f.StringVar(&nc.CA, "tls-ca", "", "authority that the servers' certificates are verified with")
 	f.StringVar(&account, "account", "", "account to name, for identities that are granted several")
@@ -349,16 +321,12 @@ again, or keep the file fresh with gatehouse login --watch.`,
 	return cmd
 }
 
-func (c *cli) connect(ctx context.Context, client *login.Client, nc login.NATSContext, account string, replace bool) error {
-	cfg, err := c.load()
-	switch {
-	case err != nil && nc.URL == "":
-		return fmt.Errorf("%w: give --server, or a configuration: %w", errUsage, err)
-	case err == nil:
-		nc.URL = cmp.Or(nc.URL, cfg.NATS.URL)
-		nc.CA = cmp.Or(nc.CA, cfg.NATS.TLS.CA.Path())
-	}
+func (c *cli) connect(ctx context.Context, client *login.Client, nc login.NATSContext, service, account string, replace bool) error {
 	dir, err := login.Dir()
+	if err != nil {
+		return err
+	}
+	base, err := c.servers(ctx, &nc, service, dir)
 	if err != nil {
 		return err
 	}
@@ -392,8 +360,8 @@ func (c *cli) connect(ctx context.Context, client *login.Client, nc login.NATSCo
 		return err
 	}
 	fmt.Fprintf(c.out, "Logged in as %s; gatehouse login --forget makes room for somebody else.\nWrote %s.\n", printable(session.Display), path)
-	if cfg != nil {
-		if err := c.foretell(ctx, cfg, token, account); err != nil {
+	if base != "" {
+		if err := c.foretell(ctx, base, token, account); err != nil {
 			return err
 		}
 	}
@@ -404,8 +372,8 @@ func (c *cli) connect(ctx context.Context, client *login.Client, nc login.NATSCo
 
 // foretell says so when the service would refuse the login now, which the nats CLI could not
 // tell. A service that does not answer here foretells nothing.
-func (c *cli) foretell(ctx context.Context, cfg *config.Config, token, account string) error {
-	out, err := post[api.Whoami](ctx, &http.Client{Timeout: whoamiTimeout}, cfg.HTTP.Near(), api.OpWhoami, token, api.WhoamiRequest{Account: account})
+func (c *cli) foretell(ctx context.Context, base, token, account string) error {
+	out, err := post[api.Whoami](ctx, &http.Client{Timeout: whoamiTimeout}, base, api.OpWhoami, token, api.WhoamiRequest{Account: account})
 	if err != nil || out.Allowed {
 		return nil
 	}

@@ -90,7 +90,7 @@ func remotely[Resp any](ctx context.Context, c *cli, op string, req any) (Resp, 
 	if err != nil {
 		return none, err
 	}
-	token, err := c.bearer(ctx, c.remote.tokenFile, loginFlags{admin: true})
+	token, err := c.bearer(ctx, c.remote.tokenFile, loginFlags{admin: true, service: c.remote.url})
 	if err != nil {
 		return none, fmt.Errorf("%w\nFor administration: gatehouse login --admin, or give a token for it by --token-file F, - for standard input, or $GATEHOUSE_TOKEN", err)
 	}

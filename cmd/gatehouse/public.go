@@ -4,6 +4,9 @@ import (
 	"crypto/tls"
 	"net/http"
 
+	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
+	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/provision"
 )
 
@@ -29,4 +32,27 @@ func (d *daemon) web() provision.Web {
 		w.Proxies = append(w.Proxies, p.Prefix)
 	}
 	return w
+}
+
+// discovery returns what clients are told before they log in.
+func (d *daemon) discovery() api.Discovery {
+	cfg := d.cfg.Load()
+	out := api.Discovery{
+		Versions: []string{api.Version}, URL: cfg.HTTP.Address(), Issuers: []api.LoginIssuer{},
+		NATS: append([]string{}, cfg.Public.NATS...), WebSocket: append([]string{}, cfg.Public.WebSocket...), Sentinel: cfg.Public.Sentinel.Content(),
+	}
+	if cfg.Lobby() != "" {
+		out.Lobby = policy.LobbyName
+	}
+	for _, i := range cfg.Issuers {
+		out.Issuers = append(out.Issuers, loginIssuer(i))
+	}
+	return out
+}
+
+func loginIssuer(i *config.Issuer) api.LoginIssuer {
+	return api.LoginIssuer{
+		Name: i.Name, URL: i.URL, Audiences: i.Audiences, ClientID: i.Login.ClientID, AdminClientID: i.Login.AdminClientID,
+		Scopes: i.Login.Scopes, BindKey: i.Login.BindKey,
+	}
 }

@@ -44,6 +44,7 @@ var typeNames = map[reflect.Type]string{
 	reflect.TypeFor[CertFile]():   "file",
 	reflect.TypeFor[CertKey]():    "file",
 	reflect.TypeFor[Origin]():     "origin",
+	reflect.TypeFor[Sentinel]():   "creds file",
 	reflect.TypeFor[Creds]():      "creds file",
 	reflect.TypeFor[MatchValue](): "text, number or truth value",
 }

@@ -25,6 +25,8 @@ type File struct {
 	Leeway Duration `yaml:"leeway" default:"10s" min:"1s" max:"5m" restart:"true"`
 	// The operations over HTTP, such as whoami.
 	HTTP HTTP `yaml:"http"`
+	// What clients are told at http.url/.well-known/gatehouse, besides the issuers and how to log in there.
+	Public Public `yaml:"public"`
 	// The Unix socket through which gatehouse commands on this host reach the service; made with mode 0600.
 	Socket Path `yaml:"socket" default:"gatehouse.sock" restart:"true"`
 	// Metrics and health: /metrics, /healthz and /readyz.
@@ -199,6 +201,17 @@ type ServerTLS struct {
 	Cert CertFile `yaml:"cert"`
 	// File with its PEM private key, readable for the service alone.
 	Key CertKey `yaml:"key"`
+}
+
+// Public is what everybody may know who reaches the service over HTTP, so that its address is all that a client needs.
+type Public struct {
+	// The servers as clients reach them, each a URL such as tls://nats.example.com.
+	NATS []string `yaml:"nats"`
+	// The servers' WebSocket listeners as browsers reach them, each a URL such as wss://nats.example.com.
+	WebSocket []string `yaml:"websocket"`
+	// Creds file of the sentinel, where the servers have no default one. Everybody gets it: it must be of a bearer user of the
+	// callout account that may do nothing, as gatehouse init makes it.
+	Sentinel Sentinel `yaml:"sentinel" mode:"operator"`
 }
 
 // Metrics is where metrics and health are served.

@@ -3,7 +3,6 @@ package config
 import (
 	"os"
 	"regexp"
-	"strings"
 	"testing"
 )
 
@@ -20,9 +19,6 @@ func TestHTTPPage(t *testing.T) {
 	}
 	f := newFixture(t)
 	for _, block := range blocks {
-		if !strings.HasPrefix(block[1], "http:\n") {
-			t.Errorf("it is not of http:\n%s", block[1])
-		}
 		if c := f.mustLoad(small + block[1]); len(c.Warnings) > 0 {
 			t.Errorf("%s%v", block[1], c.Warnings)
 		}

@@ -29,6 +29,7 @@ const maxName = 64
 func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 	r.check("nats.url", f.NATS.URL, checkServers)
 	r.http(&f.HTTP)
+	r.public(f)
 	r.modeRules(&f.NATS)
 	r.auditStream(&f.Audit.Stream, &f.NATS)
 	rules := &policy.Rules{
