@@ -15,21 +15,25 @@ import (
 func (c *cli) initCommand() *cobra.Command {
 	var o setup.Options
 	var in setup.IntoOptions
-	var into bool
+	var into, signup bool
+	var requestor string
 	var issuer setup.Issuer
 	var existing []string
 	cmd := &cobra.Command{
 		Use:   "init DIR",
-		Short: "Make a new production set-up, or enter an existing one",
+		Short: "Make a new production set-up, enter an existing one, or add to one",
 		Long: `Makes a new set-up in DIR: an operator, its accounts, a sentinel, creds, the configuration
 of the nats-servers, and gatehouse.yaml. With --into it enters an existing operator set-up
 instead: it makes the callout and lobby accounts and the sentinel, and tells what to add to
 the servers and how to go back. With --config-mode the new servers have no operator: accounts
-and users are in their own files. Nothing is ever overwritten.`,
+and users are in their own files. With --signup it adds to what it made in DIR: the creds of a
+user who reaches the operations of sign-up and nothing else, for those who have no token
+to connect with. Nothing is ever overwritten.`,
 		Example: `  gatehouse init prod --issuer-name corp --issuer-url https://login.example.com --audience nats
   gatehouse init prod --servers 3 --tls-cert server.pem --tls-key server.key
   gatehouse init prod --config-mode
-  gatehouse init --into gatehouse --store ~/.local/share/nats/nsc --system-creds sys.creds`,
+  gatehouse init --into gatehouse --store ~/.local/share/nats/nsc --system-creds sys.creds
+  gatehouse init prod --signup --requestor portal`,
 		Args: exactArgs(1, "the folder to make"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir, err := filepath.Abs(args[0])
@@ -41,6 +45,9 @@ and users are in their own files. Nothing is ever overwritten.`,
 			}
 			if into && o.ConfigMode {
 				return fmt.Errorf("%w: --config-mode makes a new set-up, and --into enters one that has an operator: give one of them", errUsage)
+			}
+			if signup {
+				return c.addRequestor(dir, requestor)
 			}
 			var next string
 			if into {
@@ -63,6 +70,8 @@ and users are in their own files. Nothing is ever overwritten.`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&into, "into", false, "enter an existing operator set-up")
+	f.BoolVar(&signup, "signup", false, "add creds that reach the operations of sign-up alone to the set-up in DIR")
+	f.StringVar(&requestor, "requestor", "signup", "with --signup: name of the creds")
 	f.StringVar(&o.Name, "name", "", "name of the operator and the cluster (default gatehouse)")
 	f.StringVar(&o.Account, "account", "", "name of the first application account (default APP)")
 	f.IntVar(&o.Servers, "servers", 1, "nats-servers: 1, or 3 and more as one cluster")
@@ -91,6 +100,29 @@ and users are in their own files. Nothing is ever overwritten.`,
 	f.StringSliceVar(&existing, "account-jwt", nil, "with --into: JWT=KEY, files of an account to place users in and of its signing key")
 	f.StringVar(&in.URL, "url", "", "with --into: where the servers listen (default nats://127.0.0.1:4222)")
 	return cmd
+}
+
+// addRequestor adds creds for sign-up to a set-up.
+func (c *cli) addRequestor(dir, name string) error {
+	cfg, err := config.Load(filepath.Join(dir, "gatehouse.yaml"), c.env)
+	if err != nil {
+		return err
+	}
+	if cfg.Lobby() == "" {
+		return fmt.Errorf("%s has no nats.lobby, through which sign-up is called over NATS: sign-up over HTTP needs no creds", cfg.Path())
+	}
+	r, err := setup.NewRequestor(name, cfg.Lobby(), cfg.NATS.Lobby.SigningKey.Seed())
+	if errors.Is(err, setup.ErrOptions) {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.Write(dir); err != nil {
+		return err
+	}
+	_, err = fmt.Fprint(c.out, r.Instructions(dir))
+	return err
 }
 
 // warnOf prints what is worth a second look in a configuration that was just written.
