@@ -33,7 +33,7 @@ func NewServer(h http.Handler) *http.Server {
 // for it and a right, see [policy.Rights], and some are for the host alone. Pages of the configured origins may call.
 func (s *Service) Handler() http.Handler {
 	// Those that everybody may call must not keep admins out.
-	open, admin := make(slots, maxConcurrent), make(slots, maxConcurrent)
+	open, admin := newSeats(), newSeats()
 	mux := http.NewServeMux()
 	for _, op := range s.operations() {
 		if op.access.everybody {
@@ -64,8 +64,8 @@ func (s *Service) LocalHandler() http.Handler {
 	return mux
 }
 
-// serve serves one operation over HTTP, in one of the slots unless they are nil.
-func (s *Service) serve(op operation, who func(*http.Request) Caller, free slots) http.HandlerFunc {
+// serve serves one operation over HTTP, on one of the seats unless they are nil.
+func (s *Service) serve(op operation, who func(*http.Request) Caller, free *seats) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		caller := who(r)
 		caller.RequestID = newID()
@@ -75,11 +75,11 @@ func (s *Service) serve(op operation, who func(*http.Request) Caller, free slots
 			return
 		}
 		// Counted from when the request has been read, so that clients which send theirs slowly keep nobody out.
-		if !free.take() {
-			writeError(w, caller.RequestID, errBusy)
+		if err := free.take(caller.Source); err != nil {
+			writeError(w, caller.RequestID, err)
 			return
 		}
-		defer free.give()
+		defer free.give(caller.Source)
 		resp, err := s.call(r.Context(), op, caller, body)
 		if err != nil {
 			writeError(w, caller.RequestID, err)
@@ -89,13 +89,10 @@ func (s *Service) serve(op operation, who func(*http.Request) Caller, free slots
 	}
 }
 
-// slots bound how many calls are under way; nil ones do not.
+// slots bound how much is under way at once.
 type slots chan struct{}
 
 func (f slots) take() bool {
-	if f == nil {
-		return true
-	}
 	select {
 	case f <- struct{}{}:
 		return true
@@ -104,14 +101,7 @@ func (f slots) take() bool {
 	}
 }
 
-func (f slots) give() {
-	if f != nil {
-		<-f
-	}
-}
-
-// errBusy answers calls beyond those.
-var errBusy = again(http.StatusTooManyRequests, api.ReasonRateLimited, "too many calls at once: try again")
+func (f slots) give() { <-f }
 
 // read returns the body of a request to an operation.
 func read(w http.ResponseWriter, r *http.Request) ([]byte, error) {

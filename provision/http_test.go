@@ -182,9 +182,10 @@ func TestSubjectsAreReadable(t *testing.T) {
 	}
 }
 
+// No address can take all places, and all places together are bounded. Each that is given back is free again.
 func TestConcurrencyLimit(t *testing.T) {
 	t.Parallel()
-	const most = 64
+	const most, ofOne = 64, 16
 	entered, release := make(chan struct{}, most), make(chan struct{})
 	b := newBed(t, withTokens(func(ctx context.Context, token string) (*policy.Identity, *policy.Refusal) {
 		entered <- struct{}{}
@@ -192,25 +193,52 @@ func TestConcurrencyLimit(t *testing.T) {
 		return refuse(policy.SignatureInvalid)(ctx, token)
 	}))
 	h := b.Handler()
+	from := func(address string) answer {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, whoamiPath, nil)
+		r.RemoteAddr = address
+		r.Header.Set("Authorization", "Bearer alice")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return answer{w}
+	}
+	busy := func(address, message string) {
+		t.Helper()
+		a := from(address)
+		e := a.refused(t, http.StatusTooManyRequests, api.ReasonRateLimited)
+		if e.RetryAfter != 1 || a.Header().Get("Retry-After") != "1" || e.Message != message {
+			t.Errorf("from %s: %q, retry after %d, header %q", address, e.Message, e.RetryAfter, a.Header().Get("Retry-After"))
+		}
+	}
 	var wg sync.WaitGroup
-	for range most {
-		wg.Go(func() {
-			if a := call(t, h, http.MethodPost, whoamiPath, "alice", ""); a.Code != http.StatusUnauthorized {
-				t.Errorf("%d %s", a.Code, a.Body)
-			}
-		})
+	fill := func(n int, address func(i int) string) {
+		for i := range n {
+			wg.Go(func() {
+				if a := from(address(i)); a.Code != http.StatusUnauthorized {
+					t.Errorf("%d %s", a.Code, a.Body)
+				}
+			})
+		}
+		for range n {
+			<-entered
+		}
 	}
-	for range most {
-		<-entered
-	}
-	a := call(t, h, http.MethodPost, whoamiPath, "alice", "")
-	e := a.refused(t, http.StatusTooManyRequests, api.ReasonRateLimited)
-	if e.RetryAfter != 1 || a.Header().Get("Retry-After") != "1" {
-		t.Errorf("retry after %d, header %q", e.RetryAfter, a.Header().Get("Retry-After"))
-	}
+	const crowded = "too many calls at once from this address: try again"
+	fill(ofOne, func(i int) string { return fmt.Sprintf("198.51.100.7:%d", i+1) })
+	busy("198.51.100.7:99", crowded)
+	busy("[::ffff:198.51.100.7]:99", crowded)
+	fill(ofOne, func(i int) string { return fmt.Sprintf("[2001:db8::%x]:1", i+1) })
+	busy("[2001:db8::ffff:1]:1", crowded) // the same /64
+	fill(1, func(int) string { return "[2001:db8:0:1::1]:1" })
+	// A proxy on this host that is not named calls for everybody.
+	fill(most-2*ofOne-1, func(int) string { return "127.0.0.1:1" })
+	busy("127.0.0.1:1", "too many calls at once: try again")
+	busy("203.0.113.1:1", "too many calls at once: try again")
 	close(release)
 	wg.Wait()
-	call(t, h, http.MethodPost, whoamiPath, "alice", "").refused(t, http.StatusUnauthorized, string(policy.SignatureInvalid))
+	for range most + 1 {
+		from("198.51.100.7:1").refused(t, http.StatusUnauthorized, string(policy.SignatureInvalid))
+		<-entered
+	}
 }
 
 // Clients that send their requests slowly keep nobody out.

@@ -49,7 +49,7 @@ func (s *Service) ServeNATS(ctx context.Context, o NATSOptions) error {
 	defer calls.end()
 	defer func() { _ = svc.Stop() }()
 	group := svc.AddGroup(strings.TrimSuffix(api.Subject(""), "."))
-	open, admin := make(slots, maxConcurrent), make(slots, maxConcurrent)
+	open, admin := newSeats(), newSeats()
 	for _, op := range s.operations() {
 		free := admin
 		if op.access.everybody {
@@ -60,15 +60,20 @@ func (s *Service) ServeNATS(ctx context.Context, o NATSOptions) error {
 		}
 		request, response := schemasOf(op)
 		err := group.AddEndpoint(strings.ReplaceAll(op.name, ".", "-"), micro.HandlerFunc(func(req micro.Request) {
-			if !free.take() {
-				s.respond(o.Conn, req.Reply(), nil, answerable(errBusy, newID()))
+			caller, err := natsCaller(req, o.Lobby)
+			caller.RequestID = newID()
+			if err == nil {
+				err = free.take(caller.Source)
+			}
+			if err != nil {
+				s.respond(o.Conn, req.Reply(), nil, answerable(err, caller.RequestID))
 				return
 			}
 			if !calls.begin(func() {
-				defer free.give()
-				s.answer(ctx, op, o, req)
+				defer free.give(caller.Source)
+				s.answer(ctx, op, o, caller, req)
 			}) {
-				free.give() // the service ends, and whoever called tries another replica
+				free.give(caller.Source) // the service ends, and whoever called tries another replica
 			}
 		}), micro.WithEndpointSubject(op.name), micro.WithEndpointPendingLimits(natsPending, natsBytes),
 			micro.WithEndpointMetadata(map[string]string{"access": op.access.String(), "request_schema": request, "response_schema": response}))
@@ -106,13 +111,8 @@ func (c *calls) end() {
 }
 
 // answer carries out one call.
-func (s *Service) answer(ctx context.Context, op operation, o NATSOptions, req micro.Request) {
-	caller, err := natsCaller(req, o.Lobby)
-	caller.RequestID = newID()
-	var resp any
-	if err == nil {
-		resp, err = s.call(context.WithoutCancel(ctx), op, caller, req.Data())
-	}
+func (s *Service) answer(ctx context.Context, op operation, o NATSOptions, caller Caller, req micro.Request) {
+	resp, err := s.call(context.WithoutCancel(ctx), op, caller, req.Data())
 	var body []byte
 	if err == nil {
 		body, err = encode(resp)

@@ -26,7 +26,7 @@ func (s *Service) web() Web {
 // What browsers ask before a call, and how long they may keep the answer, in seconds.
 const (
 	allowedMethods = "GET, POST"
-	allowedHeaders = "Authorization, Content-Type, Idempotency-Key"
+	allowedHeaders = "Authorization, Content-Type"
 	exposedHeaders = "Retry-After"
 	preflightLife  = "600"
 )
