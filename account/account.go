@@ -48,6 +48,8 @@ type Account struct {
 	Created  time.Time `json:"created"`
 	Updated  time.Time `json:"updated"`
 	DeleteAt time.Time `json:"delete_at,omitzero"`
+	// Closing is the id of the suspension that keeps everybody out while the account is being deleted.
+	Closing string `json:"closing,omitempty"`
 }
 
 // MaxMembers bounds the members of an account, invitations included.

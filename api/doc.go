@@ -35,6 +35,24 @@ const (
 	OpAdminToken  = "admin-token"
 	OpReload      = "reload"
 	OpStatus      = "status"
+
+	OpAccountSignup   = "account.signup"
+	OpAccountGet      = "account.get"
+	OpAccountList     = "account.list"
+	OpAccountUpdate   = "account.update"
+	OpAccountRename   = "account.rename"
+	OpAccountApprove  = "account.approve"
+	OpAccountReject   = "account.reject"
+	OpAccountSuspend  = "account.suspend"
+	OpAccountResume   = "account.resume"
+	OpAccountDelete   = "account.delete"
+	OpAccountUndelete = "account.undelete"
+
+	OpMemberAdd    = "member.add"
+	OpMemberInvite = "member.invite"
+	OpMemberAccept = "member.accept"
+	OpMemberRemove = "member.remove"
+	OpMemberList   = "member.list"
 )
 
 // Error is the body of every answer that is not a success. Reason is stable, Message is
@@ -67,4 +85,22 @@ const (
 	ReasonNotManaged = "not_managed"
 	// ReasonNotInConfigMode says that the call needs account claims, and that the servers have no operator.
 	ReasonNotInConfigMode = "not_in_config_mode"
+	ReasonSealMissing     = "seal_missing" // seeds that are made could not be kept: seal.key is not configured
+
+	ReasonNameInvalid    = "name_invalid"
+	ReasonNameReserved   = "name_reserved" // or an account of the configuration has it
+	ReasonNameTaken      = "name_taken"
+	ReasonPlanUnknown    = "plan_unknown" // or it is not offered to the caller
+	ReasonQuotaExceeded  = "quota_exceeded"
+	ReasonKeyInvalid     = "key_invalid"  // not the public identity key of an account
+	ReasonKeyTaken       = "key_taken"    // an account with that key is, or was
+	ReasonChanged        = "changed"      // the account was changed since the caller has read it
+	ReasonWrongState     = "wrong_state"  // the account is not in the state that the call needs
+	ReasonHasData        = "has_data"     // the account has streams, and with_data is not set
+	ReasonRoleUnknown    = "role_unknown" // the plan has no such role
+	ReasonMembersFull    = "members_full" // the account has as many members as it may have
+	ReasonLastOwner      = "last_owner"   // the account would have no owner
+	ReasonEmailUntrusted = "email_untrusted"
+	// ReasonInvitationInvalid says that there is no such account, or in it nothing that the caller could accept.
+	ReasonInvitationInvalid = "invitation_invalid"
 )

@@ -23,7 +23,7 @@ type Direct struct {
 
 // SignUp asks for a user JWT for an own key rather than for one connection.
 type SignUp struct {
-	Key string // the user public key (U…)
+	Key string // the public key: of a user (U…), or of an account (A…) that is asked for
 	// Statement is what the proof has to be a signature of, as the service itself makes it of what it
 	// was sent; its time is At.
 	Statement []byte
@@ -38,12 +38,8 @@ func (s *SignUp) proven(bound *BoundKey, now time.Time) *Refusal {
 	if !ok {
 		return Refuse(SignUpProofInvalid, "%q is not a user public key (U…)", clip(s.Key))
 	}
-	signature, ok := decodeSignature(s.Signature)
-	if !ok || !ed25519.Verify(public, s.Statement, signature) {
-		return Refuse(SignUpProofInvalid, "the proof is not key %s's signature of this request", s.Key)
-	}
-	if off := now.Sub(s.At); off > ProofWindow || off < -ProofWindow {
-		return Refuse(SignUpProofStale, "the proof was made at %s, and it is %s here: at most %s may lie between", s.At.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339), ProofWindow)
+	if r := s.Signed(public, now); r != nil {
+		return r
 	}
 	switch {
 	case bound == nil:
@@ -53,6 +49,18 @@ func (s *SignUp) proven(bound *BoundKey, now time.Time) *Refusal {
 	}
 	if own, ok := bound.public(s.Key); !ok || !own.Equal(public) {
 		return Refuse(KeyProofInvalid, "the token is bound to %s, and a user JWT is asked for key %s", bound, s.Key)
+	}
+	return nil
+}
+
+// Signed returns nil when the proof is of now and was made with the public key.
+func (s *SignUp) Signed(public ed25519.PublicKey, now time.Time) *Refusal {
+	signature, ok := decodeSignature(s.Signature)
+	if !ok || !ed25519.Verify(public, s.Statement, signature) {
+		return Refuse(SignUpProofInvalid, "the proof is not key %s's signature of this request", s.Key)
+	}
+	if off := now.Sub(s.At); off > ProofWindow || off < -ProofWindow {
+		return Refuse(SignUpProofStale, "the proof was made at %s, and it is %s here: at most %s may lie between", s.At.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339), ProofWindow)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -215,4 +216,22 @@ func (e *Entry) grants(plans map[string]*Plan, id *Identity, now time.Time, trac
 		return nil, Refuse(AccountUnready, "account %s has no signing key that is current", e.Account.Name)
 	}
 	return slices.Clip(grants), nil
+}
+
+// IsMember reports whether a membership of the account is the identity's at now.
+func (e *Entry) IsMember(id *Identity, now time.Time) bool {
+	return slices.ContainsFunc(e.Members, func(m Membership) bool { return m.holds(id, now) })
+}
+
+// Of returns the accounts that a membership of is the identity's at now, by name.
+func (d *Directory) Of(id *Identity, now time.Time) []*Entry {
+	var list []*Entry
+	d.All(func(e *Entry) bool {
+		if e.IsMember(id, now) {
+			list = append(list, e)
+		}
+		return true
+	})
+	slices.SortFunc(list, func(a, b *Entry) int { return strings.Compare(a.Account.Name, b.Account.Name) })
+	return list
 }

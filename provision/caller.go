@@ -35,6 +35,8 @@ type Caller struct {
 	Token     string // bearer token, may be empty
 	Source    netip.Addr
 	RequestID string
+
+	entitled bool // the operation takes a right, which the caller was found to have; the call is recorded
 }
 
 // admin refuses callers without the rights of an admin.
@@ -55,6 +57,7 @@ func (s *Service) authorize(ctx context.Context, op operation, c Caller) (Caller
 		if err := c.admin(); err != nil {
 			return c, err // a peer that cannot be told
 		}
+		c.entitled = true
 		return c, s.noteCall(op, c, nil)
 	}
 	if op.access == onHost {
@@ -67,6 +70,7 @@ func (s *Service) authorize(ctx context.Context, op operation, c Caller) (Caller
 		}
 		return c, refused
 	}
+	c.entitled = true
 	return c, s.noteCall(op, c, id)
 }
 

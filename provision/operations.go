@@ -20,6 +20,22 @@ func (s *Service) operations() []operation {
 	return []operation{
 		of(api.OpWhoami, anybody, s.Whoami),
 		of(api.OpUserSignup, anybody, s.UserSignup),
+		of(api.OpAccountSignup, anybody, s.AccountSignup),
+		of(api.OpAccountGet, anybody, s.AccountGet),
+		of(api.OpAccountList, anybody, s.AccountList),
+		of(api.OpAccountUpdate, anybody, s.AccountUpdate),
+		of(api.OpAccountRename, anybody, s.AccountRename),
+		of(api.OpAccountApprove, admins(policy.RightAccounts), s.AccountApprove),
+		of(api.OpAccountReject, admins(policy.RightAccounts), s.AccountReject),
+		of(api.OpAccountSuspend, admins(policy.RightAccounts), s.AccountSuspend),
+		of(api.OpAccountResume, admins(policy.RightAccounts), s.AccountResume),
+		of(api.OpAccountDelete, anybody, s.AccountDelete),
+		of(api.OpAccountUndelete, anybody, s.AccountUndelete),
+		of(api.OpMemberAdd, anybody, s.MemberAdd),
+		of(api.OpMemberInvite, anybody, s.MemberInvite),
+		of(api.OpMemberAccept, anybody, s.MemberAccept),
+		of(api.OpMemberRemove, anybody, s.MemberRemove),
+		of(api.OpMemberList, anybody, s.MemberList),
 		of(api.OpExplain, admins(policy.RightExplain), s.ExplainLive),
 		of(api.OpRevoke, admins(policy.RightRevoke), s.Revoke),
 		of(api.OpRevokeLift, admins(policy.RightRevoke), s.Lift),
@@ -43,7 +59,7 @@ type access struct {
 }
 
 var (
-	anybody = access{everybody: true}
+	anybody = access{everybody: true} // those of accounts find out by themselves who is an owner or an admin, see [Service.party]
 	onHost  = access{}
 )
 

@@ -69,6 +69,7 @@ type Options struct {
 	Discovery func() api.Discovery
 	Web       func() Web // what calls over HTTP may come through; nil: no page, no proxy
 	Direct    *Direct    // signs direct users up; nil where nobody is
+	Accounts  *Accounts  // of sign-up; nil where there are none
 	Replica   string     // name of the replica, for the audit trail
 	Logger    *slog.Logger
 	Now       func() time.Time
@@ -80,6 +81,7 @@ type Service struct {
 	history chan struct{} // holds one for each read of the audit trail on behalf of whoami
 	rates   rates
 	proofs  proofs
+	leaving leaving
 	sampler *store.Sampler // of refused calls
 	polls   *store.Sampler // of calls that are repeated to see what has changed
 

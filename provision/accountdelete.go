@@ -1,0 +1,233 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-nats/gatehouse/account"
+	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+// Bounds of how long an account that is deleted can be had back.
+const (
+	deleteGrace = 7 * 24 * time.Hour
+	mostGrace   = 90 * 24 * time.Hour
+)
+
+// AccountDelete closes an account at once and deletes it when its grace ends.
+func (s *Service) AccountDelete(ctx context.Context, c Caller, req api.AccountDeleteRequest) (api.AccountDeletion, error) {
+	return asParty(ctx, s, api.OpAccountDelete, c, req, s.deleteAccount)
+}
+
+func (s *Service) deleteAccount(ctx context.Context, p party, req api.AccountDeleteRequest) (api.AccountDeletion, error) {
+	grace, err := graceOf(p, req.Grace)
+	if err != nil {
+		return api.AccountDeletion{}, err
+	}
+	a, err := s.find(ctx, p, api.OpAccountDelete, req.Account)
+	c := act{op: api.OpAccountDelete, account: req.Account, key: req.IdempotencyKey, request: req, reason: reasonOr(req.Reason, "deleted")}
+	if err == nil {
+		err = s.may(p, c, &a)
+	}
+	if err != nil {
+		return api.AccountDeletion{}, err
+	}
+	had, err := s.stored(ctx, &a)
+	switch {
+	case err != nil && !req.WithData:
+		return api.AccountDeletion{}, err
+	case (had.Streams > 0 || len(had.Unanswered) > 0) && !req.WithData && !req.DryRun:
+		return api.AccountDeletion{}, hasData(&a, had)
+	}
+	out := api.AccountDeletion{Streams: had.Streams, Bytes: had.Bytes, Unanswered: had.Unanswered}
+	if !req.DryRun {
+		c.detail = fmt.Sprintf("%d streams, %d bytes", had.Streams, had.Bytes)
+		if a, err = s.close(ctx, p, c, grace); err != nil {
+			return api.AccountDeletion{}, err
+		}
+	}
+	out.Account = s.wireAccount(&a)
+	return out, nil
+}
+
+func graceOf(p party, text string) (time.Duration, error) {
+	if text == "" {
+		return deleteGrace, nil
+	}
+	if !p.admin {
+		return 0, refuse(http.StatusForbidden, api.ReasonForbidden, "grace is for admins: an account of yours can be had back for %s", deleteGrace)
+	}
+	grace, err := time.ParseDuration(text)
+	if err != nil || grace < 0 || grace > mostGrace {
+		return 0, badRequest("grace %.40q is not one: use 0s to %s, such as 24h", text, mostGrace)
+	}
+	return grace, nil
+}
+
+// stored returns what the account has in JetStream: nothing while no server has it.
+func (s *Service) stored(ctx context.Context, a *account.Account) (Stored, error) {
+	if a.Applied == 0 {
+		return Stored{}, nil
+	}
+	had, err := s.Accounts.Stored(ctx, a.ID)
+	if err != nil {
+		s.Logger.Error("the servers could not be asked what an account stores", "account_id", a.ID, "error", err)
+		return had, again(http.StatusServiceUnavailable, api.ReasonUnavailable, "the servers could not be asked what account %s stores: call again, or set with_data to delete it whatever that is", a.Name)
+	}
+	return had, nil
+}
+
+func hasData(a *account.Account, had Stored) error {
+	text := fmt.Sprintf("account %s has %d streams with %d bytes, which go with it", a.Name, had.Streams, had.Bytes)
+	if len(had.Unanswered) > 0 {
+		text += "; no answer from " + strings.Join(had.Unanswered, ", ") + ", where there may be more"
+	}
+	return refuse(http.StatusConflict, api.ReasonHasData, "%s: set with_data if that is meant", text)
+}
+
+// close begins the deletion: nobody is let in from now on, and those who are in are closed.
+func (s *Service) close(ctx context.Context, p party, c act, grace time.Duration) (account.Account, error) {
+	c.dropKeys = false
+	gone := false
+	a, err := s.change(ctx, p, c, func(a *account.Account) error {
+		if a.State == account.Deleting {
+			return wrongState(a, "it goes at "+a.DeleteAt.Format(time.RFC3339)+"; gatehouse account undelete takes that back")
+		}
+		if a.State == account.Deleted {
+			return wrongState(a, "there is nothing left to delete")
+		}
+		if a.State == account.Requested { // no server has ever had it
+			a.State, gone = account.Deleted, true
+			return nil
+		}
+		a.State, a.DeleteAt, a.Closing = account.Deleting, s.now().Add(grace), newID()
+		return nil
+	})
+	if err != nil || gone || a.Closing == "" {
+		return a, err
+	}
+	return a, s.keepOut(ctx, &a, p.Actor, p.RequestID)
+}
+
+// keepOut suspends an account that is being deleted, so that its connections and direct users end as well.
+func (s *Service) keepOut(ctx context.Context, a *account.Account, actor, request string) error {
+	_, _, err := s.revoke(ctx, store.Revocation{
+		Revocation: policy.Revocation{ID: a.Closing, Kind: policy.Suspension, Target: policy.Target{Account: a.ID}, At: s.now()},
+		Reason:     "the account is being deleted", Actor: actor,
+	}, "", request)
+	return err
+}
+
+// AccountUndelete takes a deletion back while its grace lasts.
+func (s *Service) AccountUndelete(ctx context.Context, c Caller, req api.AccountActRequest) (api.Account, error) {
+	return asParty(ctx, s, api.OpAccountUndelete, c, req, s.undelete)
+}
+
+func (s *Service) undelete(ctx context.Context, p party, req api.AccountActRequest) (api.Account, error) {
+	closing := ""
+	c := act{op: api.OpAccountUndelete, account: req.Account, closed: true, key: req.IdempotencyKey, request: req, reason: reasonOr(req.Reason, "taken back")}
+	a, err := s.change(ctx, p, c, func(a *account.Account) error {
+		if a.State != account.Deleting {
+			return wrongState(a, "only one that is being deleted can be had back")
+		}
+		closing = a.Closing
+		a.State, a.DeleteAt, a.Closing = account.Creating, time.Time{}, ""
+		return nil
+	})
+	if err != nil {
+		return api.Account{}, err
+	}
+	if closing != "" {
+		// Where it was suspended before as well, there is none of its own, and that one stays.
+		if err := s.lift(ctx, store.Lift{ID: closing, At: s.now(), Actor: p.Actor, Note: c.reason}); err != nil && !notFound(err) {
+			return api.Account{}, err
+		}
+		if err := s.refresh(ctx); err != nil {
+			return api.Account{}, err
+		}
+	}
+	if a, err = s.settle(ctx, c.op, a); err != nil {
+		return api.Account{}, err
+	}
+	return s.wireAccount(&a), nil
+}
+
+func notFound(err error) bool {
+	e, ok := errors.AsType[*api.Error](err)
+	return ok && e.Reason == api.ReasonNotFound
+}
+
+// How often the accounts whose grace has ended are looked for, and the members who have left.
+const (
+	endEvery   = time.Minute
+	leaveEvery = time.Second
+)
+
+// Tend ends the accounts whose grace is over and closes what members who were removed still had, until ctx ends; it returns nil then.
+func (s *Service) Tend(ctx context.Context) error {
+	if s.Accounts == nil {
+		return nil
+	}
+	end, leave := time.NewTicker(endEvery), time.NewTicker(leaveEvery)
+	defer end.Stop()
+	defer leave.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-end.C:
+			if err := s.EndAccounts(ctx); err != nil && ctx.Err() == nil {
+				s.Logger.Error("accounts whose grace is over could not be ended; trying again", "error", err, "in", endEvery)
+			}
+		case <-leave.C:
+			s.closeLeft(ctx)
+		}
+	}
+}
+
+// EndAccounts makes those accounts deleted whose grace is over.
+func (s *Service) EndAccounts(ctx context.Context) error {
+	f := store.AccountFilter{State: account.Deleting}
+	for {
+		list, next, err := s.Store.Accounts(ctx, f)
+		if err != nil {
+			return err
+		}
+		for i := range list {
+			if err := s.tend(ctx, &list[i]); err != nil {
+				return fmt.Errorf("account %s: %w", list[i].Name, err)
+			}
+		}
+		if f.Cursor = next; next == "" {
+			return nil
+		}
+	}
+}
+
+// tend ends an account whose grace is over, and sees to it that the others are closed: who deleted it may have been
+// interrupted.
+func (s *Service) tend(ctx context.Context, a *account.Account) error {
+	by := party{Caller: Caller{Actor: "gatehouse", RequestID: newID()}, admin: true}
+	if s.now().Before(a.DeleteAt) {
+		if state := s.State(); state != nil {
+			if r, _, found := state.Revocations.OfAccount(a.ID, s.Now()); found && r.ID != "" {
+				return nil
+			}
+		}
+		return s.keepOut(ctx, a, by.Actor, by.RequestID)
+	}
+	_, err := s.change(ctx, by, act{op: api.OpAccountDelete, account: a.ID, revision: a.Revision, reason: "the grace is over", dropKeys: true}, func(a *account.Account) error {
+		a.State = account.Deleted
+		return nil
+	})
+	if e, ok := errors.AsType[*api.Error](err); ok && e.Reason == api.ReasonChanged {
+		return nil // taken back this moment, or ended by another replica
+	}
+	return err
+}

@@ -1,0 +1,137 @@
+package provision
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-nats/gatehouse/account"
+	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/policy"
+)
+
+// Bounds of how long an invitation may be taken.
+const (
+	invitationLife     = 7 * 24 * time.Hour
+	mostInvitationLife = 30 * 24 * time.Hour
+)
+
+// maxSecret bounds what may be the secret of an invitation, in bytes; it has 26.
+const maxSecret = 64
+
+// MemberInvite makes an invitation, whose secret is shown in the answer and nowhere else.
+func (s *Service) MemberInvite(ctx context.Context, c Caller, req api.MemberInviteRequest) (api.MemberInvitation, error) {
+	return asParty(ctx, s, api.OpMemberInvite, c, req, s.invite)
+}
+
+func (s *Service) invite(ctx context.Context, p party, req api.MemberInviteRequest) (api.MemberInvitation, error) {
+	life := invitationLife
+	if req.TTL != "" {
+		d, err := time.ParseDuration(req.TTL)
+		if err != nil || d < time.Minute || d > mostInvitationLife {
+			return api.MemberInvitation{}, badRequest("ttl %.40q is not one: use 1m to %s, such as 24h", req.TTL, mostInvitationLife)
+		}
+		life = d
+	}
+	secret := rand.Text() // 130 bits
+	m := account.Member{ID: newID(), Role: req.Role, Invitation: digest(secret), Until: s.now().Add(life), By: p.Actor}
+	if req.Email != "" {
+		var err error
+		if m.Email, err = s.email("", req.Email); err != nil {
+			return api.MemberInvitation{}, err
+		}
+	}
+	// Never answered again for an idempotency key: the secret would have to be kept.
+	a, err := s.change(ctx, p, act{op: api.OpMemberInvite, account: req.Account, reason: "invited", detail: describeMember(m)}, func(a *account.Account) error {
+		return s.join(a, m)
+	})
+	if err != nil {
+		return api.MemberInvitation{}, err
+	}
+	return api.MemberInvitation{Member: wireMember(m), Account: a.Name, Secret: secret}, nil
+}
+
+// digest is what is kept of a secret.
+func digest(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}
+
+// MemberAccept takes an invitation, or whatever an owner gave the caller.
+func (s *Service) MemberAccept(ctx context.Context, c Caller, req api.MemberAcceptRequest) (api.Membership, error) {
+	return asParty(ctx, s, api.OpMemberAccept, c, req, s.accept)
+}
+
+// errInvitation is all that is said of what cannot be accepted, so that nobody learns which accounts there are.
+var errInvitation = refuse(http.StatusForbidden, api.ReasonInvitationInvalid, "there is nothing for you to accept: the account is not there, or the secret is not that of an invitation, was used, has ended, or is for another address")
+
+func (s *Service) accept(ctx context.Context, p party, req api.MemberAcceptRequest) (api.Membership, error) {
+	switch {
+	case p.admin:
+		return api.Membership{}, refuse(http.StatusForbidden, api.ReasonForbidden, "whoever accepts does so with a token of their own, for logins")
+	case len(req.Secret) > maxSecret:
+		return api.Membership{}, errInvitation
+	}
+	var accepted []account.Member
+	c := act{op: api.OpMemberAccept, account: req.Account, anybody: true, reason: "accepted"}
+	a, err := s.change(ctx, p, c, func(a *account.Account) error {
+		accepted = nil
+		if a.State == account.Deleting || a.State == account.Deleted || a.ID == "" {
+			return errInvitation
+		}
+		who := account.Person{Principal: p.principal(), Name: p.Identity.Name()}
+		for i := range a.Members {
+			m := &a.Members[i]
+			if !s.offered(p.Identity, m, req.Secret) {
+				continue
+			}
+			if m.Invitation != "" {
+				m.Until = time.Time{} // it was that of the invitation
+			}
+			m.Person, m.Invitation, m.Accepted = who, "", s.now()
+			accepted = append(accepted, *m)
+		}
+		if len(accepted) == 0 {
+			return errInvitation
+		}
+		return nil
+	})
+	if err != nil {
+		return api.Membership{}, err
+	}
+	out := api.Membership{Name: a.Name, Account: a.ID, State: string(a.State), Members: []api.Member{}}
+	for _, m := range accepted {
+		out.Members = append(out.Members, wireMember(m))
+	}
+	return out, nil
+}
+
+// offered reports whether the identity may take the entry: with the secret of an invitation, or without one as who is named.
+func (s *Service) offered(id *policy.Identity, m *account.Member, secret string) bool {
+	now := s.now()
+	if !m.Accepted.IsZero() || !m.Until.IsZero() && !now.Before(m.Until) || m.Email != "" && !s.hasEmail(id, m.Email) {
+		return false
+	}
+	if m.Invitation != "" {
+		return secret != "" && subtle.ConstantTimeCompare([]byte(digest(secret)), []byte(m.Invitation)) == 1
+	}
+	return secret == "" && m.Issuer == id.IssuerURL && (m.Subject == id.Subject || m.Subject == "" && m.Email != "")
+}
+
+// hasEmail reports whether an issuer that is trusted for it says that the identity has the address, and that it has verified that.
+func (s *Service) hasEmail(id *policy.Identity, address string) bool {
+	email, _ := id.Claims["email"].(string)
+	verified, _ := id.Claims["email_verified"].(bool)
+	return verified && s.Accounts.TrustsEmail(id.IssuerURL) && ascii(email) && strings.ToLower(email) == address
+}
+
+// ascii keeps letters out that others become when they are made small, such as the Kelvin sign.
+func ascii(text string) bool {
+	return !slices.ContainsFunc([]byte(text), func(c byte) bool { return c >= 0x80 })
+}

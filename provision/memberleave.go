@@ -1,0 +1,118 @@
+package provision
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-nats/gatehouse/account"
+	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+// left is a member who was removed from an account.
+type left struct {
+	account        account.Account // without the member
+	member         account.Member
+	actor, request string
+	due            time.Time
+}
+
+// maxLeaving bounds those whose connections are looked for again.
+const maxLeaving = 10_000
+
+// leaving are the members who were removed a moment ago.
+type leaving struct {
+	mu   sync.Mutex
+	list []left
+}
+
+func (v *leaving) add(l left, due time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if l.due = due; len(v.list) < maxLeaving {
+		v.list = append(v.list, l)
+	}
+}
+
+// taken returns those that are due.
+func (v *leaving) taken(now time.Time) []left {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	i := slices.IndexFunc(v.list, func(l left) bool { return now.Before(l.due) })
+	if i < 0 {
+		i = len(v.list)
+	}
+	due := slices.Clone(v.list[:i])
+	v.list = slices.Delete(v.list, 0, i)
+	return due
+}
+
+// closeLeft closes what members had opened while they were being removed.
+func (s *Service) closeLeft(ctx context.Context) {
+	for _, l := range s.leaving.taken(s.Now()) {
+		if closed, silent := s.closeMember(ctx, l); closed > 0 || len(silent) > 0 {
+			s.Logger.Info("connections of a removed member were closed later", "account", l.account.Name, "member", l.member.ID, "closed", closed, "unanswered", silent, "request_id", l.request)
+		}
+	}
+}
+
+// closeMember closes the connections that the membership has opened, and returns how many and which servers did not answer.
+func (s *Service) closeMember(ctx context.Context, l left) (closed int, unanswered []string) {
+	if s.Servers == nil {
+		return 0, []string{"any server, since there is no system user"}
+	}
+	list, silent, err := s.Servers.Connected(ctx, l.account.ID, "")
+	if err != nil {
+		s.Logger.Error("the connections of a removed member could not be listed; they end with their credentials", "account", l.account.Name, "member", l.member.ID, "error", err)
+		return 0, []string{"any server"}
+	}
+	list = slices.DeleteFunc(list, func(session policy.Session) bool { return session.Account != l.account.ID || !l.opened(&session) })
+	if len(list) == 0 {
+		return 0, silent
+	}
+	closed, also := s.Servers.Close(ctx, list)
+	return closed, slices.Compact(slices.Sorted(slices.Values(append(silent, also...))))
+}
+
+// opened reports whether the membership may have opened the session. Of whom nothing is recorded is closed too when they could be
+// meant: who still may connect comes back, and is decided on anew.
+func (l *left) opened(session *policy.Session) bool {
+	if session.Direct() {
+		return false // their keys are revoked
+	}
+	if login := session.Login; login != nil {
+		return slices.Contains(login.Bindings, "member:"+l.member.ID)
+	}
+	return l.member.Subject == "" || session.Name == l.member.Name
+}
+
+// revokeKeys voids the keys of direct users that the member has in the account, unless another membership holds them up.
+func (s *Service) revokeKeys(ctx context.Context, l left) (int, error) {
+	others := func(m account.Member) bool { return m.Principal == l.member.Principal && !m.Accepted.IsZero() }
+	if l.member.Subject == "" || slices.ContainsFunc(l.account.Members, others) {
+		return 0, nil
+	}
+	n := 0
+	f := store.UserKeyFilter{Principal: l.member.Principal, AccountID: l.account.ID, ValidAt: s.now()}
+	for {
+		keys, next, err := s.Store.UserKeys(ctx, f)
+		if err != nil {
+			return n, s.storeError("member.remove", err)
+		}
+		for _, k := range keys {
+			_, _, err := s.revoke(ctx, store.Revocation{
+				Revocation: policy.Revocation{ID: newID(), Kind: policy.UserKey, Target: policy.Target{Account: l.account.ID, Key: k.Key}, At: s.now()},
+				Reason:     "its owner is no member of the account any more", Actor: l.actor,
+			}, "", l.request)
+			if err != nil {
+				return n, err
+			}
+			n++
+		}
+		if f.Cursor = next; next == "" {
+			return n, nil
+		}
+	}
+}
