@@ -20,8 +20,14 @@ type AccountSignupRequest struct {
 	Proof       *SignupProof `json:"proof,omitempty"` // with Key: its signature of [AccountStatement]
 	Description string       `json:"description,omitempty"`
 	Tags        []string     `json:"tags,omitempty"`
-	// Owner is for admins alone, who sign somebody else up; name in it says nothing.
-	Owner *Person `json:"owner,omitempty"`
+	// Owner is for admins alone, who sign somebody else up.
+	Owner *Owner `json:"owner,omitempty"`
+}
+
+// Owner names who becomes the owner of an account.
+type Owner struct {
+	Issuer  string `json:"issuer"` // its configured name or exact URL
+	Subject string `json:"subject"`
 }
 
 // accountPurpose begins every statement, so that no signature for something else can stand for one.
@@ -50,9 +56,9 @@ type AccountSignup struct {
 
 // Person is an identity.
 type Person struct {
-	Issuer  string `json:"issuer"` // in requests its configured name or exact URL; in answers the URL
+	Issuer  string `json:"issuer"` // exact iss
 	Subject string `json:"subject"`
-	Name    string `json:"name,omitempty"` // principal name; requests need none
+	Name    string `json:"name,omitempty"` // principal name, when the issuer is configured
 }
 
 // Account is an account of sign-up.
@@ -90,7 +96,7 @@ type AccountKey struct {
 	Until time.Time `json:"until,omitzero"` // end of the last credential that it signed, once it is leaving
 }
 
-// AccountLimits are limits of an account, -1 where there is none; in a request, what is left out is the plan's.
+// AccountLimits are limits of an account, -1 where there is none.
 type AccountLimits struct {
 	Connections   *int64 `json:"connections,omitempty"`
 	LeafNodes     *int64 `json:"leaf_nodes,omitempty"`
@@ -142,10 +148,32 @@ type AccountUpdateRequest struct {
 	Description *string   `json:"description,omitempty"`
 	Tags        *[]string `json:"tags,omitempty"`
 	// Limits take the place of all that were changed before; {} gives the plan's alone.
-	Limits         *AccountLimits `json:"limits,omitempty"`
-	Plan           string         `json:"plan,omitempty"`
-	Owner          *Person        `json:"owner,omitempty"` // becomes an owner at once; who was one stays
-	IdempotencyKey string         `json:"idempotency_key,omitempty"`
+	Limits         *LimitsChange `json:"limits,omitempty"`
+	Plan           string        `json:"plan,omitempty"`
+	Owner          *Owner        `json:"owner,omitempty"` // becomes an owner at once; who was one stays
+	IdempotencyKey string        `json:"idempotency_key,omitempty"`
+}
+
+// LimitsChange takes the place of limits of a plan; what is left out stays the plan's. -1 is no limit.
+type LimitsChange struct {
+	Connections   *int64 `json:"connections,omitempty"`
+	LeafNodes     *int64 `json:"leaf_nodes,omitempty"`
+	Subscriptions *int64 `json:"subscriptions,omitempty"`
+	Payload       *int64 `json:"payload,omitempty"` // bytes of one message
+	Data          *int64 `json:"data,omitempty"`    // bytes; servers do not hold to it
+	Imports       *int64 `json:"imports,omitempty"`
+	Exports       *int64 `json:"exports,omitempty"`
+	// JetStream takes the place of what the plan says of it, as a whole or by tier; and so do Tiers (R1, R3). Not both.
+	JetStream *JetStreamChange           `json:"jetstream,omitempty"`
+	Tiers     map[string]JetStreamChange `json:"tiers,omitempty"`
+}
+
+// JetStreamChange limits what an account may store, -1 where there is no limit.
+type JetStreamChange struct {
+	Memory    int64 `json:"memory"` // bytes
+	Disk      int64 `json:"disk"`   // bytes
+	Streams   int64 `json:"streams"`
+	Consumers int64 `json:"consumers"`
 }
 
 // AccountRenameRequest gives an account another name. Clients that name the account have to be told.

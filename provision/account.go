@@ -326,7 +326,7 @@ func wirePatch(p account.LimitsPatch) api.AccountLimits {
 	return out
 }
 
-func patch(l api.AccountLimits) *account.LimitsPatch {
+func patch(l api.LimitsChange) *account.LimitsPatch {
 	out := &account.LimitsPatch{
 		Connections: l.Connections, LeafNodes: l.LeafNodes, Subscriptions: l.Subscriptions, Payload: l.Payload, Data: l.Data,
 		Imports: l.Imports, Exports: l.Exports, JetStream: (*account.JetStream)(l.JetStream),

@@ -21,12 +21,12 @@ type party struct {
 // asParty carries out an operation of accounts for who calls. What is refused to an identity is recorded.
 func asParty[Req, Resp any](ctx context.Context, s *Service, op string, c Caller, req Req, do func(context.Context, party, Req) (Resp, error)) (Resp, error) {
 	var none Resp
-	if s.Accounts == nil {
-		return none, refuse(http.StatusNotFound, api.ReasonNotFound, "this service has no accounts of sign-up")
-	}
 	p, err := s.party(ctx, op, c)
-	if err != nil {
+	switch {
+	case err != nil:
 		return none, err
+	case s.Accounts == nil:
+		return none, refuse(http.StatusNotFound, api.ReasonNotFound, "this service has no accounts of sign-up")
 	}
 	resp, err := do(ctx, p, req)
 	if e, ok := errors.AsType[*api.Error](err); ok && !p.admin && e.Code >= http.StatusUnauthorized && e.Code < http.StatusInternalServerError {

@@ -54,7 +54,7 @@ func (s *Service) signUpAccount(ctx context.Context, p party, req api.AccountSig
 }
 
 // applicant returns who becomes the owner, and the plans that are offered to them.
-func (s *Service) applicant(p party, owner *api.Person) (account.Person, []string, error) {
+func (s *Service) applicant(p party, owner *api.Owner) (account.Person, []string, error) {
 	if p.admin {
 		if owner == nil {
 			return account.Person{}, nil, badRequest("owner is not given: say for whom the account is, or sign up with a token of their own")
@@ -77,7 +77,7 @@ func (s *Service) applicant(p party, owner *api.Person) (account.Person, []strin
 }
 
 // person returns the identity that a request names.
-func (s *Service) person(who api.Person) (account.Person, error) {
+func (s *Service) person(who api.Owner) (account.Person, error) {
 	url, err := s.memberIssuer(who.Issuer)
 	if err != nil {
 		return account.Person{}, err

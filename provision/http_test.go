@@ -107,6 +107,15 @@ func TestUnknownPaths(t *testing.T) {
 	}
 }
 
+// ofAccounts reports whether an operation is for the owners and members of accounts as well as for admins.
+func ofAccounts(op string) bool {
+	switch op {
+	case api.OpAccountApprove, api.OpAccountReject, api.OpAccountSuspend, api.OpAccountResume:
+		return false
+	}
+	return strings.HasPrefix(op, "account.") || strings.HasPrefix(op, "member.")
+}
+
 // Whoever is neither a peer of the local socket nor has a token for administration and rights is no admin.
 func TestAdminOperationsNeedAnActor(t *testing.T) {
 	t.Parallel()
@@ -123,6 +132,12 @@ func TestAdminOperationsNeedAnActor(t *testing.T) {
 		}
 		if op == api.OpUserSignup {
 			continue // for whoever has a token, see its own tests
+		}
+		if ofAccounts(op) {
+			call(t, public, http.MethodPost, api.Path(op), "", "{}").refused(t, http.StatusUnauthorized, api.ReasonUnauthenticated)
+			call(t, public, http.MethodPost, api.Path(op), "admin:alice", "{}").refused(t, http.StatusForbidden, string(policy.NoRights))
+			call(t, local, http.MethodPost, api.Path(op), "", "{}").refused(t, http.StatusForbidden, api.ReasonForbidden)
+			continue // for whoever has a token, see their own tests
 		}
 		if op == api.OpReload || op == api.OpStatus || op == api.OpAdminToken {
 			call(t, public, http.MethodPost, api.Path(op), "admin:alice", "{}").refused(t, http.StatusForbidden, api.ReasonForbidden)

@@ -75,7 +75,7 @@ func (s *Service) newMember(p party, req api.MemberAddRequest) (account.Member, 
 	case req.Role == account.OwnerRole && (!req.Until.IsZero() || len(req.Match) > 0):
 		return m, badRequest("an owner is one identity, without an end: leave until and match out")
 	case req.Subject != "":
-		m.Person, err = s.person(api.Person{Issuer: url, Subject: req.Subject})
+		m.Person, err = s.person(api.Owner{Issuer: url, Subject: req.Subject})
 	case req.Email != "":
 		m.Email, err = s.email(url, req.Email)
 	default:

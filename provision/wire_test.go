@@ -10,15 +10,19 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/gatehouse-nats/gatehouse/account"
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/provision"
+	"github.com/gatehouse-nats/gatehouse/seal"
 	"github.com/gatehouse-nats/gatehouse/store"
 )
 
@@ -81,7 +85,22 @@ func TestWireContract(t *testing.T) {
 					Key: "AWORKER", Account: r.Accounts["APP"], Tags: []policy.Template{tag},
 				}},
 			}}}
-			return &policy.Snapshot{Rules: r, Revocations: policy.NewRevocations([]policy.Revocation{blocked})}
+			loaded, err := o.Store.Load(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			return &policy.Snapshot{Rules: r, Revocations: policy.NewRevocations([]policy.Revocation{blocked}), Accounts: directory(loaded.Accounts)}
+		}
+		o.Refresh = func(ctx context.Context) error { return applyAll(ctx, o.Store) }
+		js := account.JetStream{Memory: 0, Disk: 1 << 30, Streams: 5, Consumers: account.NoLimit}
+		o.Accounts = &provision.Accounts{
+			Plans: func() map[string]*account.Plan {
+				return map[string]*account.Plan{"free": {Name: "free", Roles: []string{"app"}, Limits: account.Limits{Connections: 20, Subscriptions: account.NoLimit, JetStream: &js}}}
+			},
+			Seal: func() *seal.Ring { return ring(t) },
+			Stored: func(context.Context, string) (provision.Stored, error) {
+				return provision.Stored{Streams: 2, Bytes: 4096, Unanswered: []string{"n3"}}, nil
+			},
 		}
 	})
 	b.record(t,
@@ -115,6 +134,7 @@ func TestWireContract(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	b.saveFullAccounts(t)
 	path := serveLocal(t, b)
 	shown, unseen := map[field]bool{}, map[string]bool{}
 	for _, op := range operations(t) {
@@ -166,6 +186,30 @@ func TestWireContract(t *testing.T) {
 		{"lift", api.OpRevokeLift, "", `{"issuer":"corp","subject":"alice","reason":"back"}`, 200, &api.LiftResult{}},
 		{"revocations", api.OpRevocations, "", `{"all":true,"limit":1}`, 200, &api.RevocationsPage{}},
 		{"revocations_empty", api.OpRevocations, "", `{"subject":"nobody"}`, 200, &api.RevocationsPage{}},
+		{"account_signup", api.OpAccountSignup, "", `{"name":"orders","plan":"free","owner":{"issuer":"corp","subject":"alice"}}`, 200, &api.AccountSignup{}},
+		{"account_get", api.OpAccountGet, "", `{"account":"orders"}`, 200, &api.Account{}},
+		{"account_get_member", api.OpAccountGet, "alice", `{"account":"full"}`, 200, &api.Account{}},
+		{"account_list", api.OpAccountList, "", `{"limit":1}`, 200, &api.AccountsPage{}},
+		{"account_update", api.OpAccountUpdate, "", `{"account":"requested","revision":1,"tags":["eu"],"limits":{"tiers":{"R3":{"memory":0,"disk":1073741824,"streams":5,"consumers":-1}}}}`, 200, &api.Account{}},
+		{"error_changed", api.OpAccountUpdate, "", `{"account":"requested","revision":1,"description":"mine"}`, 409, &api.Error{}},
+		{"account_rename", api.OpAccountRename, "", `{"account":"requested","revision":2,"name":"wanted"}`, 200, &api.Account{}},
+		{"account_approve", api.OpAccountApprove, "", `{"account":"wanted"}`, 200, &api.Account{}},
+		{"error_state", api.OpAccountReject, "", `{"account":"wanted","reason":"no team"}`, 409, &api.Error{}},
+		{"account_reject", api.OpAccountReject, "", `{"account":"unwanted","reason":"no team"}`, 200, &api.Account{}},
+		{"account_suspend", api.OpAccountSuspend, "", `{"account":"wanted","reason":"unpaid"}`, 200, &api.Account{}},
+		{"account_resume", api.OpAccountResume, "", `{"account":"wanted","reason":"paid"}`, 200, &api.Account{}},
+		{"account_delete", api.OpAccountDelete, "", `{"account":"full","dry_run":true}`, 200, &api.AccountDeletion{}},
+		{"error_has_data", api.OpAccountDelete, "", `{"account":"full"}`, 409, &api.Error{}},
+		{"account_delete_done", api.OpAccountDelete, "", `{"account":"full","with_data":true,"grace":"24h"}`, 200, &api.AccountDeletion{}},
+		{"account_undelete", api.OpAccountUndelete, "", `{"account":"full"}`, 200, &api.Account{}},
+		{"member_add", api.OpMemberAdd, "", `{"account":"orders","role":"app","issuer":"corp","match":{"groups":["orders"]},"until":"2030-12-31T23:59:59Z"}`, 200, &api.Member{}},
+		{"member_invite", api.OpMemberInvite, "", `{"account":"orders","role":"app","email":"Bob@example.com"}`, 200, &api.MemberInvitation{}},
+		{"member_add_owner", api.OpMemberAdd, "", `{"account":"orders","role":"owner","issuer":"corp","subject":"carol"}`, 200, &api.Member{}},
+		{"member_accept", api.OpMemberAccept, "carol", `{"account":"orders"}`, 200, &api.Membership{}},
+		{"error_invitation", api.OpMemberAccept, "carol", `{"account":"orders","secret":"guessed"}`, 403, &api.Error{}},
+		{"member_list", api.OpMemberList, "", `{"account":"orders","limit":1}`, 200, &api.MembersPage{}},
+		{"member_remove", api.OpMemberRemove, "", `{"account":"wanted","id":"01970000-0000-7000-8000-0000000000b1"}`, 200, &api.MemberRemoval{}},
+		{"error_no_account", api.OpAccountGet, "dora", `{"account":"orders"}`, 404, &api.Error{}},
 		{"admin_token", api.OpAdminToken, "", `{"rights":["revoke","audit"],"reason":"the provider is down","ttl":"5m"}`, 200, &api.AdminToken{}},
 		{"reload", api.OpReload, "", "", 200, &api.Reloaded{}},
 		{"status", api.OpStatus, "", "", 200, &api.Status{}},
@@ -202,6 +246,38 @@ func TestWireContract(t *testing.T) {
 	}
 }
 
+// saveFullAccounts stores the accounts full, in which everything is set that can be, requested and unwanted.
+func (b *bed) saveFullAccounts(t *testing.T) {
+	t.Helper()
+	alice := account.Person{Principal: policy.Principal{Issuer: corp, Subject: "alice"}, Name: "corp-alice"}
+	ten := int64(10)
+	full := account.Account{
+		ID: accountIDs[0], Name: "full", Plan: "free", State: account.Active, Revision: 1, Applied: 1, Owner: alice, Description: "all of it", Tags: []string{"eu"},
+		Limits: &account.LimitsPatch{Connections: &ten}, Created: now, Updated: now,
+		Keys:    []account.SigningKey{{Public: accountIDs[3], Stage: account.Leaving, Since: now, Until: now.Add(time.Hour)}},
+		Members: []account.Member{{ID: "01970000-0000-7000-8000-0000000000b0", Role: account.OwnerRole, Person: alice, Accepted: now, By: "corp-alice"}},
+	}
+	requested := account.Account{
+		ID: accountIDs[1], Name: "requested", Plan: "free", State: account.Requested, Revision: 1, Owner: alice, Created: now, Updated: now,
+		Members: []account.Member{full.Members[0], {
+			ID: "01970000-0000-7000-8000-0000000000b1", Role: "app", Person: account.Person{Principal: policy.Principal{Issuer: corp, Subject: "bob"}, Name: "corp-bob"}, Accepted: now, By: "corp-alice",
+		}},
+	}
+	unwanted := requested
+	unwanted.ID, unwanted.Name = accountIDs[2], "unwanted"
+	for i, a := range []account.Account{full, requested, unwanted} {
+		entry := store.AuditEntry{ID: "01960000-0000-7000-8000-00000000000" + strconv.Itoa(i), At: now.Add(-24 * time.Hour), Kind: store.AdminEntry, Op: api.OpAccountSignup, Outcome: "done"}
+		if _, err := b.Store.SaveAccount(t.Context(), store.AccountChange{Account: a, Entry: entry}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Store.AddUserKey(t.Context(), store.UserKey{
+		Key: directKey, Account: "requested", AccountID: accountIDs[1], Issuer: corp, Subject: "bob", Name: "corp-bob", Issued: now.Add(-time.Hour), Expires: now.Add(time.Hour),
+	}, 3); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // carriedOut stores a revocation with the end of its progress.
 func (b *bed) carriedOut(t *testing.T, r store.Revocation, p api.Progress) {
 	t.Helper()
@@ -227,6 +303,14 @@ func golden(t *testing.T, name string, body []byte) {
 	}
 	got := uuids.ReplaceAllString(indented.String(), "00000000-0000-0000-0000-000000000000")
 	got = secrets.ReplaceAllString(got, `"token": "…"`)
+	got = invitations.ReplaceAllString(got, `"secret": "…"`)
+	got = publicKeys.ReplaceAllStringFunc(got, func(key string) string { // those that are made
+		if slices.Contains(accountIDs, key) || strings.HasPrefix(key, "AA5WUJ54") {
+			return key
+		}
+		return "A…"
+	})
+	got = updated.ReplaceAllString(got, `"updated": "2030-05-06T07:08:11Z"`) // by the store's clock, once it is applied
 	got = cursors.ReplaceAllString(got, `"cursor": "…"`)
 	got = doneAt.ReplaceAllString(got, `"done_at": "2030-05-06T07:08:11Z"`) // by the store's clock
 	got = strings.ReplaceAll(got, provision.LocalActor(os.Getuid()), "local:somebody")
@@ -246,10 +330,13 @@ func golden(t *testing.T, name string, body []byte) {
 }
 
 var (
-	uuids   = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`)
-	secrets = regexp.MustCompile(`"token": "[^"]+"`)
-	cursors = regexp.MustCompile(`"cursor": "[^"]+"`)
-	doneAt  = regexp.MustCompile(`"done_at": "[^"]+"`)
+	uuids       = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`)
+	secrets     = regexp.MustCompile(`"token": "[^"]+"`)
+	invitations = regexp.MustCompile(`"secret": "[^"]+"`)
+	publicKeys  = regexp.MustCompile(`A[A-Z2-7]{55}`)
+	updated     = regexp.MustCompile(`"updated": "[^"]+"`)
+	cursors     = regexp.MustCompile(`"cursor": "[^"]+"`)
+	doneAt      = regexp.MustCompile(`"done_at": "[^"]+"`)
 )
 
 // field is a field of a type that answers are made of, by its name in JSON.

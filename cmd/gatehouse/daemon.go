@@ -200,7 +200,7 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 	d.provision = provision.New(provision.Options{
 		Store: d.store, Tokens: d.tokens, Logouts: d.tokens, Records: d.spool, Signer: cfg.NATS.Callout.SigningKey.Key(), Replica: d.replica, State: d.mirror.Snapshot, Issuers: d.issuers,
 		Enforce: d.enforce, Servers: d.connections(), Closed: cfg.ClosedAccounts(), Unmanaged: func() (string, string) { return unmanaged(d.cfg.Load()) },
-		Refresh: d.mirror.Refresh, Reload: d.reload, Status: d.status, Template: d.resolver.Template, Direct: d.direct(cfg), Web: d.web, Discovery: d.discovery, Now: d.now, Logger: d.log,
+		Refresh: d.mirror.Refresh, Reload: d.reload, Status: d.status, Template: d.resolver.Template, Direct: d.direct(cfg), Accounts: d.accounts(cfg), Web: d.web, Discovery: d.discovery, Now: d.now, Logger: d.log,
 	})
 	watchDaemon(d.registry, d)
 	return nil
@@ -256,7 +256,7 @@ func (d *daemon) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, task := range []func(context.Context) error{
 		d.serveLobby,
-		d.mirror.Run, d.tokens.Run, d.resolver.Run, d.claims.Run, d.group.Run, d.sweeper.Run, d.callout.Run, d.provision.Run,
+		d.mirror.Run, d.tokens.Run, d.resolver.Run, d.claims.Run, d.group.Run, d.sweeper.Run, d.callout.Run, d.provision.Run, d.provision.Tend,
 		d.ship, d.prune, d.copyTrail, d.keepTime, d.follow, d.watchReadiness,
 		d.serve(d.public, d.publicServer(d.provision.Handler())),
 		d.serve(d.metrics, metricsServer(healthHandler(d.registry, d.readiness(), d.cfg.Load().Metrics.Pprof))),
