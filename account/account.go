@@ -31,6 +31,8 @@ type Account struct {
 	Revision int64  `json:"revision"` // counts the changes of the record from 1
 	// Applied is the newest revision that all servers were seen to have applied; 0 is none.
 	Applied int64 `json:"applied,omitempty"`
+	// Issued is the second in which the claims were signed that all servers were seen to have applied; 0 is none.
+	Issued int64 `json:"issued,omitempty"`
 	// Adopted says that others made the account: what Gatehouse does not own of its claims stays theirs.
 	Adopted bool `json:"adopted,omitempty"`
 

@@ -35,6 +35,7 @@ type Once struct {
 type Applied struct {
 	ID       string
 	Revision int64
+	Issued   int64 // the second in which the claims were signed
 }
 
 // AccountFilter chooses accounts; zero fields do not filter.

@@ -141,8 +141,9 @@ type Store interface {
 	Answer(ctx context.Context, key string, call []byte) (json.RawMessage, error)
 	// Accounts lists by name, a page at a time; an empty next cursor means the end.
 	Accounts(ctx context.Context, f AccountFilter) (page []account.Account, next string, err error)
-	// MarkApplied notes which revisions all servers have applied; an account that was being created is active
-	// from then on. Of what is gone or was noted to be newer nothing is changed. At most [MaxPage] at a time.
+	// MarkApplied notes which revisions all servers have applied, and of the newest one the claims that were signed
+	// last; an account that was being created is active from then on. Of what is gone or was noted to be newer
+	// nothing is changed. At most [MaxPage] at a time.
 	MarkApplied(ctx context.Context, applied []Applied) error
 	// SealedKeys lists by public key, a page at a time; an empty next cursor means the end.
 	SealedKeys(ctx context.Context, f SealedKeyFilter) (page []SealedKey, next string, err error)

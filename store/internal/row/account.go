@@ -56,12 +56,14 @@ func Accounts(records []Record) []account.Account {
 	return list
 }
 
-// Apply notes in the record that all servers have applied the revision, and reports whether that is new.
+// Apply notes in the record that all servers have applied the revision, in claims of that second, and reports whether
+// that is new.
 func Apply(a *account.Account, applied store.Applied, now time.Time) bool {
-	if !a.Lives() || applied.Revision <= a.Applied || applied.Revision > a.Revision {
+	newer := applied.Revision > a.Applied || applied.Revision == a.Applied && applied.Issued > a.Issued
+	if !a.Lives() || !newer || applied.Revision > a.Revision {
 		return false
 	}
-	a.Applied, a.Updated = applied.Revision, Time(now)
+	a.Applied, a.Issued, a.Updated = applied.Revision, max(a.Issued, applied.Issued), Time(now)
 	if a.State == account.Creating {
 		a.State = account.Active
 	}
