@@ -288,7 +288,9 @@ func (r *Resolver) decode(account, token string) (*jwt.AccountClaims, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.decoded[account] = decoded{token, claims}
+	if _, needed := r.accounts[account]; needed {
+		r.decoded[account] = decoded{token, claims}
+	}
 	return claims, nil
 }
 

@@ -148,3 +148,9 @@ func (r *Resolver) serverIDs() string {
 
 // onClaimsChanged has f called when claims were pushed by anybody, or a server joined; before Run.
 func (r *Resolver) onClaimsChanged(f func()) { r.changed = f }
+
+// onRosterChanged has the keeper of self-service accounts told of what servers say; before Run.
+func (r *Resolver) onRosterChanged(c *Claims) {
+	r.packed, r.pushed = c.onPacked, c.onPush
+	r.watch(c)
+}

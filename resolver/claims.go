@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nkeys"
 
+	"github.com/gatehouse-nats/gatehouse/account"
 	"github.com/gatehouse-nats/gatehouse/store"
 )
 
@@ -76,6 +77,10 @@ type ClaimsOptions struct {
 	Leeway      time.Duration        // of tokens
 	OnDrift     func(how string)     // is told of each server that had other claims; nil is nobody
 	Interval    time.Duration        // between looks at the servers when nothing happens
+	// Records are those of self-service accounts; nil: there are none.
+	Records AccountStore
+	// Limits returns those of a plan, false when there is no plan of that name.
+	Limits func(plan string) (account.Limits, bool)
 }
 
 // Claims keeps the claims of accounts as revocations ask for, on every server. One replica writes, which holds
@@ -90,9 +95,11 @@ type Claims struct {
 	looked  time.Time      // when the accounts were last looked at
 	workers sync.WaitGroup // one for each account at most
 	slots   chan struct{}
+	roster  *roster
 
 	mu       sync.Mutex
 	holds    bool
+	until    time.Time // the end of the lease, by our clock
 	accounts map[string]*accountStatus
 	proven   string    // public part of the signing key that a server has applied claims of
 	distrust *distrust // of the signing key that none has
@@ -132,8 +139,11 @@ func NewClaims(o ClaimsOptions) *Claims {
 	if o.OnDrift == nil {
 		o.OnDrift = func(string) {}
 	}
-	c := &Claims{ClaimsOptions: o, r: o.Resolver, log: o.Resolver.log, wake: make(chan struct{}, 1), slots: make(chan struct{}, parallelAccounts), accounts: map[string]*accountStatus{}}
+	c := &Claims{ClaimsOptions: o, r: o.Resolver, log: o.Resolver.log, wake: make(chan struct{}, 1), slots: make(chan struct{}, parallelAccounts), accounts: map[string]*accountStatus{}, roster: newRoster()}
 	o.Resolver.onClaimsChanged(c.Wake)
+	if o.Records != nil && !o.Absent {
+		o.Resolver.onRosterChanged(c)
+	}
 	return c
 }
 
@@ -151,6 +161,7 @@ func (c *Claims) Run(ctx context.Context) error {
 	defer timer.Stop()
 	defer c.release(ctx)
 	defer c.workers.Wait()
+	c.workers.Go(func() { c.keepAccounts(ctx) })
 	for {
 		woken := false
 		select {
@@ -187,7 +198,7 @@ func (c *Claims) pass(ctx context.Context, woken bool) time.Duration {
 	}
 	before := c.Status().Holder
 	held, err := c.lease(ctx)
-	if err == nil && held && (woken || !before || c.due()) {
+	if err == nil && held && c.roster.ready(c.Records) && (woken || !before || c.due()) {
 		c.looked = time.Now()
 		err = c.reconcile(ctx)
 	}
@@ -226,11 +237,17 @@ func (c *Claims) due() bool {
 
 // lease takes or renews the lease, and reports whether this replica holds it.
 func (c *Claims) lease(ctx context.Context) (bool, error) {
+	began := time.Now()
 	held, _, err := c.Store.Acquire(ctx, claimsLease, c.Holder, claimsLeaseLife)
 	if err != nil {
 		held = false
 	}
+	c.mu.Lock()
+	c.until = began.Add(claimsLeaseLife)
+	c.mu.Unlock()
 	if before := c.setHolds(held); before != held {
+		c.roster.clear(held)
+		c.roster.stir()
 		c.log.Info("who writes account claims has changed", "this_replica", held)
 	}
 	return held, err
@@ -246,6 +263,7 @@ func (c *Claims) reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.ask(wanted)
 	known := map[string]store.AccountClaims{}
 	for _, r := range records {
 		known[r.Account] = r
@@ -598,6 +616,10 @@ type ClaimsStatus struct {
 	Accounts int      // whose claims are kept; 0 where another replica writes
 	Settled  int      // of those, as they are to be on every server
 	Problems []string // sorted
+	// SelfService are the accounts of sign-up that Gatehouse made; Waiting of those are not as they are to be yet.
+	SelfService, Waiting int
+	// Unknown are accounts that servers store and that are neither configured nor stored, Gone those that are deleted.
+	Unknown, Gone []string
 }
 
 // Status returns how the claims stand.
@@ -620,6 +642,7 @@ func (c *Claims) Status() ClaimsStatus {
 			s.Problems = append(s.Problems, "account "+id+": "+a.problem.Error())
 		}
 	}
+	c.roster.status(&s)
 	slices.Sort(s.Problems)
 	return s
 }

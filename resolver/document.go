@@ -59,6 +59,11 @@ func parseDocument(token string) (*document, error) {
 	if err != nil {
 		return nil, fmt.Errorf("payload: %w", err)
 	}
+	return parsePayload(payload)
+}
+
+// parsePayload takes what an account JWT says apart.
+func parsePayload(payload []byte) (*document, error) {
 	d := &document{entries: map[place]json.RawMessage{}}
 	d.says = sync.OnceValue(func() []byte { return d.render(d.content()) })
 	if err := json.Unmarshal(payload, &d.claims); err != nil {

@@ -126,14 +126,18 @@ func (r *Resolver) gather(ctx context.Context, subject string, body []byte, take
 // account's claims were pushed or deleted.
 func (r *Resolver) subscribe() ([]*nats.Subscription, error) {
 	var subs []*nats.Subscription
-	for subject, handle := range map[string]nats.MsgHandler{
+	handlers := map[string]nats.MsgHandler{
 		"$SYS.SERVER.*.STATSZ":             r.onStatsz,
 		"$SYS.SERVER.*.SHUTDOWN":           r.onShutdown,
 		"$SYS.REQ.CLAIMS.DELETE":           r.onClaims,
 		"$SYS.REQ.CLAIMS.UPDATE":           r.onClaims,
 		"$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE": r.onClaims,
 		"$SYS.ACCOUNT.*.CLAIMS.UPDATE":     r.onClaims,
-	} {
+	}
+	if r.packed != nil {
+		handlers["$SYS.REQ.CLAIMS.PACK"] = r.onPack // without operator nobody may hear it
+	}
+	for subject, handle := range handlers {
 		sub, err := r.nc.Subscribe(subject, handle)
 		if err != nil {
 			return subs, err
@@ -177,8 +181,16 @@ func (r *Resolver) onShutdown(msg *nats.Msg) {
 // applyTime is what servers are given to apply claims that somebody pushed.
 const applyTime = 200 * time.Millisecond
 
-// onClaims starts a round after somebody pushed or deleted claims.
-func (r *Resolver) onClaims(*nats.Msg) {
+// onClaims starts a round after somebody pushed or deleted claims, unless they are of a self-service account.
+func (r *Resolver) onClaims(msg *nats.Msg) {
+	if strings.HasSuffix(msg.Subject, ".DELETE") {
+		r.keys.clear()
+		if r.pushed != nil {
+			r.pushed("", "")
+		}
+	} else if r.ofSelfService(string(msg.Data)) {
+		return
+	}
 	time.AfterFunc(applyTime, func() {
 		r.Wake()
 		r.stir()

@@ -70,7 +70,11 @@ type Resolver struct {
 	log      *slog.Logger
 	now      func() time.Time
 	wake     chan struct{}
-	changed  func() // is called when claims may differ from what was read; may be nil
+	changed  func()                                  // is called when claims may differ from what was read; may be nil
+	packed   func(Server, print)                     // is told what a server says of its store; may be nil
+	pushed   func(account, token string) (ours bool) // is told of each push; may be nil
+	keys     appliedKeys
+	readings map[reading]chan struct{} // of accounts, under way; guarded by mu
 	flight   singleflight.Group
 	searches sync.WaitGroup
 	life     context.Context // ends when Run does; bounds the searches
@@ -83,9 +87,9 @@ type Resolver struct {
 	accounts map[string]Requirement   // what is read back, by account id
 	decoded  map[string]decoded       // what was read last of each account
 	active   int                      // servers in the cluster by its own count
-	watcher  watcher                  // may be nil
-	reborn   map[string]time.Time     // ids that servers had before a restart, and when they were seen last
-	lost     map[string]Server        // that fell silent and were forgotten, by id: their connections may live on
+	watchers []watcher
+	reborn   map[string]time.Time // ids that servers had before a restart, and when they were seen last
+	lost     map[string]Server    // that fell silent and were forgotten, by id: their connections may live on
 	lastErr  error
 	closed   bool
 }
@@ -156,6 +160,7 @@ func New(o Options) *Resolver {
 		lost:     map[string]Server{},
 		accounts: map[string]Requirement{},
 		decoded:  map[string]decoded{},
+		readings: map[reading]chan struct{}{},
 	}
 }
 
@@ -316,16 +321,16 @@ func (r *Resolver) observe(answers []statsz) (searches []<-chan struct{}, back [
 func (r *Resolver) watch(w watcher) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.watcher = w
+	r.watchers = append(r.watchers, w)
 }
 
 // tell tells the watcher of servers that joined or came back; r.mu is not held.
 func (r *Resolver) tell(servers []Server) {
 	r.mu.RLock()
-	w := r.watcher
+	watchers := r.watchers
 	r.mu.RUnlock()
 	for _, s := range servers {
-		if w != nil {
+		for _, w := range watchers {
 			w.joined(s)
 		}
 	}
@@ -466,9 +471,9 @@ func (r *Resolver) forget(id string) bool {
 	_, known := r.servers[id]
 	delete(r.servers, id)
 	delete(r.lost, id)
-	w := r.watcher
+	watchers := r.watchers
 	r.mu.Unlock()
-	if w != nil {
+	for _, w := range watchers {
 		w.left(id)
 	}
 	return known
@@ -597,6 +602,9 @@ func (r *Resolver) SigningKey(server string, account *policy.Account, scoped str
 		return "", policy.Refuse(policy.AccountUnready, "the clock of server %s is %s off the others'", s.Name, (off - r.skew()).Round(time.Millisecond))
 	}
 	state, ok := s.accounts[account.ID]
+	if !ok {
+		state, ok = r.keys.get(server, account.ID, time.Now())
+	}
 	if !ok {
 		return "", policy.Refuse(policy.AccountUnready, "account %s has not been read back from server %s yet", account.Name, s.Name)
 	}

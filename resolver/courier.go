@@ -1,0 +1,183 @@
+package resolver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	// mostAtOnce bounds the accounts of one batch, and so what is on the way to servers at once.
+	mostAtOnce = 256
+	// batchStall ends the gathering of a batch when no answer comes for that long; batchLimit ends it whatever comes.
+	batchStall = time.Second
+	batchLimit = 10 * time.Second
+)
+
+// question is a request that every server answers.
+type question struct {
+	subject string
+	body    []byte
+}
+
+// askAll publishes the questions at once and hands each answer to take with the number of its question. It returns
+// when take has said of every question that it is done, when no answer comes for [batchStall], or after [batchLimit].
+// Questions that nobody listens to are done.
+func (r *Resolver) askAll(ctx context.Context, questions []question, take func(i int, data []byte) (done bool)) error {
+	if len(questions) == 0 {
+		return nil
+	}
+	if !r.nc.IsConnected() {
+		return errDisconnected
+	}
+	inbox := r.nc.NewInbox()
+	sub, err := r.nc.SubscribeSync(inbox + ".*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		return err
+	}
+	for i, q := range questions {
+		if err := r.nc.PublishRequest(q.subject, inbox+"."+strconv.Itoa(i), q.body); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, batchLimit)
+	defer cancel()
+	open := map[int]bool{}
+	for i := range questions {
+		open[i] = true
+	}
+	for len(open) > 0 {
+		one, stop := context.WithTimeout(ctx, batchStall)
+		msg, err := sub.NextMsgWithContext(one)
+		stop()
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		i, err := strconv.Atoi(msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:])
+		if err != nil || i < 0 || i >= len(questions) {
+			continue
+		}
+		if msg.Header.Get("Status") == "503" || take(i, msg.Data) {
+			delete(open, i)
+		}
+	}
+	return nil
+}
+
+// delivery is an account JWT on its way to the servers, and what became of it.
+type delivery struct {
+	account, token string
+
+	answers int               // of servers that wrote it down
+	refused []string          // what servers said that did not
+	applied map[string]string // the JWT that each server has applied, by server id; empty: none
+	stored  []string          // the JWTs that servers store, in no order; empty: none
+}
+
+// deliver gives the JWTs to every server.
+func (r *Resolver) deliver(ctx context.Context, batch []*delivery) error {
+	servers := r.count()
+	questions := make([]question, len(batch))
+	for i, d := range batch {
+		questions[i] = question{"$SYS.REQ.CLAIMS.UPDATE", []byte(d.token)}
+	}
+	return r.askAll(ctx, questions, func(i int, data []byte) bool {
+		d := batch[i]
+		var p pushed
+		if json.Unmarshal(data, &p) == nil && p.Error != nil {
+			d.refused = append(d.refused, p.Server.Name+": "+strings.TrimSpace(p.Error.Description))
+		} else {
+			d.answers++
+		}
+		return d.answers+len(d.refused) >= servers
+	})
+}
+
+// count returns how many servers are to answer what all are asked.
+func (r *Resolver) count() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return max(r.active, len(r.servers))
+}
+
+// readBack asks every server what it stores and has applied of each account. With load they load what they store first:
+// only of accounts that every server stores, since a server that has to look for one answers nothing else meanwhile.
+func (r *Resolver) readBack(ctx context.Context, batch []*delivery, load bool) error {
+	servers := r.count()
+	var questions []question
+	var take []func([]byte) bool
+	ask := func(subject string, body []byte, f func([]byte) bool) {
+		questions, take = append(questions, question{subject, body}), append(take, f)
+	}
+	for _, d := range batch {
+		of := "$SYS.REQ.ACCOUNT." + d.account
+		if load {
+			ask(of+".CONNZ", []byte(`{"limit":1}`), count(servers))
+		}
+		ask(of+".INFO", nil, func(data []byte) bool {
+			var a info
+			if json.Unmarshal(data, &a) != nil || a.Server.ID == "" {
+				return false
+			}
+			if d.applied == nil {
+				d.applied = map[string]string{}
+			}
+			d.applied[a.Server.ID] = a.token()
+			return len(d.applied) >= servers
+		})
+		ask(of+".CLAIMS.LOOKUP", nil, func(data []byte) bool {
+			d.stored = append(d.stored, string(data))
+			return len(d.stored) >= servers
+		})
+	}
+	return r.askAll(ctx, questions, func(i int, data []byte) bool { return take[i](data) })
+}
+
+// count returns a taker of that many answers.
+func count(n int) func([]byte) bool {
+	return func([]byte) bool {
+		n--
+		return n <= 0
+	}
+}
+
+// info is a server's answer to INFO of an account; Data is empty when it has not loaded it.
+type info struct {
+	Server serverInfo `json:"server"`
+	Data   struct {
+		JWT     string `json:"jwt"`
+		Expired bool   `json:"expired"`
+	} `json:"data"`
+}
+
+// token returns the JWT that is applied; "" when there is none, as of an account that was deleted there.
+func (a info) token() string {
+	if a.Data.Expired {
+		return ""
+	}
+	return a.Data.JWT
+}
+
+// lackingOf returns the names of the servers that have not applied the JWT of a delivery, and whether any has.
+func (r *Resolver) lackingOf(d *delivery) (missing []string, any bool) {
+	for _, s := range r.Servers() {
+		if d.applied[s.ID] == d.token {
+			any = true
+		} else {
+			missing = append(missing, s.Name)
+		}
+	}
+	return missing, any
+}

@@ -1,0 +1,478 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nkeys"
+
+	"github.com/gatehouse-nats/gatehouse/account"
+	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+const (
+	// refusedRetry is between attempts for an account whose claims servers refuse: only another record helps.
+	refusedRetry = time.Minute
+	// leaseMargin is how much of the lease must be left where something is pushed.
+	leaseMargin = time.Second
+)
+
+// errNoFullResolver says that servers store no claims.
+var errNoFullResolver = errors.New("no server answers a push of claims: self-service accounts need servers with an operator and a resolver of type full")
+
+// keepAccounts keeps the claims of the accounts on the roster until ctx ends.
+func (c *Claims) keepAccounts(ctx context.Context) {
+	timer := time.NewTimer(c.Interval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.roster.wake:
+		case <-timer.C:
+		}
+		next, err := c.tend(ctx)
+		c.roster.mu.Lock()
+		before := c.roster.checks.failed
+		c.roster.checks.failed = err
+		c.roster.mu.Unlock()
+		if err != nil && ctx.Err() == nil && (before == nil || before.Error() != err.Error()) {
+			c.log.Error("the claims of self-service accounts cannot be kept; trying again", "error", err)
+		}
+		timer.Reset(next)
+	}
+}
+
+// tend does all that is due and returns when there is more.
+func (c *Claims) tend(ctx context.Context) (next time.Duration, err error) {
+	if !c.mayTend() {
+		return c.Interval, nil
+	}
+	if err := c.catchUp(ctx); err != nil {
+		return firstRetry, err
+	}
+	for ctx.Err() == nil {
+		batch, wait := c.roster.batch(c.batchSize(), time.Now())
+		if len(batch) == 0 {
+			return min(wait, c.Interval), nil
+		}
+		err := c.tendBatch(ctx, batch)
+		if err != nil {
+			c.roster.postpone(batch, err, firstRetry)
+			return firstRetry, err
+		}
+	}
+	return c.Interval, nil
+}
+
+// mayTend reports whether this replica keeps the accounts.
+func (c *Claims) mayTend() bool {
+	c.roster.mu.Lock()
+	defer c.roster.mu.Unlock()
+	return c.roster.open && c.Records != nil
+}
+
+// catchUp reads the records when this replica has just got the lease, those that are not applied now and then, and
+// looks at what servers store where that may not be what it is to be.
+func (c *Claims) catchUp(ctx context.Context) error {
+	c.roster.mu.Lock()
+	loaded, check := c.roster.loaded, c.roster.checks.due
+	listed := c.roster.checks.listed
+	c.roster.mu.Unlock()
+	switch {
+	case !loaded:
+		if err := c.load(ctx); err != nil {
+			return err
+		}
+	case time.Since(listed) >= c.Interval:
+		if err := c.listUnapplied(ctx); err != nil {
+			return err
+		}
+	}
+	c.roster.mu.Lock()
+	if !loaded || time.Since(listed) >= c.Interval {
+		c.roster.checks.listed = time.Now()
+	}
+	c.roster.mu.Unlock()
+	if check {
+		return c.check(ctx)
+	}
+	return nil
+}
+
+// listUnapplied takes the records that wait, should the feed not have told of one.
+func (c *Claims) listUnapplied(ctx context.Context) error {
+	f := store.AccountFilter{Unapplied: true, Limit: store.MaxPage}
+	for {
+		page, next, err := c.Records.Accounts(ctx, f)
+		if err != nil {
+			return err
+		}
+		c.Accounts(page, false)
+		if f.Cursor = next; next == "" {
+			return nil
+		}
+	}
+}
+
+// batchSize is one until a server has applied something that our key signed: a key that servers do not trust spoils
+// what they store.
+func (c *Claims) batchSize() int {
+	signer := c.Signer()
+	if signer == nil {
+		return mostAtOnce
+	}
+	public, err := signer.PublicKey()
+	if err == nil && c.isProven(public) {
+		return mostAtOnce
+	}
+	return 1
+}
+
+// batch returns accounts that are due, and if there are none when the next is.
+func (r *roster) batch(most int, now time.Time) (list []*kept, wait time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	wait = time.Hour
+	for _, k := range r.due {
+		if left := k.next.Sub(now); left > 0 {
+			wait = min(wait, left)
+			continue
+		}
+		k.taken = k.asked
+		if list = append(list, k); len(list) >= most {
+			break
+		}
+	}
+	return list, wait
+}
+
+// postpone has the accounts tried again later.
+func (r *roster) postpone(batch []*kept, err error, least time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, k := range batch {
+		r.fail(k, err, least)
+	}
+}
+
+// fail notes why an account is not as it is to be; r.mu is held.
+func (r *roster) fail(k *kept, err error, least time.Duration) {
+	k.problem, k.look = err, true
+	k.retry = max(min(max(2*k.retry, firstRetry), mostRetry), least)
+	if k.asked == k.taken {
+		k.next = time.Now().Add(k.retry)
+	}
+}
+
+// job is one account in a batch.
+type job struct {
+	*kept
+	delivery
+	record   *account.Account
+	revision int64 // of the record
+	want     *document
+	sign     bool  // the JWT is new
+	issued   int64 // of the JWT
+}
+
+// tendBatch brings the accounts to what their records ask for.
+func (c *Claims) tendBatch(ctx context.Context, batch []*kept) error {
+	signer := c.Signer()
+	if signer == nil {
+		return ErrNotManaged
+	}
+	public, err := signer.PublicKey()
+	if err != nil {
+		return err
+	}
+	if c.distrusts(public) {
+		c.roster.postpone(batch, untrusted(public), c.Interval)
+		return nil
+	}
+	if batch = c.complete(batch, public); len(batch) == 0 {
+		return nil
+	}
+	if err := c.lookAt(ctx, batch); err != nil {
+		return err
+	}
+	jobs, err := c.jobs(ctx, batch)
+	if err != nil {
+		return err
+	}
+	jobs, err = c.plan(ctx, jobs, signer)
+	if err != nil || len(jobs) == 0 {
+		return err
+	}
+	if err := c.ensureLease(ctx); err != nil {
+		return err
+	}
+	return c.carryOut(ctx, jobs, public)
+}
+
+// errIncomplete says that servers are counted that are not known.
+var errIncomplete = errors.New("not every server that the others count is known")
+
+// complete returns the accounts that can be worked on with the servers that are known: all of them when these are all
+// that there are, otherwise those that servers have already, for what a revocation asks.
+func (c *Claims) complete(batch []*kept, public string) []*kept {
+	if c.r.complete() && len(c.r.Servers()) > 0 {
+		return batch
+	}
+	proven := c.isProven(public)
+	c.roster.mu.Lock()
+	defer c.roster.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(batch), func(k *kept) bool {
+		waits := !proven || k.applied == 0
+		if waits {
+			k.problem, k.next = errIncomplete, time.Now().Add(firstRetry/4)
+		}
+		return waits
+	})
+}
+
+// distrusts reports whether the servers that there are do not trust the key.
+func (c *Claims) distrusts(public string) bool {
+	ids := c.r.serverIDs()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.distrust != nil && *c.distrust == (distrust{public, ids})
+}
+
+// ensureLease makes sure, right before a push, that this replica still holds the lease.
+func (c *Claims) ensureLease(ctx context.Context) error {
+	c.mu.Lock()
+	left := time.Until(c.until)
+	c.mu.Unlock()
+	if left > leaseMargin {
+		return nil
+	}
+	if held, err := c.lease(ctx); err != nil || !held {
+		return errors.Join(errOvertaken, err)
+	}
+	return nil
+}
+
+// jobs returns the batch with the records, which are read where they are not at hand.
+func (c *Claims) jobs(ctx context.Context, batch []*kept) ([]*job, error) {
+	var absent []string
+	jobs := make([]*job, 0, len(batch))
+	c.roster.mu.Lock()
+	for _, k := range batch {
+		if c.roster.due[k.id] != k {
+			continue // what it has is as it is to be, or it is gone
+		}
+		t := &job{kept: k, record: k.record}
+		t.account = k.id
+		if jobs = append(jobs, t); k.record == nil {
+			absent = append(absent, k.id)
+		}
+	}
+	c.roster.mu.Unlock()
+	if len(absent) == 0 {
+		return jobs, nil
+	}
+	page, _, err := c.Records.Accounts(ctx, store.AccountFilter{IDs: absent, Limit: store.MaxPage})
+	if err != nil {
+		return nil, err
+	}
+	for i := range page {
+		for _, t := range jobs {
+			if t.id == page[i].ID {
+				t.record = &page[i]
+			}
+		}
+	}
+	return slices.DeleteFunc(jobs, func(t *job) bool { return t.record == nil }), nil
+}
+
+// plan decides what each account is given, and drops those that are as they are to be.
+func (c *Claims) plan(ctx context.Context, jobs []*job, signer nkeys.KeyPair) ([]*job, error) {
+	now := c.r.now().Unix()
+	kept := jobs[:0]
+	var soonest time.Duration
+	for _, t := range jobs {
+		err := c.planOne(t, signer, now)
+		c.roster.mu.Lock()
+		switch {
+		case err != nil:
+			c.roster.report(c, t.kept, err)
+			c.roster.fail(t.kept, err, refusedRetry)
+		case t.token == "":
+			c.roster.done(t)
+		default:
+			kept = append(kept, t)
+			soonest = max(soonest, pushEvery-time.Since(t.pushed))
+		}
+		c.roster.mu.Unlock()
+	}
+	if len(kept) > 0 && !rest(ctx, min(soonest, pushEvery)) {
+		return nil, ctx.Err()
+	}
+	return kept, nil
+}
+
+// planOne makes the JWT that the account is given; none when servers have it.
+func (c *Claims) planOne(t *job, signer nkeys.KeyPair, now int64) (err error) {
+	if t.want, err = c.documentOf(t.record); err != nil {
+		return err
+	}
+	c.roster.mu.Lock()
+	had, issued, again := t.print, t.kept.issued, t.again
+	t.revision = t.record.Revision
+	applied := t.kept.applied >= t.revision
+	c.roster.mu.Unlock()
+	if issued > 0 && !again {
+		token, err := t.want.sign(signer, issued, t.revision)
+		if err != nil {
+			return err
+		}
+		if printOf(token) == had {
+			if t.issued = issued; !applied || t.look {
+				t.token = token // the same: who has it writes nothing
+			}
+			return nil
+		}
+	}
+	t.sign, t.issued = true, max(now, issued+1)
+	if t.token, err = t.want.sign(signer, t.issued, t.revision); err != nil {
+		return err
+	}
+	if most := min(mostClaims, c.r.nc.MaxPayload()); int64(len(t.token)) > most {
+		return fmt.Errorf("%w: they take %d bytes, and servers take %d", ErrClaimsFull, len(t.token), most)
+	}
+	return nil
+}
+
+// carryOut pushes, reads back, and notes what all servers have applied.
+func (c *Claims) carryOut(ctx context.Context, jobs []*job, public string) error {
+	batch := make([]*delivery, len(jobs))
+	now := time.Now()
+	c.roster.mu.Lock()
+	for i, t := range jobs {
+		batch[i] = &t.delivery
+		after := printOf(t.token)
+		c.roster.prints.replace(t.kept.print, after, now)
+		t.kept.print, t.kept.issued, t.pushed, t.again = after, t.issued, now, false
+	}
+	c.roster.mu.Unlock()
+	if err := c.r.deliver(ctx, batch); err != nil {
+		return err
+	}
+	servers := c.r.count()
+	written := slices.DeleteFunc(slices.Clone(batch), func(d *delivery) bool { return d.answers < servers })
+	if err := c.r.readBack(ctx, written, true); err != nil {
+		return err
+	}
+	return c.conclude(ctx, jobs, public)
+}
+
+// conclude notes what became of each account of a batch.
+func (c *Claims) conclude(ctx context.Context, jobs []*job, public string) error {
+	var applied []store.Applied
+	complete := c.r.complete()
+	var good []*job
+	for _, t := range jobs {
+		missing, any := c.r.lackingOf(&t.delivery)
+		if any {
+			c.prove(public)
+			c.r.keys.learn(t.delivery.applied, t.token, t.record)
+		}
+		err := c.outcome(t, missing, any, complete, public)
+		if err == nil {
+			applied = append(applied, store.Applied{ID: t.id, Revision: t.revision, Issued: t.issued})
+			good = append(good, t)
+			continue
+		}
+		if errors.Is(err, ErrUntrusted) {
+			err = errors.Join(err, c.restore(ctx, t, public))
+		}
+		c.roster.mu.Lock()
+		c.roster.report(c, t.kept, err)
+		c.roster.fail(t.kept, err, retryOf(t))
+		for _, has := range t.delivery.applied {
+			t.again = t.again || has != t.token // it was asked, and would not write the same again
+		}
+		c.roster.mu.Unlock()
+	}
+	if len(applied) == 0 {
+		return nil
+	}
+	if err := c.Records.MarkApplied(ctx, applied); err != nil {
+		return err
+	}
+	c.roster.mu.Lock()
+	defer c.roster.mu.Unlock()
+	for _, t := range good {
+		c.roster.done(t)
+	}
+	return nil
+}
+
+func retryOf(t *job) time.Duration {
+	if len(t.refused) > 0 {
+		return refusedRetry
+	}
+	return 0
+}
+
+// outcome says why an account is not as it is to be everywhere; nil when it is.
+func (c *Claims) outcome(t *job, missing []string, any, complete bool, public string) error {
+	switch {
+	case len(t.refused) > 0:
+		return fmt.Errorf("servers refuse the claims: %s", strings.Join(t.refused, "; "))
+	case t.answers == 0:
+		return errNoFullResolver
+	case len(missing) > 0 && !any && t.answers >= len(missing) && len(t.delivery.applied) >= len(missing) && !c.isProven(public):
+		return untrusted(public)
+	case len(missing) > 0:
+		return fmt.Errorf("not applied on %s", strings.Join(missing, ", "))
+	case !complete:
+		return errIncomplete
+	case slices.ContainsFunc(t.stored, func(token string) bool { return token != t.token }):
+		return errors.New("a server stores other claims than it has applied")
+	case len(t.stored) < c.r.count():
+		return errors.New("not every server has said what it stores")
+	default:
+		return nil
+	}
+}
+
+// prove notes that a server has applied what the key signed.
+func (c *Claims) prove(public string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.proven, c.distrust = public, nil
+}
+
+// restore notes that servers do not trust the key, and gives them the claims that they had of the account before.
+func (c *Claims) restore(ctx context.Context, t *job, public string) error {
+	ids := c.r.serverIDs()
+	c.mu.Lock()
+	c.distrust = &distrust{public, ids}
+	c.mu.Unlock()
+	for _, token := range t.delivery.applied {
+		if token != "" {
+			_, _, err := c.r.push(ctx, t.id, token)
+			return err
+		}
+	}
+	return nil
+}
+
+// done notes that every server has what the account is to have; r.mu is held.
+func (r *roster) done(t *job) {
+	t.kept.applied = max(t.kept.applied, t.revision)
+	r.settle(t.kept)
+}
+
+// report logs why an account is not as it is to be, once for each reason; r.mu is held.
+func (r *roster) report(c *Claims, k *kept, err error) {
+	if k.problem == nil || k.problem.Error() != err.Error() {
+		c.log.Error("a self-service account is not as its record asks", "account", k.id, "error", err)
+	}
+}
