@@ -169,7 +169,7 @@ func (s *Service) login(l *login) (*wait, *policy.Refusal) {
 	if r != nil {
 		return nil, r
 	}
-	return nil, s.admit(l)
+	return s.admit(l)
 }
 
 // first checks that the request is new: made about now by the server's own clock, and not
@@ -250,40 +250,44 @@ func ended(dec *json.Decoder) bool {
 	return errors.Is(err, io.EOF)
 }
 
-// admit decides on a verified identity and mints its credential.
-func (s *Service) admit(l *login) *policy.Refusal {
+// admit decides on a verified identity and mints its credential. It returns what to wait for when it is not known what the
+// server has applied of the account.
+func (s *Service) admit(l *login) (*wait, *policy.Refusal) {
 	state := s.State()
 	if state == nil {
-		return policy.Refuse(policy.SnapshotStale, "the state has not been loaded from the store yet")
+		return nil, policy.Refuse(policy.SnapshotStale, "the state has not been loaded from the store yet")
 	}
 	l.rules = state.Rules
 	now := s.Now()
 	l.decision = policy.Decide(state, l.identity, l.conn, now, nil)
 	s.Metrics.stage(stageDecide, s.Now().Sub(now))
 	if r := l.decision.Refusal; r != nil {
-		return r
+		return nil, r
 	}
 	// With allowed_accounts *, and always without an operator, nats-server would let users into
 	// these, where they could read and answer everybody's logins, or command the servers.
 	if slices.Contains(s.Closed, l.decision.Account.ID) {
-		return policy.Refuse(policy.AccountNotGranted, "account %s is the callout or the system account, where nobody is placed", l.decision.Account.Name)
+		return nil, policy.Refuse(policy.AccountNotGranted, "account %s is the callout or the system account, where nobody is placed", l.decision.Account.Name)
+	}
+	if read := s.Servers.Reading(l.claims.Server.ID, l.decision.Account); read != nil {
+		return &wait{what: "the account to be read back", done: read, late: policy.AccountUnready, count: &s.forAccounts}, nil
 	}
 	public, r := s.Servers.SigningKey(l.claims.Server.ID, l.decision.Account, l.decision.ScopedKey, now)
 	if r != nil {
-		return r
+		return nil, r
 	}
 	key := s.Keys().Key(public)
 	if key == nil {
-		return policy.Refuse(policy.AccountUnready, "signing key %s of account %s is not in the keyring", public, l.decision.Account.Name)
+		return nil, policy.Refuse(policy.AccountUnready, "signing key %s of account %s is not in the keyring", public, l.decision.Account.Name)
 	}
 	started := s.Now()
 	credential, err := mint.Mint(l.decision, mint.User{Name: l.identity.Name(), UserKey: l.claims.UserNkey, Type: l.conn.Type}, key, now)
 	s.Metrics.stage(stageMint, s.Now().Sub(started))
 	if err != nil {
-		return policy.Refuse(policy.Internal, "%v", err)
+		return nil, policy.Refuse(policy.Internal, "%v", err)
 	}
 	l.credential = credential
-	return nil
+	return nil, nil
 }
 
 // end records a login and answers it.

@@ -49,6 +49,9 @@ type Servers interface {
 	Known(id string) (known bool, pending <-chan struct{})
 	// Offset returns the server's clock less ours.
 	Offset(id string) time.Duration
+	// Reading has the server asked what it has applied of an account, when that is not known; what it returns is
+	// then closed once it is, and nil otherwise.
+	Reading(server string, account *policy.Account) <-chan struct{}
 	// SigningKey returns the signing key to use for the account on that server; with scoped not
 	// empty that one or none.
 	SigningKey(server string, account *policy.Account, scoped string, now time.Time) (string, *policy.Refusal)
@@ -101,10 +104,10 @@ type Service struct {
 	replays  *replays
 	sampler  *store.Sampler
 
-	inFlight            atomic.Int64 // logins that have arrived and not ended
-	forKeys, forServers atomic.Int64 // those that wait
-	waiting             sync.WaitGroup
-	ended               chan struct{} // closed when the service ends
+	inFlight                         atomic.Int64 // logins that have arrived and not ended
+	forKeys, forServers, forAccounts atomic.Int64 // those that wait
+	waiting                          sync.WaitGroup
+	ended                            chan struct{} // closed when the service ends
 
 	mu      sync.Mutex
 	serving []micro.Service

@@ -479,6 +479,14 @@ func (s *serverTable) Known(id string) (bool, <-chan struct{}) {
 	return s.real.Known(id)
 }
 
+// Reading implements Servers.
+func (s *serverTable) Reading(id string, account *policy.Account) <-chan struct{} {
+	if s.signingKey != nil {
+		return nil
+	}
+	return s.real.Reading(id, account)
+}
+
 // Offset implements Servers.
 func (s *serverTable) Offset(id string) time.Duration { return s.real.Offset(id) }
 
