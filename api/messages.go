@@ -252,6 +252,12 @@ type ClaimsStatus struct {
 	Accounts  int      `json:"accounts"`
 	Settled   int      `json:"settled"` // of those, as they are to be on every server
 	Problems  []string `json:"problems,omitempty"`
+	// SelfService are the accounts of sign-up, Waiting those of them that are not as they are to be on every server.
+	SelfService int `json:"self_service,omitempty"`
+	Waiting     int `json:"waiting,omitempty"`
+	// Unknown are accounts that servers store and that are neither configured nor stored; Gone are deleted ones.
+	Unknown []string `json:"unknown,omitempty"`
+	Gone    []string `json:"gone,omitempty"`
 }
 
 // ReplicaStatus is another replica as a replica hears it.

@@ -87,9 +87,7 @@ func (c *cli) printStatus(s api.Status) error {
 	default:
 		fmt.Fprintln(c.out, "account claims are written by another replica")
 	}
-	for _, line := range s.Claims.Problems {
-		fmt.Fprintln(c.out, "account claims:", printable(line))
-	}
+	printAccounts(c.out, s.Claims)
 	fmt.Fprintln(c.out)
 	t := newTable(c.out, "SERVER", "VERSION", "CLOCK", "ID")
 	for _, v := range s.Servers {

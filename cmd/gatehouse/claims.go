@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 
 	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/gatehouse-nats/gatehouse/account"
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
 	"github.com/gatehouse-nats/gatehouse/policy"
@@ -28,7 +31,17 @@ func (d *daemon) newClaims() *resolver.Claims {
 		Absent:   d.cfg.Load().NATS.Callout.Mode == config.ConfigMode,
 		Resolver: d.resolver, Store: d.store, Revocations: d.claimed, Holder: d.replica, Leeway: d.leeway,
 		Signer: d.operatorKey, Closed: d.ownAccounts, OnDrift: func(how string) { drift.WithLabelValues(how).Inc() },
+		Records: d.store, Limits: d.limits,
 	})
+}
+
+// limits returns those of a plan of the configuration.
+func (d *daemon) limits(plan string) (account.Limits, bool) {
+	p, ok := d.cfg.Load().Plans()[plan]
+	if !ok {
+		return account.Limits{}, false
+	}
+	return p.Limits, true
 }
 
 // operatorKey returns the operator signing key; nil while account claims cannot be changed.
@@ -91,5 +104,22 @@ func (d *daemon) claimsStatus() api.ClaimsStatus {
 	s := d.claims.Status()
 	return api.ClaimsStatus{
 		Unmanaged: d.cfg.Load().Unmanaged(), Writer: s.Holder, Accounts: s.Accounts, Settled: s.Settled, Problems: s.Problems,
+		SelfService: s.SelfService, Waiting: s.Waiting, Unknown: s.Unknown, Gone: s.Gone,
+	}
+}
+
+// printAccounts tells people of accounts that are not as they are to be.
+func printAccounts(w io.Writer, s api.ClaimsStatus) {
+	for _, line := range s.Problems {
+		fmt.Fprintln(w, "account claims:", printable(line))
+	}
+	if s.SelfService > 0 {
+		fmt.Fprintf(w, "self-service: %s, of which %d wait to be confirmed on every server\n", count(s.SelfService, "account"), s.Waiting)
+	}
+	for _, id := range s.Unknown {
+		fmt.Fprintf(w, "unknown account %s: servers store it, and it is neither configured nor one of sign-up\n", printable(id))
+	}
+	for _, id := range s.Gone {
+		fmt.Fprintf(w, "deleted account %s: servers store it still\n", printable(id))
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/gatehouse-nats/gatehouse/account"
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/callout"
 	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
@@ -183,7 +184,8 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 	d.storeErrors = newStoreMetrics(d.registry)
 	d.mirror = store.NewMirror(d.store, store.MirrorOptions{
 		Replica: d.replica, MaxStaleness: time.Duration(cfg.MaxStaleness), Logger: d.log, OnError: d.storeErrors.observe("read"),
-		OnChange: func() { d.claims.Wake() },
+		OnChange:   func() { d.claims.Wake() },
+		OnAccounts: func(changed []account.Account, all bool) { d.claims.Accounts(changed, all) },
 	})
 	d.mirror.SetRules(d.rules(cfg))
 	d.resolver = resolver.New(resolver.Options{Conn: d.system, Blind: d.system == nil, Now: d.now, Logger: d.log})

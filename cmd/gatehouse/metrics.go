@@ -69,6 +69,12 @@ func watchDaemon(reg prometheus.Registerer, d *daemon) {
 			func() float64 { return float64(d.claims.Status().Accounts) }},
 		{"gatehouse_claims_settled", "Of gatehouse_claims_accounts, those as they are to be on every server.",
 			func() float64 { return float64(d.claims.Status().Settled) }},
+		{"gatehouse_accounts_self_service", "Self-service accounts whose claims are kept; 0 on replicas that do not write them.",
+			func() float64 { return float64(d.claims.Status().SelfService) }},
+		{"gatehouse_accounts_waiting", "Of gatehouse_accounts_self_service, those not confirmed on every server as they are to be.",
+			func() float64 { return float64(d.claims.Status().Waiting) }},
+		{"gatehouse_accounts_unknown", "Accounts that servers store and that are neither configured nor those of sign-up; they are not touched.",
+			func() float64 { return float64(len(d.claims.Status().Unknown)) }},
 		{"gatehouse_claims_writer", "1 on the replica that writes account claims.",
 			func() float64 {
 				if d.claims.Status().Holder {
