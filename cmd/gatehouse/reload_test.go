@@ -57,7 +57,7 @@ func TestReload(t *testing.T) {
 	w.mustBeRefused(carol)
 
 	// What needs a restart is named.
-	w.edit(func(yaml string) string { return strings.Replace(yaml, "connections: 4", "connections: 2", 1) })
+	w.edit(func(yaml string) string { return strings.Replace(yaml, "connections: 16", "connections: 2", 1) })
 	if out := r.must("reload"); !strings.Contains(out, "nats.callout.connections") {
 		t.Errorf("reload prints %q", out)
 	}

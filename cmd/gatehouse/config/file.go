@@ -147,8 +147,9 @@ type Callout struct {
 	SigningKey KeyFile `yaml:"signing_key" key:"account" required:"the key file (SA…) that signs the answers"`
 	// Key file (SX…) that opens the requests, which the servers then seal. Once set, plain requests are not answered.
 	XKey KeyFile `yaml:"xkey" key:"curve"`
-	// Connections that requests are spread over: a server handles all the answers of one connection in turn.
-	Connections int `yaml:"connections" default:"4" min:"1" max:"64"`
+	// Connections that requests are spread over: a server handles all the answers of one connection in turn, behind
+	// thousands of clients that connect at once.
+	Connections int `yaml:"connections" default:"16" min:"1" max:"64"`
 }
 
 // System is the connection to the system account.
