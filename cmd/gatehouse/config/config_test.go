@@ -105,7 +105,7 @@ func TestDefaults(t *testing.T) {
 		got[path] = f.relative(fmt.Sprint(v))
 	}
 	want := map[string]string{
-		"nats.url": "nats://127.0.0.1:4222", "nats.callout.connections": "4", "store": "sqlite:gatehouse.db",
+		"nats.url": "nats://127.0.0.1:4222", "nats.callout.connections": "16", "store": "sqlite:gatehouse.db",
 		"max_staleness": "5m", "max_token_size": "16KiB", "leeway": "10s",
 		"http.listen": "127.0.0.1:8420", "metrics.listen": "127.0.0.1:8421", "metrics.pprof": "false",
 		"socket": "gatehouse.sock", "audit.spool": "1GiB", "audit.directory": "gatehouse.spool",
