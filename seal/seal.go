@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 )
 
 // KeySize is the length of a key in bytes: AES-256.
@@ -94,6 +95,19 @@ func NewRing(current *Key, others ...*Key) *Ring {
 
 // Current returns the id of the key that seals.
 func (r *Ring) Current() string { return r.current.ID() }
+
+// Keys returns the ids of the keys that open boxes, sorted; none when the ring is nil.
+func (r *Ring) Keys() []string {
+	if r == nil {
+		return nil
+	}
+	ids := make([]string, 0, len(r.keys))
+	for _, k := range r.keys {
+		ids = append(ids, k.ID())
+	}
+	slices.Sort(ids)
+	return ids
+}
 
 // Seal encrypts a secret for the row that it is kept in, such as "signing key A…": only there it opens.
 func (r *Ring) Seal(secret []byte, row string) []byte {

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -41,6 +42,12 @@ func TestSealAndOpen(t *testing.T) {
 		if KeyID(box) != older.ID() || KeyID(both.Seal(secret, "row 1")) != newer.ID() {
 			t.Error("the box names another key")
 		}
+	}
+	if got := both.Keys(); len(got) != 2 || !slices.Contains(got, older.ID()) || !slices.Contains(got, newer.ID()) || !slices.IsSorted(got) {
+		t.Errorf("keys %v, want both, sorted", got)
+	}
+	if got := (*Ring)(nil).Keys(); got != nil {
+		t.Errorf("no ring has keys %v", got)
 	}
 	if bytes.Equal(before.Seal([]byte("a"), "r"), before.Seal([]byte("a"), "r")) {
 		t.Error("two boxes are equal")

@@ -60,6 +60,9 @@ type SealedKey struct {
 	Box     []byte // what package seal makes
 }
 
+// Row is what the seed of a signing key is sealed for: in another key's row it does not open.
+func (k SealedKey) Row() string { return "signing key " + k.Public }
+
 // SealedKeyFilter chooses sealed keys; zero fields do not filter.
 type SealedKeyFilter struct {
 	Accounts []string // ids, at most [MaxPage]

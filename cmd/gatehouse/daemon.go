@@ -48,6 +48,7 @@ type daemon struct {
 	watcher *config.Watcher
 	cfg     atomic.Pointer[config.Config]
 	keyring atomic.Pointer[mint.Keyring]
+	keys    sync.Mutex // held while another keyring is put in force
 	replica string
 	now     func() time.Time // this host's clock
 	leeway  time.Duration
@@ -57,6 +58,7 @@ type daemon struct {
 	storeErrors *storeMetrics
 	store       store.Store
 	spool       *spool.Spool
+	vault       *vault // nil: servers without an operator know no accounts of sign-up
 	mirror      *store.Mirror
 	tokens      *oidc.Verifier
 	resolver    *resolver.Resolver
@@ -88,14 +90,14 @@ func newDaemon(ctx context.Context, cfg *config.Config, env []string, now func()
 	replica := fmt.Sprintf("%s-%d-%s", host, os.Getpid(), strings.ToLower(rand.Text()[:6]))
 	d := &daemon{log: log, replica: replica, now: now, registry: newRegistry()}
 	d.cfg.Store(cfg)
-	d.keyring.Store(cfg.Keyring())
+	d.putKeys()
 	d.leeway = time.Duration(cfg.Leeway)
 	if d.watcher, err = config.NewWatcher(cfg, env); err != nil {
 		return nil, err
 	}
 	d.onClose(d.watcher.Close)
 	for _, open := range []func(context.Context, *config.Config) error{
-		d.openStore, d.openSpool, d.listen, d.openTokens, d.connect, d.build, d.openStream,
+		d.openStore, d.openVault, d.openSpool, d.listen, d.openTokens, d.connect, d.build, d.openStream,
 	} {
 		if err := open(ctx, cfg); err != nil {
 			d.close()
@@ -141,14 +143,23 @@ func (d *daemon) listen(_ context.Context, cfg *config.Config) error {
 	return nil
 }
 
-// openStore waits for a database server that does not answer; anything else that is wrong
-// with a store needs a hand.
 func (d *daemon) openStore(ctx context.Context, cfg *config.Config) error {
-	for wait := time.Second; ; wait = min(2*wait, 10*time.Second) {
+	return d.waiting(ctx, cfg, func() error {
 		s, err := openStore(ctx, cfg, true, d.log)
 		if err == nil {
 			d.store = s
 			d.onClose(func() { _ = s.Close() })
+		}
+		return err
+	})
+}
+
+// waiting calls open until it succeeds while a database server does not answer; anything else that is wrong
+// with a store needs a hand.
+func (d *daemon) waiting(ctx context.Context, cfg *config.Config, open func() error) error {
+	for wait := time.Second; ; wait = min(2*wait, 10*time.Second) {
+		err := open()
+		if err == nil {
 			return nil
 		}
 		if !errors.Is(err, store.ErrUnavailable) || cfg.Store.Driver() == config.SQLite {
@@ -184,8 +195,7 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 	d.storeErrors = newStoreMetrics(d.registry)
 	d.mirror = store.NewMirror(d.store, store.MirrorOptions{
 		Replica: d.replica, MaxStaleness: time.Duration(cfg.MaxStaleness), Logger: d.log, OnError: d.storeErrors.observe("read"),
-		OnChange:   func() { d.claims.Wake() },
-		OnAccounts: func(changed []account.Account, all bool) { d.claims.Accounts(changed, all) },
+		OnChange: func() { d.claims.Wake() }, OnAccounts: d.onAccounts,
 	})
 	d.mirror.SetRules(d.rules(cfg))
 	d.resolver = resolver.New(resolver.Options{Conn: d.system, Blind: d.system == nil, Now: d.now, Logger: d.log})
@@ -258,7 +268,7 @@ func (d *daemon) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, task := range []func(context.Context) error{
 		d.serveLobby,
-		d.mirror.Run, d.tokens.Run, d.resolver.Run, d.claims.Run, d.group.Run, d.sweeper.Run, d.callout.Run, d.provision.Run, d.provision.Tend,
+		d.keepVault, d.mirror.Run, d.tokens.Run, d.resolver.Run, d.claims.Run, d.group.Run, d.sweeper.Run, d.callout.Run, d.provision.Run, d.provision.Tend,
 		d.ship, d.prune, d.copyTrail, d.keepTime, d.follow, d.watchReadiness,
 		d.serve(d.public, d.publicServer(d.provision.Handler())),
 		d.serve(d.metrics, metricsServer(healthHandler(d.registry, d.readiness(), d.cfg.Load().Metrics.Pprof))),
@@ -324,7 +334,7 @@ func (d *daemon) serve(l net.Listener, s *http.Server) func(context.Context) err
 // reload reads the configuration and puts it in force when it is valid.
 // Keys come before the rules that need them. It is read and put in force under one lock, so
 // that an older reading never overtakes a newer one.
-func (d *daemon) reload(context.Context) (api.Reloaded, error) {
+func (d *daemon) reload(ctx context.Context) (api.Reloaded, error) {
 	d.loading.Lock()
 	defer d.loading.Unlock()
 	u := d.watcher.Reload()
@@ -337,11 +347,14 @@ func (d *daemon) reload(context.Context) (api.Reloaded, error) {
 	if was, is := d.cfg.Load().HTTP.TLS.Given(), u.Config.HTTP.TLS.Given(); was != is {
 		return api.Reloaded{}, fmt.Errorf("http.tls was given or taken away, and the listener speaks what it began with: restart the service")
 	}
+	if err := d.checkSeal(ctx, u.Config); err != nil {
+		return api.Reloaded{}, err
+	}
 	if err := d.tokens.SetIssuers(u.Config.TokenIssuers()); err != nil {
 		return api.Reloaded{}, err
 	}
 	before := d.cfg.Swap(u.Config)
-	d.keyring.Store(u.Config.Keyring())
+	d.useSeal(u.Config)
 	d.resolver.SetAccounts(requirements(u.Config))
 	d.claims.Wake()
 	d.mirror.SetRules(d.rules(u.Config))

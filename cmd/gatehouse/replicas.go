@@ -53,5 +53,8 @@ func (d *daemon) warnings() []string {
 	if err := d.group.Heard(); err != nil && d.cfg.Load().Store.Driver() != config.SQLite {
 		list = append(list, err.Error())
 	}
+	if d.vault != nil {
+		list = append(list, d.vault.warnings()...)
+	}
 	return list
 }
