@@ -63,7 +63,7 @@ func (w *logWriter) flush() {
 	w.lines = w.lines[:0]
 }
 
-// urgent is a handler after which what is worth a warning has been written.
+// urgent is a handler after which an error has been written. Warnings wait as well: a refused login is one.
 type urgent struct {
 	slog.Handler
 	lines *logWriter
@@ -72,7 +72,7 @@ type urgent struct {
 // Handle implements [slog.Handler].
 func (u urgent) Handle(ctx context.Context, r slog.Record) error {
 	err := u.Handler.Handle(ctx, r)
-	if r.Level >= slog.LevelWarn {
+	if r.Level >= slog.LevelError {
 		return u.lines.Flush()
 	}
 	return err

@@ -43,8 +43,12 @@ func TestLogWriter(t *testing.T) {
 		}
 		log.Info("three")
 		log.Warn("four")
-		if len(out.list) != 2 || !strings.Contains(out.list[1], "three") || !strings.HasSuffix(out.list[1], "msg=four replica=r\n") {
-			t.Errorf("after a warning: %q", out.list)
+		if len(out.list) != 1 {
+			t.Errorf("a warning is written at once: %q", out.list)
+		}
+		log.Error("five")
+		if len(out.list) != 2 || !strings.Contains(out.list[1], "three") || !strings.HasSuffix(out.list[1], "msg=five replica=r\n") {
+			t.Errorf("after an error: %q", out.list)
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
