@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 )
@@ -241,5 +242,24 @@ func check(t *testing.T, name string, plans []string, r *Refusal, want string, r
 	switch {
 	case r == nil && fmt.Sprint(plans) != want, r != nil && r.Reason != reason, r == nil && reason != "":
 		t.Errorf("%s: %v, %v; want %s, %s", name, plans, r, want, reason)
+	}
+}
+
+func TestDirectoryOf(t *testing.T) {
+	t.Parallel()
+	alice, at := &Identity{IssuerURL: "https://i", Subject: "alice", Claims: map[string]any{"sub": "alice"}}, time.Unix(100, 0)
+	d := NewDirectory([]Entry{
+		named("mine", membership(t, "app", Principal{Issuer: "https://i", Subject: "alice"}, "", time.Time{})), named("ended", membership(t, "app", Principal{Issuer: "https://i", Subject: "alice"}, "", at)),
+		named("another's", membership(t, "app", Principal{Issuer: "https://j", Subject: "alice"}, "", time.Time{})), named("by-claims", membership(t, "app", Principal{Issuer: "https://i", Subject: ""}, `{"sub":["al*"]}`, time.Time{})),
+	})
+	var names []string
+	for _, e := range d.Of(alice, at) {
+		names = append(names, e.Account.Name)
+	}
+	if !slices.Equal(names, []string{"by-claims", "mine"}) {
+		t.Errorf("got %v", names)
+	}
+	if list := (*Directory)(nil).Of(alice, at); len(list) != 0 {
+		t.Errorf("an empty one has %v", list)
 	}
 }

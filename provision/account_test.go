@@ -122,8 +122,9 @@ func (b *accountBed) orders(t testing.TB) api.AccountSignup {
 }
 
 // login returns what a login to the account gets.
-func (b *accountBed) login(subject, name string) policy.Decision {
-	return policy.Decide(b.state.Load(), person(subject), policy.Connection{Type: policy.Standard, Account: name}, now, nil)
+func (b *accountBed) login(subject, name string) *policy.Decision {
+	d := policy.Decide(b.state.Load(), person(subject), policy.Connection{Type: policy.Standard, Account: name}, now, nil)
+	return &d
 }
 
 // get reads an account as an admin.

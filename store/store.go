@@ -131,7 +131,7 @@ type Store interface {
 	SaveAccountClaims(ctx context.Context, c AccountClaims) error
 
 	// SaveAccount stores a record with its audit entry, its feed entry and the seeds that change with it.
-	// [ErrChanged] when the record is not at the revision before, [ErrTaken] when another that is not
+	// What [Store.MarkApplied] has noted since the record was read stays. [ErrChanged] when the record is not at the revision before, [ErrTaken] when another that is not
 	// deleted has the name, or any ever had the id, [ErrTooMany] when the owner has as many as the plan lets.
 	// A call that was made before with the same key changes nothing, and its answer is returned;
 	// one for another call is [ErrConflict].

@@ -77,6 +77,14 @@ func saveAccount(ctx context.Context, tx pgx.Tx, c store.AccountChange) error {
 			return row.TooManyAccounts(a, c.Most)
 		}
 	}
+	if a.Revision > 1 {
+		var before row.Record
+		if err := tx.QueryRow(ctx, `SELECT record FROM accounts WHERE id = $1 FOR UPDATE`, row.Text(a.ID)).Scan(&before); err == nil {
+			row.Keep(&a, before.Account)
+		} else if !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+	}
 	values, err := row.AccountValues(a)
 	if err != nil {
 		return err

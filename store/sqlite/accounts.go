@@ -73,6 +73,14 @@ func saveAccount(ctx context.Context, tx *sql.Tx, c store.AccountChange) error {
 			return row.TooManyAccounts(a, c.Most)
 		}
 	}
+	if a.Revision > 1 {
+		var before row.Record
+		if err := tx.QueryRowContext(ctx, `SELECT record FROM accounts WHERE id = ?`, row.Text(a.ID)).Scan(&before); err == nil {
+			row.Keep(&a, before.Account)
+		} else if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+	}
 	values, err := row.AccountValues(a)
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ var accountTests = map[string]func(*testing.T, store.Store){
 	"AnsweredOnce":      testAnsweredOnce,
 	"Filters":           testAccountFilters,
 	"MarkApplied":       testMarkApplied,
+	"AppliedMeanwhile":  testAppliedMeanwhile,
 	"InFeedAndState":    testAccountFeed,
 	"SealedKeys":        testSealedKeys,
 	"AuditedAndPruned":  testAccountAudit,
@@ -256,6 +257,20 @@ func testMarkApplied(t *testing.T, s store.Store) {
 	}
 	if a := mark(store.Applied{ID: "Aorders", Revision: 1}); a.Applied != 2 {
 		t.Errorf("an older one: %+v", a)
+	}
+}
+
+// Whoever changes what they have read before it was applied does not undo that.
+func testAppliedMeanwhile(t *testing.T, s store.Store) {
+	c := created("orders", "alice")
+	saveAccount(t, s, c)
+	if err := s.MarkApplied(t.Context(), []store.Applied{{ID: c.Account.ID, Revision: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	c.Account.Revision, c.Account.Description, c.Entry = 2, "orders", acted("account.update", "orders")
+	saveAccount(t, s, c)
+	if a := accounts(t, s, store.AccountFilter{})[0]; a.State != account.Active || a.Applied != 1 || a.Description != "orders" {
+		t.Errorf("got %+v", a)
 	}
 }
 

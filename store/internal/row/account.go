@@ -70,6 +70,15 @@ func Apply(a *account.Account, applied store.Applied, now time.Time) bool {
 	return true
 }
 
+// Keep leaves in a record that takes the place of another what was noted of that one since it was read: that servers have
+// applied it changes no revision.
+func Keep(a *account.Account, before *account.Account) {
+	a.Applied = max(a.Applied, before.Applied)
+	if a.State == account.Creating && before.State == account.Active {
+		a.State = account.Active
+	}
+}
+
 // AccountCursor returns the place of an account in the list by name.
 func AccountCursor(a account.Account) string { return account.Key(a.Name) + "\x00" + a.ID }
 
