@@ -1,6 +1,7 @@
 package callout
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -17,6 +18,9 @@ const (
 	limitReason      = "maximum account active connections exceeded"
 )
 
+// ownRefusal is in the events of this service's own refusals.
+var ownRefusal = []byte(`"reason":"` + refusalReason)
+
 // listenForRejections counts the logins that end at the server, which nothing else shows:
 // answers that it did not accept, and those that came too late. One replica counts each.
 func (s *Service) listenForRejections() (*nats.Subscription, error) {
@@ -30,6 +34,12 @@ func (s *Service) listenForRejections() (*nats.Subscription, error) {
 				ID   uint64 `json:"id"`
 				Host string `json:"host"`
 			} `json:"client"`
+		}
+		// Each refusal of ours comes back here, so that a flood of bad tokens is one of these events too: they are told by
+		// their text. What clients choose of it stands in quotes that are escaped.
+		if bytes.Contains(msg.Data, ownRefusal) {
+			s.Metrics.rejection(refusedByUs)
+			return
 		}
 		if json.Unmarshal(msg.Data, &event) != nil {
 			return
