@@ -59,8 +59,8 @@ type Decision struct {
 	Roles       []string // names, sorted
 	Bindings    []string // names of the bindings that gave the grant, sorted
 	Permissions Permissions
-	// Expires is the latest end of the credential: the shortest ttl from now on, and of one for a single
-	// connection never past the token's own end plus the leeway. The minter takes its jitter off that one.
+	// Expires is the latest end of the credential: the shortest ttl from now on, never past the end of a grant, and of
+	// one for a single connection never past the token's own end plus the leeway. The minter takes its jitter off that one.
 	Expires time.Time
 	// TTL is the shortest ttl of the bindings.
 	TTL time.Duration
@@ -148,7 +148,7 @@ func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Tr
 		r = d.permit(conn.SignUp, s, grants, now)
 	} else {
 		d.tell(grants)
-		r = d.end(id, s.Rules.Leeway, now)
+		r = d.end(grants, id, s.Rules.Leeway, now)
 	}
 	if r != nil {
 		return refused(r)
@@ -438,9 +438,10 @@ func unite(account *Account, grants []*Binding, id *Identity) (Decision, *Refusa
 	return d, nil
 }
 
-// end sets the end of a credential for one connection: the ttl, and never past the token's own end plus the leeway.
-func (d *Decision) end(id *Identity, leeway time.Duration, now time.Time) *Refusal {
-	d.Expires = now.Add(d.TTL)
+// end sets the end of a credential for one connection: the ttl, and never past the end of a grant or the token's own end
+// plus the leeway.
+func (d *Decision) end(grants []*Binding, id *Identity, leeway time.Duration, now time.Time) *Refusal {
+	d.Expires = earliest(now.Add(d.TTL), grants)
 	if end := id.Expires.Add(leeway); end.Before(d.Expires) {
 		d.Expires = end
 	}
@@ -448,6 +449,16 @@ func (d *Decision) end(id *Identity, leeway time.Duration, now time.Time) *Refus
 		return Refuse(ExpiresTooSoon, "the token ends in %s: get a new one before connecting", id.Expires.Sub(now).Round(time.Second))
 	}
 	return nil
+}
+
+// earliest returns the end, or that of the grant that ends first.
+func earliest(end time.Time, grants []*Binding) time.Time {
+	for _, b := range grants {
+		if !b.Until.IsZero() && b.Until.Before(end) {
+			end = b.Until
+		}
+	}
+	return end
 }
 
 // withAnyQueue keeps plain subscriptions whole beside some that are limited to a queue group:

@@ -108,7 +108,7 @@ func (d *Decision) permit(signUp *SignUp, s *Snapshot, grants []*Binding, now ti
 		return refusal
 	}
 	d.Key, d.Direct, d.Source, d.Types = signUp.Key, &terms, source, types
-	d.TTL, d.Expires = terms.TTL, now.Add(terms.TTL)
+	d.TTL, d.Expires = terms.TTL, earliest(now.Add(terms.TTL), grants)
 	return nil
 }
 

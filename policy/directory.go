@@ -192,10 +192,10 @@ func (e *Entry) grants(plans map[string]*Plan, id *Identity, now time.Time, trac
 	plan := plans[e.Plan]
 	for i := range e.Members {
 		m := &e.Members[i]
-		if !m.holds(id, now) {
+		if !m.holds(id, now.Add(MinLife)) { // no credential that ends with it would live for long enough
 			continue
 		}
-		b := &Binding{Name: "member:" + m.ID, Issuer: id.Issuer}
+		b := &Binding{Name: "member:" + m.ID, Issuer: id.Issuer, Until: m.until}
 		switch {
 		case plan == nil:
 			trace.add(b, false, "plan "+e.Plan+" of account "+e.Account.Name+" is not in the configuration any more")

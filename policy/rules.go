@@ -104,6 +104,7 @@ type Binding struct {
 	SignUp          []string         // plans; of those in [Rules.SignUps], and of a backend that acts for others
 	OnBehalf        bool             // acts for others, of those in [Rules.Admins]
 	TTL             time.Duration    // longest life of a credential, over 0
+	Until           time.Time        // when what it gives ends; zero: never
 }
 
 // gives says in words what the binding gives.
