@@ -232,7 +232,7 @@ func (s *Service) answered(ctx context.Context, p party, c act, first json.RawMe
 func (s *Service) acted(p party, op string, a *account.Account, reason string) store.AuditEntry {
 	e := store.AuditEntry{
 		ID: newID(), At: s.now(), Kind: store.AdminEntry, Op: op, Actor: p.Actor, Outcome: "done", Reason: reason,
-		Account: a.Name, Target: a.ID, ConnType: string(p.Transport), Replica: s.Replica,
+		Account: a.Name, Target: a.ID, Revision: a.Revision, State: string(a.State), ConnType: string(p.Transport), Replica: s.Replica,
 	}
 	if p.Source.IsValid() {
 		e.Source = p.Source.String()

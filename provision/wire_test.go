@@ -191,6 +191,7 @@ func TestWireContract(t *testing.T) {
 		{"account_get_member", api.OpAccountGet, "alice", `{"account":"full"}`, 200, &api.Account{}},
 		{"account_list", api.OpAccountList, "", `{"limit":1}`, 200, &api.AccountsPage{}},
 		{"account_update", api.OpAccountUpdate, "", `{"account":"requested","revision":1,"tags":["eu"],"limits":{"tiers":{"R3":{"memory":0,"disk":1073741824,"streams":5,"consumers":-1}}}}`, 200, &api.Account{}},
+		{"audit_account", api.OpAudit, "", `{"op":"account.update","outcome":"done"}`, 200, &api.AuditPage{}},
 		{"error_changed", api.OpAccountUpdate, "", `{"account":"requested","revision":1,"description":"mine"}`, 409, &api.Error{}},
 		{"account_rename", api.OpAccountRename, "", `{"account":"requested","revision":2,"name":"wanted"}`, 200, &api.Account{}},
 		{"account_approve", api.OpAccountApprove, "", `{"account":"wanted"}`, 200, &api.Account{}},

@@ -223,6 +223,9 @@ type AuditEntry struct {
 	Actor  string `json:"actor,omitempty"`
 	Op     string `json:"op,omitempty"`
 	Target string `json:"target,omitempty"`
+	// Revision is which change of the account's record that is, and State what the account is since then.
+	Revision int64  `json:"revision,omitempty"`
+	State    string `json:"state,omitempty"`
 
 	Replica string `json:"replica,omitempty"`
 	Rules   string `json:"rules,omitempty"` // version of the rules that decided

@@ -34,4 +34,7 @@ CREATE INDEX answers_at ON answers (at);
 ALTER TABLE feed DROP CONSTRAINT feed_kind_check;
 ALTER TABLE feed ADD CONSTRAINT feed_kind_check CHECK (kind IN ('revoke', 'lift', 'account'));
 
+ALTER TABLE audit ADD COLUMN revision bigint NOT NULL DEFAULT 0; -- of an account's record
+ALTER TABLE audit ADD COLUMN state text COLLATE "C" NOT NULL DEFAULT ''; -- of the account since then
+
 INSERT INTO schema_release (version, level, needs) VALUES (6, 3, '0.3.0');

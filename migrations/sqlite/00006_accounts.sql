@@ -42,4 +42,7 @@ DROP TABLE feed;
 ALTER TABLE feed_of_items RENAME TO feed;
 CREATE INDEX feed_at ON feed (at);
 
+ALTER TABLE audit ADD COLUMN revision INTEGER NOT NULL DEFAULT 0; -- of an account's record
+ALTER TABLE audit ADD COLUMN state TEXT NOT NULL DEFAULT '';      -- of the account since then
+
 INSERT INTO schema_release (version, level, needs) VALUES (6, 3, '0.3.0');

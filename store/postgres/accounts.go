@@ -184,6 +184,7 @@ func texts(list []string) []row.Text {
 func (s *Store) MarkApplied(ctx context.Context, applied []store.Applied) error {
 	return s.write(ctx, callTimeout, "note what is applied", func(ctx context.Context, tx pgx.Tx) error {
 		now := time.Now()
+		var active []store.AuditEntry
 		var batch pgx.Batch
 		for _, done := range inOrder(applied) {
 			var r row.Record
@@ -194,9 +195,11 @@ func (s *Store) MarkApplied(ctx context.Context, applied []store.Applied) error 
 			if err != nil {
 				return err
 			}
+			before := r.Account.State
 			if !row.Apply(r.Account, done, now) {
 				continue
 			}
+			active = append(active, row.ActiveEntries(before, r.Account, now)...)
 			values, err := row.AccountValues(*r.Account)
 			if err != nil {
 				return err
@@ -207,6 +210,10 @@ func (s *Store) MarkApplied(ctx context.Context, applied []store.Applied) error 
 			return nil
 		}
 		changed := batch.QueuedQueries
+		if len(active) > 0 {
+			arrive(&batch, active...)
+			settle(&batch)
+		}
 		for _, q := range changed {
 			batch.Queue(`WITH next AS (UPDATE feed_counter SET seq = seq + 1 RETURNING seq)
 				INSERT INTO feed (seq, at, kind, item) SELECT seq, clock_timestamp(), 'account', $1 FROM next`, q.Arguments[0])

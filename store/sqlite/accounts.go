@@ -179,6 +179,7 @@ func (s *Store) MarkApplied(ctx context.Context, applied []store.Applied) error 
 	changed := false
 	err := s.write(ctx, "note what is applied", func(ctx context.Context, tx *sql.Tx) error {
 		now := time.Now()
+		var active []store.AuditEntry
 		for _, done := range applied {
 			var r row.Record
 			err := tx.QueryRowContext(ctx, `SELECT record FROM accounts WHERE id = ?`, row.Text(done.ID)).Scan(&r)
@@ -188,9 +189,11 @@ func (s *Store) MarkApplied(ctx context.Context, applied []store.Applied) error 
 			if err != nil {
 				return err
 			}
+			before := r.Account.State
 			if !row.Apply(r.Account, done, now) {
 				continue
 			}
+			active = append(active, row.ActiveEntries(before, r.Account, now)...)
 			values, err := row.AccountValues(*r.Account)
 			if err != nil {
 				return err
@@ -203,7 +206,10 @@ func (s *Store) MarkApplied(ctx context.Context, applied []store.Applied) error 
 			}
 			changed = true
 		}
-		return nil
+		if len(active) == 0 {
+			return nil
+		}
+		return s.arrive(ctx, tx, active...)
 	})
 	if err == nil && changed {
 		s.hints.Give()

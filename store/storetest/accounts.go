@@ -258,6 +258,13 @@ func testMarkApplied(t *testing.T, s store.Store) {
 	if a := mark(store.Applied{ID: "Aorders", Revision: 1}); a.Applied != 2 {
 		t.Errorf("an older one: %+v", a)
 	}
+	page, _, _, err := s.Arrivals(t.Context(), store.AuditFilter{Op: "account.active"})
+	if err != nil || len(page) != 1 {
+		t.Fatalf("that it is active is recorded %d times: %v", len(page), err)
+	}
+	if e := page[0]; e.Target != "Aorders" || e.Account != "orders" || e.Revision != 1 || e.State != string(account.Active) {
+		t.Errorf("recorded %+v", e)
+	}
 }
 
 // Whoever changes what they have read before it was applied does not undo that.

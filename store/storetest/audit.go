@@ -37,7 +37,7 @@ func testAuditFields(t *testing.T, s store.Store) {
 		Claims:  json.RawMessage(`{"groups":["dev","\u0000\\"],"realm":{"level":1e999999,"none":null}}`), ClaimsCut: true, Asked: "OPS",
 		Account: "APP", Roles: []string{"z", "app"}, Bindings: []string{"developers"}, Expires: base.Add(time.Hour),
 		ServerID: "NA", ServerName: "n1", CID: math.MaxUint64, UserKey: "UA", Source: "10.0.0.1", ConnType: "standard", Client: "nats.go",
-		Actor: "root", Op: "op", Target: "target", Replica: "r1", Rules: "v1", Count: 17,
+		Actor: "root", Op: "op", Target: "target", Revision: math.MaxInt64, State: "active", Replica: "r1", Rules: "v1", Count: 17,
 	}
 	record(t, s, e)
 	plain := login("bob")

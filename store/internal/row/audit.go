@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/gatehouse-nats/gatehouse/account"
 	"github.com/gatehouse-nats/gatehouse/store"
 )
 
@@ -15,7 +16,7 @@ const AuditColumns = `id, at, kind, outcome, reason, detail,
 	issuer, subject, name, display, token_id, session_id, issued, claims, claims_cut,
 	account, roles, bindings, expires,
 	server_id, server_name, cid, user_key, source, connection_type, client, asked,
-	actor, op, target, replica, rules, count`
+	actor, op, target, revision, state, replica, rules, count`
 
 // AuditValues appends the values to store, plain ones that need no conversion; at makes one of a time, which
 // the databases keep differently.
@@ -25,7 +26,7 @@ func AuditValues(to []any, e *store.AuditEntry, at func(time.Time) any) []any {
 		escape(e.Issuer), escape(e.Subject), escape(e.Name), mapValue(e.Display), escape(e.TokenID), escape(e.SessionID), at(e.Issued), escape(string(e.Claims)), e.ClaimsCut,
 		escape(e.Account), listValue(e.Roles), listValue(e.Bindings), at(e.Expires),
 		escape(e.ServerID), escape(e.ServerName), int64(e.CID), escape(e.UserKey), escape(e.Source), escape(e.ConnType), escape(e.Client), escape(e.Asked),
-		escape(e.Actor), escape(e.Op), escape(e.Target), escape(e.Replica), escape(e.Rules), int64(e.Count),
+		escape(e.Actor), escape(e.Op), escape(e.Target), e.Revision, escape(e.State), escape(e.Replica), escape(e.Rules), int64(e.Count),
 	)
 }
 
@@ -36,7 +37,7 @@ func AuditTargets(e *store.AuditEntry, at func(*time.Time) any) []any {
 		(*Text)(&e.Issuer), (*Text)(&e.Subject), (*Text)(&e.Name), (*Map)(&e.Display), (*Text)(&e.TokenID), (*Text)(&e.SessionID), at(&e.Issued), (*object)(&e.Claims), &e.ClaimsCut,
 		(*Text)(&e.Account), (*List)(&e.Roles), (*List)(&e.Bindings), at(&e.Expires),
 		(*Text)(&e.ServerID), (*Text)(&e.ServerName), (*unsigned)(&e.CID), (*Text)(&e.UserKey), (*Text)(&e.Source), (*Text)(&e.ConnType), (*Text)(&e.Client), (*Text)(&e.Asked),
-		(*Text)(&e.Actor), (*Text)(&e.Op), (*Text)(&e.Target), (*Text)(&e.Replica), (*Text)(&e.Rules), &e.Count,
+		(*Text)(&e.Actor), (*Text)(&e.Op), (*Text)(&e.Target), &e.Revision, (*Text)(&e.State), (*Text)(&e.Replica), (*Text)(&e.Rules), &e.Count,
 	}
 }
 
@@ -70,6 +71,17 @@ func LiftEntry(r store.Revocation, now time.Time) *store.AuditEntry {
 	e := adminEntry("revoke.lift", r, now)
 	e.Actor, e.Reason = r.LiftedBy, r.LiftNote
 	return e
+}
+
+// ActiveEntries returns the audit entry of an account that is active from now on, none where it was so before.
+func ActiveEntries(before account.State, a *account.Account, now time.Time) []store.AuditEntry {
+	if before == a.State || a.State != account.Active {
+		return nil
+	}
+	return []store.AuditEntry{{
+		ID: uuid.Must(uuid.NewV7()).String(), At: Time(now), Kind: store.AdminEntry, Outcome: "done", Reason: "every server has applied it",
+		Actor: "gatehouse", Op: "account.active", Account: a.Name, Target: a.ID, Revision: a.Applied, State: string(a.State),
+	}}
 }
 
 func adminEntry(op string, r store.Revocation, now time.Time) *store.AuditEntry {
