@@ -48,6 +48,9 @@ const (
 	OpAccountDelete   = "account.delete"
 	OpAccountUndelete = "account.undelete"
 
+	OpKeysList   = "keys.list"
+	OpKeysReseal = "keys.reseal"
+
 	OpMemberAdd    = "member.add"
 	OpMemberInvite = "member.invite"
 	OpMemberAccept = "member.accept"

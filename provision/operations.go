@@ -31,6 +31,8 @@ func (s *Service) operations() []operation {
 		of(api.OpAccountResume, admins(policy.RightAccounts), s.AccountResume),
 		of(api.OpAccountDelete, anybody, s.AccountDelete),
 		of(api.OpAccountUndelete, anybody, s.AccountUndelete),
+		of(api.OpKeysList, admins(policy.RightAccounts), s.KeysList),
+		of(api.OpKeysReseal, admins(policy.RightAccounts), s.KeysReseal),
 		of(api.OpMemberAdd, anybody, s.MemberAdd),
 		of(api.OpMemberInvite, anybody, s.MemberInvite),
 		of(api.OpMemberAccept, anybody, s.MemberAccept),

@@ -109,7 +109,7 @@ func otherKeys(boxes map[string][]store.SealedKey) error {
 	if list == nil {
 		return nil
 	}
-	return fmt.Errorf("signing keys of accounts were %w, %s: name its file in seal.key or seal.old", seal.ErrOtherKey, strings.Join(list, ", "))
+	return fmt.Errorf("signing keys of accounts were %w, %s: name its file in seal.key or seal.old; gatehouse keys list shows what was sealed with which key", seal.ErrOtherKey, strings.Join(list, ", "))
 }
 
 var errNoSealKey = fmt.Errorf("%w: seal.key is not configured", seal.ErrOtherKey)
@@ -320,7 +320,7 @@ func (v *vault) warnings() (list []string) {
 	defer v.mu.Unlock()
 	for _, id := range slices.Sorted(maps.Keys(v.shut)) {
 		if len(list) == vaultShown {
-			return append(list, fmt.Sprintf("signing keys of %d more accounts cannot be used", len(v.shut)-vaultShown))
+			return append(list, fmt.Sprintf("signing keys of %d more accounts cannot be used: gatehouse keys list shows all", len(v.shut)-vaultShown))
 		}
 		for _, public := range slices.Sorted(maps.Keys(v.shut[id])) {
 			list = append(list, fmt.Sprintf("signing key %s of account %s cannot be used: %v", public, id, v.shut[id][public]))

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/gatehouse-nats/gatehouse/account"
+	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
 	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/policy/mint"
@@ -426,10 +428,59 @@ func TestSealingKeysOfAService(t *testing.T) {
 		return strings.Replace(yaml, "key: file:second.key", "key: file:second.key\n  old: [file:first.key]", 1)
 	})
 	r.must("reload")
+	expect := func(command string, want ...string) {
+		t.Helper()
+		out := r.must(strings.Fields(command)...)
+		for _, text := range want {
+			if !strings.Contains(out, text) {
+				t.Errorf("gatehouse %s prints no %q:\n%s", command, text, out)
+			}
+		}
+	}
+	expect("keys list", "sealing key           "+second.ID(), "old sealing key       "+first.ID(), "current", "nats.callout.signing_key", "accounts.APP.signing_key[0]")
+	expect("keys reseal", "Sealed anew with the key of id "+second.ID()+": 1 seed. Sealed with it by now: 1 seed.")
+	expect("keys reseal", ": 0 seeds. Sealed with it by now: 1 seed.")
+	if !slices.ContainsFunc(r.audit("--op", "keys.reseal"), func(e api.AuditEntry) bool { return e.Detail == "seeds sealed anew: 1" }) {
+		t.Error("the audit trail says nothing of what was sealed anew")
+	}
+	w.edit(func(yaml string) string { return strings.Replace(yaml, "\n  old: [file:first.key]", "", 1) })
+	r.must("reload")
 	r.stop()
+	expect("keys list", second.ID()) // what to configure can be found out while the service does not start
 	r.start(false)
 	r.mustGetReady()
-	if strings.Contains(r.log.String(), second.ID()) {
-		t.Error("the log complains of a key that is there")
+	for _, name := range []string{"first.key", "second.key"} {
+		text, err := os.ReadFile(filepath.Join(w.dir, name))
+		if err != nil || strings.Contains(r.log.String(), strings.TrimSpace(string(text))) {
+			t.Errorf("%s is in the log, or gone: %v", name, err)
+		}
+	}
+}
+
+func TestSealKeyCommand(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "seal.key")
+	got := command(t, nil, "", "keys", "seal-key", "--to", path)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v: others can read it", info.Mode(), err)
+	}
+	k, err := seal.ParseKey(text)
+	if err != nil || got.code != exitDone || !strings.Contains(got.out, k.ID()) || strings.Contains(got.out, strings.TrimSpace(string(text))) {
+		t.Errorf("ended with %d: %s%s%v", got.code, got.out, got.err, err)
+	}
+	if got := command(t, nil, "", "keys", "seal-key", "--to", path); got.code != exitFailed || !strings.Contains(got.err, "is there already") {
+		t.Errorf("again: %d: %s", got.code, got.err)
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, text) {
+		t.Error("the key was overwritten")
+	}
+	printed := command(t, nil, "", "keys", "seal-key")
+	if other, err := seal.ParseKey([]byte(printed.out)); err != nil || other.ID() == k.ID() {
+		t.Errorf("prints %q, %v", printed.out, err)
 	}
 }
