@@ -66,7 +66,7 @@ func asDecoded(e *store.AuditEntry) bool {
 	}
 	for _, text := range [...]string{
 		e.ID, e.Kind, e.Outcome, e.Reason, e.Detail, e.Issuer, e.Subject, e.Name, e.TokenID, e.SessionID, e.Account, e.ServerID,
-		e.ServerName, e.UserKey, e.Source, e.ConnType, e.Client, e.Asked, e.Actor, e.Op, e.Target, e.Replica, e.Rules,
+		e.ServerName, e.UserKey, e.Source, e.ConnType, e.Client, e.Asked, e.Actor, e.Op, e.Target, e.State, e.Replica, e.Rules,
 	} {
 		if !utf8.ValidString(text) {
 			return false

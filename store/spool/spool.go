@@ -11,7 +11,6 @@ package spool
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +22,6 @@ import (
 
 	"github.com/gatehouse-nats/gatehouse/store"
 	"github.com/gatehouse-nats/gatehouse/store/internal/filelock"
-	"github.com/gatehouse-nats/gatehouse/store/internal/row"
 )
 
 // The conditions that callers tell apart.
@@ -275,40 +273,6 @@ func (s *Spool) release() error {
 		errs = append(errs, s.lock.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// encoder turns entries into lines, reusing its memory.
-type encoder struct {
-	buf bytes.Buffer
-	*json.Encoder
-}
-
-var encoders = sync.Pool{New: func() any {
-	e := &encoder{}
-	e.Encoder = json.NewEncoder(&e.buf)
-	e.SetEscapeHTML(false)
-	return e
-}}
-
-// encode returns the entry as a line, which is valid until the next call.
-func (enc *encoder) encode(e *store.AuditEntry) ([]byte, error) {
-	if err := check(e); err != nil {
-		return nil, err
-	}
-	e.At = row.Time(e.At)
-	for _, at := range []*time.Time{&e.Expires, &e.Issued} {
-		if !at.IsZero() {
-			*at = row.Time(*at)
-		}
-	}
-	enc.buf.Reset()
-	if err := enc.Encode(e); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrEntry, err)
-	}
-	if n := enc.buf.Len(); n > maxLine {
-		return nil, fmt.Errorf("%w: it has %d bytes and may have %d", ErrEntry, n, maxLine)
-	}
-	return enc.buf.Bytes(), nil
 }
 
 // decode is the inverse of encode: it takes only what a store will take.
