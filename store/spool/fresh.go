@@ -1,8 +1,6 @@
 package spool
 
 import (
-	"unicode/utf8"
-
 	"github.com/gatehouse-nats/gatehouse/store"
 )
 
@@ -18,9 +16,10 @@ type fresh struct {
 	entry store.AuditEntry
 }
 
-// keepFresh keeps an entry that was just appended, if there is room; the caller holds mu.
+// keepFresh keeps an entry that was just appended as a plain line, if there is room; the caller holds mu.
 func (s *Spool) keepFresh(e *store.AuditEntry, seq uint64, at, size int64) {
-	if len(s.fresh) < mostFresh && asDecoded(e) {
+	if len(s.fresh) < mostFresh {
+		asDecoded(e)
 		s.fresh = append(s.fresh, fresh{seq, at, size, *e})
 	}
 }
@@ -50,8 +49,8 @@ func (s *Spool) takeFresh(seq uint64, from int64) batch {
 	return b
 }
 
-// asDecoded makes the entry what its line decodes to, and reports false when it cannot: JSON has no text that is not UTF-8.
-func asDecoded(e *store.AuditEntry) bool {
+// asDecoded makes an entry whose line is plain what that line decodes to.
+func asDecoded(e *store.AuditEntry) {
 	if len(e.Display) == 0 {
 		e.Display = nil
 	}
@@ -64,25 +63,4 @@ func asDecoded(e *store.AuditEntry) bool {
 	if len(e.Bindings) == 0 {
 		e.Bindings = nil
 	}
-	for _, text := range [...]string{
-		e.ID, e.Kind, e.Outcome, e.Reason, e.Detail, e.Issuer, e.Subject, e.Name, e.TokenID, e.SessionID, e.Account, e.ServerID,
-		e.ServerName, e.UserKey, e.Source, e.ConnType, e.Client, e.Asked, e.Actor, e.Op, e.Target, e.State, e.Replica, e.Rules,
-	} {
-		if !utf8.ValidString(text) {
-			return false
-		}
-	}
-	for _, list := range [...][]string{e.Roles, e.Bindings} {
-		for _, text := range list {
-			if !utf8.ValidString(text) {
-				return false
-			}
-		}
-	}
-	for name, value := range e.Display {
-		if !utf8.ValidString(name) || !utf8.ValidString(value) {
-			return false
-		}
-	}
-	return utf8.Valid(e.Claims)
 }

@@ -28,10 +28,10 @@ var encoders = sync.Pool{New: func() any {
 	return e
 }}
 
-// encode returns the entry as a line, which is valid until the next call.
-func (enc *encoder) encode(e *store.AuditEntry) ([]byte, error) {
+// encode returns the entry as a line, which is valid until the next call, and whether it is plain.
+func (enc *encoder) encode(e *store.AuditEntry) (line []byte, plain bool, err error) {
 	if err := check(e); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	e.At = row.Time(e.At)
 	for _, at := range []*time.Time{&e.Expires, &e.Issued} {
@@ -39,18 +39,17 @@ func (enc *encoder) encode(e *store.AuditEntry) ([]byte, error) {
 			*at = row.Time(*at)
 		}
 	}
-	line, ok := enc.plain(e)
-	if !ok {
+	if line, plain = enc.plain(e); !plain {
 		enc.buf.Reset()
 		if err := enc.Encode(e); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrEntry, err)
+			return nil, false, fmt.Errorf("%w: %w", ErrEntry, err)
 		}
 		line = enc.buf.Bytes()
 	}
 	if n := len(line); n > maxLine {
-		return nil, fmt.Errorf("%w: it has %d bytes and may have %d", ErrEntry, n, maxLine)
+		return nil, false, fmt.Errorf("%w: it has %d bytes and may have %d", ErrEntry, n, maxLine)
 	}
-	return line, nil
+	return line, plain, nil
 }
 
 // plain returns the line of an entry whose texts need no escapes, as nearly all are: what encoding/json makes of it,

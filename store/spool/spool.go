@@ -143,18 +143,18 @@ func (s *Spool) open() (err error) {
 func (s *Spool) Append(e store.AuditEntry) error {
 	enc := encoders.Get().(*encoder)
 	defer encoders.Put(enc)
-	line, err := enc.encode(&e)
+	line, plain, err := enc.encode(&e)
 	if err != nil {
 		return fmt.Errorf("audit spool: %w", err)
 	}
-	if err := s.write(line, &e); err != nil {
+	if err := s.write(line, plain, &e); err != nil {
 		return fmt.Errorf("audit spool: %w", err)
 	}
 	signal(s.more)
 	return nil
 }
 
-func (s *Spool) write(line []byte, e *store.AuditEntry) error {
+func (s *Spool) write(line []byte, plain bool, e *store.AuditEntry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	last := &s.segments[len(s.segments)-1]
@@ -172,7 +172,9 @@ func (s *Spool) write(line []byte, e *store.AuditEntry) error {
 	if n, err := s.active.Write(line); err != nil {
 		return errors.Join(err, s.untear(last, n))
 	}
-	s.keepFresh(e, last.seq, last.size, int64(len(line)))
+	if plain {
+		s.keepFresh(e, last.seq, last.size, int64(len(line)))
+	}
 	last.size += int64(len(line))
 	s.bytes += int64(len(line))
 	if s.pending.Entries == 0 {

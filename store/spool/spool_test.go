@@ -419,7 +419,7 @@ func TestTornAndCorruptLines(t *testing.T) {
 type encoderOf struct{}
 
 func (*encoderOf) bytes(e store.AuditEntry) ([]byte, error) {
-	b, err := encoders.New().(*encoder).encode(&e)
+	b, _, err := encoders.New().(*encoder).encode(&e)
 	return bytes.Clone(b), err
 }
 
