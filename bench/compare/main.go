@@ -26,6 +26,7 @@ import (
 var (
 	rounds   = flag.Int("rounds", 3, "how often each service is measured")
 	adapters = flag.String("adapters", "plain.sh,adapter.sh", "adapters in the bench folder; the first is the yardstick")
+	once     = flag.Bool("once", false, "measure the yardstick in the first round only: it is there to be seen, and no bar is a ratio to it")
 	out      = flag.String("json", "", "also write every result into this file")
 )
 
@@ -70,7 +71,10 @@ func run(ctx context.Context, adapters, stormArgs []string) error {
 	c := report.Comparison{Adapters: adapters, Results: map[string][]report.Result{}}
 	// In turn, so that whatever else the machine does falls on all of them alike.
 	for round := range *rounds {
-		for _, a := range adapters {
+		for i, a := range adapters {
+			if *once && i == 0 && round > 0 {
+				continue
+			}
 			what := fmt.Sprintf("round %d of %d: %s", round+1, *rounds, a)
 			fmt.Fprintln(os.Stderr, what)
 			measure := func() (report.Result, error) {

@@ -14,6 +14,7 @@ type row struct {
 	name    string // for -rows
 	what    string
 	alone   bool     // Gatehouse is measured alone: the bar does not speak of plain
+	once    bool     // plain is measured once, to show the difference
 	storm   []string // what storm is told
 	figures []func(*measured) line
 	prove   bool // not measured by storm, but by TestProveFrozenReplica
@@ -32,7 +33,7 @@ var rows = []row{
 	{name: "storm2000", what: "2,000 at once", storm: words("-burst 2000 -timeout 2s"), figures: []func(*measured) line{
 		stormTime, stormRetries,
 	}},
-	{name: "storm4000", what: "4,000 at once, they stay", storm: words("-burst 4000 -timeout 2s -stay"), figures: []func(*measured) line{
+	{name: "storm4000", what: "4,000 at once, they stay", once: true, storm: words("-burst 4000 -timeout 2s -stay"), figures: []func(*measured) line{
 		runByRun(60, 20, 1), peakMemory(96, 64),
 	}},
 	{name: "library", what: "4,000 clients of the library, cut off at once", alone: true, storm: words("-burst 4000 -client gatehouse"),
@@ -56,6 +57,9 @@ func (r row) arguments(rounds int, quick bool) []string {
 	args := []string{"-rounds", strconv.Itoa(rounds)}
 	if r.alone {
 		args = append(args, "-adapters", own)
+	}
+	if r.once {
+		args = append(args, "-once")
 	}
 	storm := slices.Clone(r.storm)
 	for i := range storm {
