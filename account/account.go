@@ -46,6 +46,8 @@ type Account struct {
 	Keys    []SigningKey `json:"keys,omitempty"` // newest first
 	Exports []Export     `json:"exports,omitempty"`
 	Imports []Import     `json:"imports,omitempty"`
+	// Activations are of private exports; bounded by [MaxActivations].
+	Activations []Activation `json:"activations,omitempty"`
 
 	Created  time.Time `json:"created"`
 	Updated  time.Time `json:"updated"`

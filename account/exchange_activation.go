@@ -8,6 +8,37 @@ import (
 	"github.com/nats-io/jwt/v2"
 )
 
+// MaxActivations bounds the activations of an account that have not ended.
+const MaxActivations = 1000
+
+// Activation says that another account was given a token for a private export. It is a note: what holds is the token, until
+// it ends or is revoked.
+type Activation struct {
+	Subject  string     `json:"subject"` // of the export
+	Type     ExportType `json:"type"`
+	Importer string     `json:"importer"` // id
+	At       time.Time  `json:"at"`
+	Until    time.Time  `json:"until,omitzero"`
+	By       string     `json:"by"` // actor
+}
+
+// Activate notes an activation in place of one before for the same importer, and forgets those that have ended; false when there
+// are too many others.
+func (a *Account) Activate(n Activation) bool {
+	kept := make([]Activation, 0, len(a.Activations)+1)
+	for _, o := range a.Activations {
+		same := o.Subject == n.Subject && o.Type == n.Type && o.Importer == n.Importer
+		if !same && (o.Until.IsZero() || n.At.Before(o.Until)) {
+			kept = append(kept, o)
+		}
+	}
+	if len(kept) >= MaxActivations {
+		return false
+	}
+	a.Activations = append(kept, n)
+	return true
+}
+
 // ActivationClaims returns what a signing key of the exporter signs so that an account may import a private export until
 // then; the zero time is for good.
 func ActivationClaims(exporter *Account, e *Export, importer string, until time.Time) *jwt.ActivationClaims {

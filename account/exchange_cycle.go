@@ -91,7 +91,7 @@ func (c *exchange) serviceCycle(a *Account, from string, visited map[string]bool
 }
 
 func (c *exchange) streamCycle(a *Account, to string, visited map[string]bool) bool {
-	if a.exported(StreamType, to) == nil {
+	if a.Exported(StreamType, to) == nil {
 		return false
 	}
 	for n := range a.Imports {

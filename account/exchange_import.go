@@ -80,13 +80,13 @@ func (c *exchange) beside(n int, at func(string) Problem) {
 
 // authorized checks what the exporter thinks of the import.
 func (c *exchange) authorized(i *Import, exporter *Account, at func(string) Problem) {
-	e := exporter.exported(i.Type, i.Subject)
+	e := exporter.Exported(i.Type, i.Subject)
 	if e == nil {
 		other := StreamType
 		if i.Type == StreamType {
 			other = ServiceType
 		}
-		if exporter.exported(other, i.Subject) != nil {
+		if exporter.Exported(other, i.Subject) != nil {
 			c.add(at("type"), "account %s exports %s as a %s", exporter.Name, i.Subject, other)
 		} else {
 			c.add(at("subject"), "account %s exports no %s that holds all of %s", exporter.Name, i.Type, i.Subject)
@@ -110,6 +110,11 @@ func (c *exchange) authorized(i *Import, exporter *Account, at func(string) Prob
 			c.add(at("token"), "%s", err)
 		}
 	}
+}
+
+// TokenHolds reports whether the activation token of an import gives the account what it imports, unless it was revoked.
+func TokenHolds(i *Import, importer string, exporter *Account, now time.Time) bool {
+	return checkToken(i, importer, exporter, now) == ""
 }
 
 // checkToken says what is wrong with an activation token, by what the library wants of it when claims are pushed

@@ -115,8 +115,8 @@ func holds(pattern, inner []string) bool {
 	return len(pattern) == len(inner)
 }
 
-// exported returns the account's export of the type that holds the subject, or nil.
-func (a *Account) exported(t ExportType, subject string) *Export {
+// Exported returns the account's export of the type that holds the subject, or nil.
+func (a *Account) Exported(t ExportType, subject string) *Export {
 	i := slices.IndexFunc(a.Exports, func(e Export) bool { return e.Type == t && holds(split(e.Subject), split(subject)) })
 	if i < 0 {
 		return nil

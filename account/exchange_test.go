@@ -319,7 +319,7 @@ func TestFromClaims(t *testing.T) {
 	if got.Name != "orders" || len(got.Keys) != 1 || got.Keys[0].Public != a.Keys[0].Public || got.Exports[0] != a.Exports[0] || got.Imports[0] != a.Imports[0] {
 		t.Errorf("got %+v", got)
 	}
-	if got.exported(StreamType, "of."+b.ID+".x") == nil || got.exported(StreamType, "of."+a.ID+".x") != nil {
+	if got.Exported(StreamType, "of."+b.ID+".x") == nil || got.Exported(StreamType, "of."+a.ID+".x") != nil {
 		t.Errorf("the importer's place is not its own: %+v", got.Exports)
 	}
 }

@@ -51,6 +51,15 @@ const (
 	OpKeysList   = "keys.list"
 	OpKeysReseal = "keys.reseal"
 
+	OpAccountExchange     = "account.exchange"
+	OpAccountExchangeSet  = "account.exchange.set"
+	OpAccountExportAdd    = "account.export.add"
+	OpAccountExportRemove = "account.export.remove"
+	OpAccountImportAdd    = "account.import.add"
+	OpAccountImportRemove = "account.import.remove"
+	OpAccountActivate     = "account.activate"
+	OpAccountGraph        = "account.graph"
+
 	OpMemberAdd    = "member.add"
 	OpMemberInvite = "member.invite"
 	OpMemberAccept = "member.accept"
@@ -90,20 +99,23 @@ const (
 	ReasonNotInConfigMode = "not_in_config_mode"
 	ReasonSealMissing     = "seal_missing" // seeds that are made could not be kept: seal.key is not configured
 
-	ReasonNameInvalid    = "name_invalid"
-	ReasonNameReserved   = "name_reserved" // or an account of the configuration has it
-	ReasonNameTaken      = "name_taken"
-	ReasonPlanUnknown    = "plan_unknown" // or it is not offered to the caller
-	ReasonQuotaExceeded  = "quota_exceeded"
-	ReasonKeyInvalid     = "key_invalid"  // not the public identity key of an account
-	ReasonKeyTaken       = "key_taken"    // an account with that key is, or was
-	ReasonChanged        = "changed"      // the account was changed since the caller has read it
-	ReasonWrongState     = "wrong_state"  // the account is not in the state that the call needs
-	ReasonHasData        = "has_data"     // the account has streams, and with_data is not set
-	ReasonRoleUnknown    = "role_unknown" // the plan has no such role
-	ReasonMembersFull    = "members_full" // the account has as many members as it may have
-	ReasonLastOwner      = "last_owner"   // the account would have no owner
-	ReasonEmailUntrusted = "email_untrusted"
+	ReasonNameInvalid   = "name_invalid"
+	ReasonNameReserved  = "name_reserved" // or an account of the configuration has it
+	ReasonNameTaken     = "name_taken"
+	ReasonPlanUnknown   = "plan_unknown" // or it is not offered to the caller
+	ReasonQuotaExceeded = "quota_exceeded"
+	ReasonKeyInvalid    = "key_invalid"  // not the public identity key of an account
+	ReasonKeyTaken      = "key_taken"    // an account with that key is, or was
+	ReasonChanged       = "changed"      // the account was changed since the caller has read it
+	ReasonWrongState    = "wrong_state"  // the account is not in the state that the call needs
+	ReasonHasData       = "has_data"     // the account has streams, and with_data is not set
+	ReasonRoleUnknown   = "role_unknown" // the plan has no such role
+	ReasonMembersFull   = "members_full" // the account has as many members as it may have
+	// ReasonExchangeInvalid says that exports or imports would not do what they say.
+	ReasonExchangeInvalid = "exchange_invalid"
+	ReasonCutsImports     = "cuts_imports" // imports of other accounts would end, and cut is not set
+	ReasonLastOwner       = "last_owner"   // the account would have no owner
+	ReasonEmailUntrusted  = "email_untrusted"
 	// ReasonInvitationInvalid says that there is no such account, or in it nothing that the caller could accept.
 	ReasonInvitationInvalid = "invitation_invalid"
 )

@@ -9,11 +9,13 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
 
 	"github.com/gatehouse-nats/gatehouse/account"
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/policy/mint"
 	"github.com/gatehouse-nats/gatehouse/seal"
 	"github.com/gatehouse-nats/gatehouse/store"
 )
@@ -29,6 +31,9 @@ type Accounts struct {
 	Known func(ctx context.Context, id string) (bool, error)
 	// Stored says what an account has in JetStream.
 	Stored func(ctx context.Context, id string) (Stored, error)
+	// Claims returns the claims that servers have of an account, the newest; nil when none has any.
+	Claims func(ctx context.Context, id string) (*jwt.AccountClaims, error)
+	Keys   func() *mint.Keyring // signing keys, which sign activation tokens
 }
 
 // Stored is what an account has in JetStream.

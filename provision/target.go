@@ -121,7 +121,7 @@ func keys(kind policy.RevocationKind, t policy.Target) error {
 	return nil
 }
 
-// account returns the id of an account that is given by its configured name or its id. The callout and the
+// account returns the id of an account that is given by its name, in the configuration or of sign-up, or its id. The callout and the
 // system account are none of Gatehouse's to take access to.
 func (s *Service) account(account string) (string, error) {
 	if account == "" {
@@ -131,12 +131,16 @@ func (s *Service) account(account string) (string, error) {
 	configured := s.accounts()
 	if named, ok := configured[account]; ok {
 		id = named
+	} else if state := s.State(); state != nil {
+		if e := state.Accounts.Named(account); e != nil {
+			id = e.Account.ID
+		}
 	}
 	switch {
 	case slices.Contains(s.Closed, id) || slices.Contains(s.Closed, account):
 		return "", refuse(http.StatusForbidden, api.ReasonForbidden, "account %.200q is the callout or the system account: to revoke there would lock everybody out", account)
 	case id == account && !nkeys.IsValidPublicAccountKey(account) && !s.byName(account):
-		return "", badRequest("account %.200q is not configured: give its name in the configuration, or its public key (A…)", account)
+		return "", badRequest("account %.200q is not configured and not one of sign-up: give its name, or its public key (A…)", account)
 	}
 	return id, nil
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/gatehouse-nats/gatehouse/account"
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/policy/mint"
 	"github.com/gatehouse-nats/gatehouse/provision"
 	"github.com/gatehouse-nats/gatehouse/seal"
 	"github.com/gatehouse-nats/gatehouse/store"
@@ -31,6 +32,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // The answers of every operation are part of the wire contract. Golden files show them, and
 // each field of each answer must be in one of them.
 func TestWireContract(t *testing.T) {
+	tradeKey := newKey(t)
 	b := newBed(t, func(o *provision.Options) {
 		o.Reload = func(context.Context) (api.Reloaded, error) {
 			return api.Reloaded{Version: "v2", Changed: true, NeedRestart: []string{"http.listen"}}, nil
@@ -44,7 +46,7 @@ func TestWireContract(t *testing.T) {
 					{Name: "corp", URL: corp, KeysLoaded: true, LoadedAt: now},
 					{Name: "partner", URL: partner, Error: "it answered 500"},
 				},
-				Claims:      api.ClaimsStatus{Unmanaged: "why", Writer: true, Accounts: 2, Settled: 1, Problems: []string{"account A: what"}},
+				Claims:      api.ClaimsStatus{Unmanaged: "why", Writer: true, Accounts: 2, Settled: 1, SelfService: 3, Waiting: 1, Unknown: []string{"A"}, Gone: []string{"B"}, Problems: []string{"account A: what"}},
 				AuditStream: &api.AuditStreamStatus{Stream: "AUDIT", Copying: true, Copied: 17, Current: now, Error: "stream AUDIT is not there"},
 			}
 		}
@@ -98,6 +100,7 @@ func TestWireContract(t *testing.T) {
 				return map[string]*account.Plan{"free": {Name: "free", Roles: []string{"app"}, Limits: account.Limits{Connections: 20, Subscriptions: account.NoLimit, JetStream: &js}}}
 			},
 			Seal: func() *seal.Ring { return ring(t) },
+			Keys: func() *mint.Keyring { return mint.NewKeyring(tradeKey) },
 			Stored: func(context.Context, string) (provision.Stored, error) {
 				return provision.Stored{Streams: 2, Bytes: 4096, Unanswered: []string{"n3"}}, nil
 			},
@@ -135,6 +138,7 @@ func TestWireContract(t *testing.T) {
 		}
 	}
 	b.saveFullAccounts(t)
+	b.saveTraders(t, tradeKey)
 	path := serveLocal(t, b)
 	shown, unseen := map[field]bool{}, map[string]bool{}
 	for _, op := range operations(t) {
@@ -210,6 +214,17 @@ func TestWireContract(t *testing.T) {
 		{"error_invitation", api.OpMemberAccept, "carol", `{"account":"orders","secret":"guessed"}`, 403, &api.Error{}},
 		{"member_list", api.OpMemberList, "", `{"account":"orders","limit":1}`, 200, &api.MembersPage{}},
 		{"member_remove", api.OpMemberRemove, "", `{"account":"wanted","id":"01970000-0000-7000-8000-0000000000b1"}`, 200, &api.MemberRemoval{}},
+		{"exchange_set", api.OpAccountExchangeSet, "", `{"account":"z-exporter","revision":1,"exports":[{"name":"ask","subject":"ask.*","type":"service","private":true,"response":"Stream","description":"what is in stock"}],"imports":[]}`, 200, &api.AccountExchange{}},
+		{"export_add", api.OpAccountExportAdd, "", `{"account":"z-exporter","export":{"name":"feed","subject":"ask.>","type":"stream"}}`, 200, &api.AccountExchange{}},
+		{"activate", api.OpAccountActivate, "", `{"account":"z-exporter","export":"ask","importer":"z-importer","until":"2030-12-31T23:59:59Z"}`, 200, &api.Activation{}},
+		{"exchange_activations", api.OpAccountExchange, "", `{"account":"z-exporter"}`, 200, &api.AccountExchange{}},
+		{"import_add", api.OpAccountImportAdd, "", `{"account":"z-importer","import":{"name":"eu","account":"z-exporter","subject":"ask.eu","local":"eu.ask","type":"service","share":true}}`, 200, &api.AccountExchange{}},
+		{"error_exchange", api.OpAccountImportAdd, "", `{"account":"z-importer","import":{"name":"tell","account":"z-exporter","subject":"tell","type":"service"}}`, 409, &api.Error{}},
+		{"exchange", api.OpAccountExchange, "", `{"account":"z-importer"}`, 200, &api.AccountExchange{}},
+		{"graph", api.OpAccountGraph, "", "", 200, &api.AccountGraph{}},
+		{"error_cuts", api.OpAccountExportRemove, "", `{"account":"z-exporter","name":"ask"}`, 409, &api.Error{}},
+		{"export_remove", api.OpAccountExportRemove, "", `{"account":"z-exporter","name":"ask","cut":true}`, 200, &api.AccountExchange{}},
+		{"import_remove", api.OpAccountImportRemove, "", `{"account":"z-importer","name":"eu"}`, 200, &api.AccountExchange{}},
 		{"error_no_account", api.OpAccountGet, "dora", `{"account":"orders"}`, 404, &api.Error{}},
 		{"admin_token", api.OpAdminToken, "", `{"rights":["revoke","audit"],"reason":"the provider is down","ttl":"5m"}`, 200, &api.AdminToken{}},
 		{"reload", api.OpReload, "", "", 200, &api.Reloaded{}},
@@ -276,6 +291,30 @@ func (b *bed) saveFullAccounts(t *testing.T) {
 		Key: directKey, Account: "requested", AccountID: accountIDs[1], Issuer: corp, Subject: "bob", Name: "corp-bob", Issued: now.Add(-time.Hour), Expires: now.Add(time.Hour),
 	}, 3); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// saveTraders stores the accounts z-exporter, whose signing key is given, and z-importer.
+func (b *bed) saveTraders(t *testing.T, key *mint.Key) {
+	t.Helper()
+	ten := int64(10)
+	exporter := account.Account{
+		ID: accountIDs[4], Name: "z-exporter", Plan: "free", State: account.Active, Revision: 1, Applied: 1, Created: now, Updated: now,
+		Limits: &account.LimitsPatch{Exports: &ten, Imports: &ten}, Keys: []account.SigningKey{{Public: key.Public(), Stage: account.Current, Since: now}},
+		Exports: []account.Export{{Name: "ask", Subject: "ask.*", Type: account.ServiceType, Private: true}},
+	}
+	importer := exporter
+	importer.ID, importer.Name, importer.Keys, importer.Exports = accountIDs[5], "z-importer", nil, nil
+	token, err := account.ActivationClaims(&exporter, &exporter.Exports[0], importer.ID, now.Add(time.Hour)).Encode(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	importer.Imports = []account.Import{{Name: "all", Account: exporter.ID, Subject: "ask.*", Local: "all.ask.*", Type: account.ServiceType, Token: token}}
+	for i, a := range []account.Account{exporter, importer} {
+		entry := store.AuditEntry{ID: "01960000-0000-7000-8000-00000000001" + strconv.Itoa(i), At: now.Add(-24 * time.Hour), Kind: store.AdminEntry, Op: api.OpAccountSignup, Outcome: "done"}
+		if _, err := b.Store.SaveAccount(t.Context(), store.AccountChange{Account: a, Entry: entry}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

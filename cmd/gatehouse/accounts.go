@@ -23,7 +23,9 @@ func (d *daemon) accounts(cfg *config.Config) *provision.Accounts {
 			}
 			return false
 		},
-		Known: d.resolver.HasAccount,
+		Known:  d.resolver.HasAccount,
+		Claims: d.resolver.Published,
+		Keys:   d.keyring.Load,
 		Stored: func(ctx context.Context, id string) (provision.Stored, error) {
 			s, err := d.resolver.Storage(ctx, id)
 			return provision.Stored(s), err
