@@ -92,7 +92,13 @@ func (f *forger) sign(t *testing.T, c *jwt.AuthorizationRequestClaims) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	input := base64.RawURLEncoding.EncodeToString([]byte(`{"typ":"JWT","alg":"ed25519-nkey"}`)) + "." + base64.RawURLEncoding.EncodeToString(body)
+	return f.signText(t, string(body))
+}
+
+// signText returns a JWT with that body.
+func (f *forger) signText(t *testing.T, body string) []byte {
+	t.Helper()
+	input := base64.RawURLEncoding.EncodeToString([]byte(`{"typ":"JWT","alg":"ed25519-nkey"}`)) + "." + base64.RawURLEncoding.EncodeToString([]byte(body))
 	signature, err := f.identity.Sign([]byte(input))
 	if err != nil {
 		t.Fatal(err)
