@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -116,5 +118,79 @@ func TestFreshStopsAtItsRoom(t *testing.T) {
 	}
 	if next != count || len(s.fresh) != 0 {
 		t.Errorf("%d of %d were sent, %d are still in memory", next, count, len(s.fresh))
+	}
+}
+
+// TestFreshEntriesStayWhole appends from many sides while sending fails now and then, segments are short, and every few entries
+// must be read from the disk: each comes once, in its writer's order, with what was given and nothing of another.
+func TestFreshEntriesStayWhole(t *testing.T) {
+	t.Parallel()
+	const writers, each = 6, 300
+	s := openSpool(t, t.TempDir())
+	s.rotate = 8 << 10
+	given := func(w, i int) store.AuditEntry {
+		subject := fmt.Sprintf("%d-%04d", w, i)
+		e := store.AuditEntry{
+			ID: "id-" + subject, At: time.Unix(1_800_000_000+int64(i), 0).UTC(), Kind: store.LoginEntry, Outcome: "allowed", Subject: subject, CID: uint64(i + 1),
+			Display: map[string]string{"email": subject + "@example.com"}, Claims: json.RawMessage(`{"groups":["` + subject + `"]}`),
+			Roles: []string{"r-" + subject}, Bindings: []string{"b-" + subject}, UserKey: "U" + subject,
+		}
+		if i%7 == 0 {
+			e.Client = "go \xff" + subject
+		}
+		return e
+	}
+	var got []store.AuditEntry
+	calls := 0
+	send := func(_ context.Context, list []store.AuditEntry) error {
+		if calls++; calls%3 == 0 {
+			return store.ErrUnavailable
+		}
+		got = append(got, list...)
+		return nil
+	}
+	stop, drained := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(drained)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-s.more:
+				_ = s.Drain(t.Context(), send)
+			}
+		}
+	}()
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				if err := s.Append(given(w, i)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(stop)
+	<-drained
+	for s.Pending().Entries > 0 {
+		_ = s.Drain(t.Context(), send)
+	}
+	next := map[int]int{}
+	for _, e := range got {
+		var w, i int
+		if _, err := fmt.Sscanf(e.ID, "id-%d-%d", &w, &i); err != nil || i != next[w] {
+			t.Fatalf("%s came where entry %d of its writer was due", e.ID, next[w])
+		}
+		next[w]++
+		want := given(w, i)
+		want.Client = strings.ToValidUTF8(want.Client, "\ufffd")
+		if diff := cmp.Diff(want, e); diff != "" {
+			t.Fatalf("%s (-given +sent):\n%s", e.ID, diff)
+		}
+	}
+	if len(got) != writers*each {
+		t.Errorf("%d entries were sent, want %d", len(got), writers*each)
 	}
 }
