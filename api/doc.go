@@ -48,8 +48,9 @@ const (
 	OpAccountDelete   = "account.delete"
 	OpAccountUndelete = "account.undelete"
 
-	OpKeysList   = "keys.list"
-	OpKeysReseal = "keys.reseal"
+	OpAccountRotate = "account.rotate"
+	OpKeysList      = "keys.list"
+	OpKeysReseal    = "keys.reseal"
 
 	OpAccountExchange     = "account.exchange"
 	OpAccountExchangeSet  = "account.exchange.set"

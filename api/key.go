@@ -65,3 +65,25 @@ type SealedSeed struct {
 	SealedWith string `json:"sealed_with,omitempty"` // id of the sealing key
 	Problem    string `json:"problem"`
 }
+
+// RotateRequest gives a self-service account another signing key. The old one signs until every server has the new one, and stays in
+// the claims until the last credential that it signed has ended, so that nobody is cut.
+type RotateRequest struct {
+	Account string `json:"account"` // name or id
+	Reason  string `json:"reason,omitempty" max:"1024"`
+	// Now is for a key that leaked, and for admins: the current keys are taken away at once, with all that was signed with them,
+	// and the account waits for the servers to have the new one. It takes a reason.
+	Now bool `json:"now,omitempty"`
+	// Key is the one key to take away at once, whatever its stage; empty: those that are current.
+	Key string `json:"key,omitempty"`
+	// DryRun changes nothing, and says who would be cut now.
+	DryRun         bool   `json:"dry_run,omitempty"`
+	IdempotencyKey string `json:"idempotency_key,omitempty"`
+}
+
+// Rotation is an account whose signing key is changing.
+type Rotation struct {
+	Account  Account   `json:"account"`
+	Revoked  []string  `json:"revoked,omitempty"`  // ids of the revocations of keys that were taken away at once
+	Affected *Affected `json:"affected,omitempty"` // of a dry run
+}

@@ -105,7 +105,9 @@ type act struct {
 	closed   bool   // owners may while the account is suspended or being deleted
 	anybody  bool   // do itself looks at who may
 	dropKeys bool   // the seeds of its signing keys are kept no longer
-	most     func(*account.Account) int
+	// seeds returns the seeds that are kept from now on, and the public keys of those that no longer are, after do.
+	seeds func() (kept []store.SealedKey, dropped []string)
+	most  func(*account.Account) int
 }
 
 // change carries out a change of the record. do gets a copy that it may change as it likes, and what it refuses is not done;
@@ -128,6 +130,9 @@ func (s *Service) change(ctx context.Context, p party, c act, do func(*account.A
 		change := store.AccountChange{Account: a, Entry: entry, Once: once}
 		if c.most != nil {
 			change.Most = c.most(&a)
+		}
+		if c.seeds != nil {
+			change.Keys, change.DropKeys = c.seeds()
 		}
 		if c.dropKeys {
 			for _, k := range a.Keys {

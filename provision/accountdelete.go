@@ -169,14 +169,17 @@ const (
 	leaveEvery = time.Second
 )
 
-// Tend ends the accounts whose grace is over and closes what members who were removed still had, until ctx ends; it returns nil then.
+// Tend ends the accounts whose grace is over, closes what members who were removed still had, and takes rotations of signing
+// keys on, until ctx ends; it returns nil then.
 func (s *Service) Tend(ctx context.Context) error {
 	if s.Accounts == nil {
 		return nil
 	}
-	end, leave := time.NewTicker(endEvery), time.NewTicker(leaveEvery)
+	end, leave, turn := time.NewTicker(endEvery), time.NewTicker(leaveEvery), time.NewTicker(turnEvery)
 	defer end.Stop()
 	defer leave.Stop()
+	defer turn.Stop()
+	defer s.leaveTurns()
 	for {
 		select {
 		case <-ctx.Done():
@@ -187,6 +190,10 @@ func (s *Service) Tend(ctx context.Context) error {
 			}
 		case <-leave.C:
 			s.closeLeft(ctx)
+		case <-turn.C:
+			if err := s.TurnKeys(ctx); err != nil && ctx.Err() == nil {
+				s.Logger.Error("a rotation of signing keys could not be taken on; trying again", "error", err, "in", turnEvery)
+			}
 		}
 	}
 }

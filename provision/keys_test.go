@@ -35,25 +35,33 @@ type keyBed struct {
 	older, newer *seal.Key
 }
 
+// stores are the changes of a bed that give it each kind of store.
+func stores() map[string]func(t testing.TB) func(*provision.Options) {
+	return map[string]func(t testing.TB) func(*provision.Options){
+		"sqlite": func(testing.TB) func(*provision.Options) { return func(*provision.Options) {} },
+		"postgres": func(t testing.TB) func(*provision.Options) {
+			s, err := postgres.Open(t.Context(), postgres.Options{DSN: storetest.Postgres(t, postgres.Migrate)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			return func(o *provision.Options) { o.Store = s }
+		},
+	}
+}
+
 // onBothStores runs the test on each kind of store.
 func onBothStores(t *testing.T, test func(t *testing.T, b *keyBed)) {
-	t.Run("sqlite", func(t *testing.T) {
-		t.Parallel()
-		test(t, newKeyBed(t))
-	})
-	t.Run("postgres", func(t *testing.T) {
-		t.Parallel()
-		s, err := postgres.Open(t.Context(), postgres.Options{DSN: storetest.Postgres(t, postgres.Migrate)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
+	for name, open := range stores() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, newKeyBed(t, open(t)))
 		})
-		test(t, newKeyBed(t, func(o *provision.Options) { o.Store = s }))
-	})
+	}
 }
 
 func newKeyBed(t testing.TB, change ...func(*provision.Options)) *keyBed {

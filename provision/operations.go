@@ -31,6 +31,7 @@ func (s *Service) operations() []operation {
 		of(api.OpAccountResume, admins(policy.RightAccounts), s.AccountResume),
 		of(api.OpAccountDelete, anybody, s.AccountDelete),
 		of(api.OpAccountUndelete, anybody, s.AccountUndelete),
+		of(api.OpAccountRotate, anybody, s.AccountRotate),
 		of(api.OpKeysList, admins(policy.RightAccounts), s.KeysList),
 		of(api.OpKeysReseal, admins(policy.RightAccounts), s.KeysReseal),
 		of(api.OpAccountExchange, anybody, s.AccountExchange),

@@ -83,6 +83,7 @@ type Service struct {
 	rates   rates
 	proofs  proofs
 	leaving leaving
+	turns   turns
 	sampler *store.Sampler // of refused calls
 	polls   *store.Sampler // of calls that are repeated to see what has changed
 

@@ -94,6 +94,13 @@ func TestWireContract(t *testing.T) {
 			return &policy.Snapshot{Rules: r, Revocations: policy.NewRevocations([]policy.Revocation{blocked}), Accounts: directory(loaded.Accounts)}
 		}
 		o.Refresh = func(ctx context.Context) error { return applyAll(ctx, o.Store) }
+		sealing := ring(t)
+		o.Keys = &provision.Keys{
+			Seal: func() *seal.Ring { return sealing }, Operator: func() string { return "OA5WUJ54" },
+			Configured: func() []api.ConfiguredKey {
+				return []api.ConfiguredKey{{Key: accountIDs[3], Path: "accounts.APP.signing_key[0]", Account: accountIDs[0]}}
+			},
+		}
 		js := account.JetStream{Memory: 0, Disk: 1 << 30, Streams: 5, Consumers: account.NoLimit}
 		o.Accounts = &provision.Accounts{
 			Plans: func() map[string]*account.Plan {
@@ -212,6 +219,10 @@ func TestWireContract(t *testing.T) {
 		{"member_add_owner", api.OpMemberAdd, "", `{"account":"orders","role":"owner","issuer":"corp","subject":"carol"}`, 200, &api.Member{}},
 		{"member_accept", api.OpMemberAccept, "carol", `{"account":"orders"}`, 200, &api.Membership{}},
 		{"error_invitation", api.OpMemberAccept, "carol", `{"account":"orders","secret":"guessed"}`, 403, &api.Error{}},
+		{"account_rotate_preview", api.OpAccountRotate, "", `{"account":"rotated","now":true,"dry_run":true}`, 200, &api.Rotation{}},
+		{"account_rotate", api.OpAccountRotate, "", `{"account":"rotated","now":true,"reason":"it leaked"}`, 200, &api.Rotation{}},
+		{"keys_list", api.OpKeysList, "", `{"limit":1}`, 200, &api.KeysPage{}},
+		{"keys_reseal", api.OpKeysReseal, "", ``, 200, &api.Resealed{}},
 		{"member_list", api.OpMemberList, "", `{"account":"orders","limit":1}`, 200, &api.MembersPage{}},
 		{"member_remove", api.OpMemberRemove, "", `{"account":"wanted","id":"01970000-0000-7000-8000-0000000000b1"}`, 200, &api.MemberRemoval{}},
 		{"exchange_set", api.OpAccountExchangeSet, "", `{"account":"z-exporter","revision":1,"exports":[{"name":"ask","subject":"ask.*","type":"service","private":true,"response":"Stream","description":"what is in stock"}],"imports":[]}`, 200, &api.AccountExchange{}},
@@ -281,7 +292,9 @@ func (b *bed) saveFullAccounts(t *testing.T) {
 	}
 	unwanted := requested
 	unwanted.ID, unwanted.Name = accountIDs[2], "unwanted"
-	for i, a := range []account.Account{full, requested, unwanted} {
+	rotated := full
+	rotated.ID, rotated.Name, rotated.Keys = rotatedID, "rotated", []account.SigningKey{{Public: accountIDs[2], Stage: account.Current, Since: now}}
+	for i, a := range []account.Account{full, requested, unwanted, rotated} {
 		entry := store.AuditEntry{ID: "01960000-0000-7000-8000-00000000000" + strconv.Itoa(i), At: now.Add(-24 * time.Hour), Kind: store.AdminEntry, Op: api.OpAccountSignup, Outcome: "done"}
 		if _, err := b.Store.SaveAccount(t.Context(), store.AccountChange{Account: a, Entry: entry}); err != nil {
 			t.Fatal(err)

@@ -57,7 +57,7 @@ func (c *cli) keysCommand() *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	for _, sub := range c.reachable(c.keysListCommand(), c.keysResealCommand()) {
+	for _, sub := range c.reachable(c.keysListCommand(), c.keysResealCommand(), c.rotateCommand()) {
 		cmd.AddCommand(sub)
 	}
 	cmd.AddCommand(c.sealKeyCommand())

@@ -362,6 +362,7 @@ func (d *daemon) onAccounts(changed []account.Account, all bool) {
 		d.vault.follow(changed, all)
 	}
 	d.claims.Accounts(changed, all)
+	d.provision.FollowKeys(changed, all)
 }
 
 // checkSeal checks that a configuration has the sealing keys that are needed.
