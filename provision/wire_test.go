@@ -3,9 +3,11 @@ package provision_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -94,7 +96,8 @@ func TestWireContract(t *testing.T) {
 			return &policy.Snapshot{Rules: r, Revocations: policy.NewRevocations([]policy.Revocation{blocked}), Accounts: directory(loaded.Accounts)}
 		}
 		o.Refresh = func(ctx context.Context) error { return applyAll(ctx, o.Store) }
-		sealing := ring(t)
+		_, old := fixedRing(t, 1)
+		sealing, _ := fixedRing(t, 2, old)
 		o.Keys = &provision.Keys{
 			Seal: func() *seal.Ring { return sealing }, Operator: func() string { return "OA5WUJ54" },
 			Configured: func() []api.ConfiguredKey {
@@ -219,10 +222,11 @@ func TestWireContract(t *testing.T) {
 		{"member_add_owner", api.OpMemberAdd, "", `{"account":"orders","role":"owner","issuer":"corp","subject":"carol"}`, 200, &api.Member{}},
 		{"member_accept", api.OpMemberAccept, "carol", `{"account":"orders"}`, 200, &api.Membership{}},
 		{"error_invitation", api.OpMemberAccept, "carol", `{"account":"orders","secret":"guessed"}`, 403, &api.Error{}},
+		{"keys_list_account", api.OpKeysList, "", `{"account":"rotated"}`, 200, &api.KeysPage{}},
+		{"keys_reseal", api.OpKeysReseal, "", ``, 200, &api.Resealed{}},
 		{"account_rotate_preview", api.OpAccountRotate, "", `{"account":"rotated","now":true,"dry_run":true}`, 200, &api.Rotation{}},
 		{"account_rotate", api.OpAccountRotate, "", `{"account":"rotated","now":true,"reason":"it leaked"}`, 200, &api.Rotation{}},
 		{"keys_list", api.OpKeysList, "", `{"limit":1}`, 200, &api.KeysPage{}},
-		{"keys_reseal", api.OpKeysReseal, "", ``, 200, &api.Resealed{}},
 		{"member_list", api.OpMemberList, "", `{"account":"orders","limit":1}`, 200, &api.MembersPage{}},
 		{"member_remove", api.OpMemberRemove, "", `{"account":"wanted","id":"01970000-0000-7000-8000-0000000000b1"}`, 200, &api.MemberRemoval{}},
 		{"exchange_set", api.OpAccountExchangeSet, "", `{"account":"z-exporter","revision":1,"exports":[{"name":"ask","subject":"ask.*","type":"service","private":true,"response":"Stream","description":"what is in stock"}],"imports":[]}`, 200, &api.AccountExchange{}},
@@ -273,6 +277,19 @@ func TestWireContract(t *testing.T) {
 	}
 }
 
+// rotatedID is the account whose key is rotated.
+const rotatedID = "AADQQCIKBMGA2DQPCAIREEYUCULBOGAZDINRYHI6D4QCCIRDEQSSMOSX"
+
+// fixedRing returns a ring of a key that is the same in every run.
+func fixedRing(t testing.TB, fill byte, others ...*seal.Key) (*seal.Ring, *seal.Key) {
+	t.Helper()
+	k, err := seal.ParseKey([]byte(base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{fill}, seal.KeySize))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seal.NewRing(k, others...), k
+}
+
 // saveFullAccounts stores the accounts full, in which everything is set that can be, requested and unwanted.
 func (b *bed) saveFullAccounts(t *testing.T) {
 	t.Helper()
@@ -296,7 +313,18 @@ func (b *bed) saveFullAccounts(t *testing.T) {
 	rotated.ID, rotated.Name, rotated.Keys = rotatedID, "rotated", []account.SigningKey{{Public: accountIDs[2], Stage: account.Current, Since: now}}
 	for i, a := range []account.Account{full, requested, unwanted, rotated} {
 		entry := store.AuditEntry{ID: "01960000-0000-7000-8000-00000000000" + strconv.Itoa(i), At: now.Add(-24 * time.Hour), Kind: store.AdminEntry, Op: api.OpAccountSignup, Outcome: "done"}
-		if _, err := b.Store.SaveAccount(t.Context(), store.AccountChange{Account: a, Entry: entry}); err != nil {
+		change := store.AccountChange{Account: a, Entry: entry}
+		if a.ID == rotatedID {
+			old, _ := fixedRing(t, 1)
+			lost, _ := fixedRing(t, 3)
+			change.Keys = []store.SealedKey{{Public: accountIDs[2], Account: a.ID, Box: lost.Seal([]byte("seed"), "signing key "+accountIDs[2])}}
+			for i := range 250 { // more than one call seals anew
+				row := store.SealedKey{Public: fmt.Sprintf("AZZ%03d", i), Account: a.ID}
+				row.Box = old.Seal([]byte("seed"), row.Row())
+				change.Keys = append(change.Keys, row)
+			}
+		}
+		if _, err := b.Store.SaveAccount(t.Context(), change); err != nil {
 			t.Fatal(err)
 		}
 	}
