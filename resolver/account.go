@@ -122,6 +122,9 @@ func (s AccountState) lacks(need Requirement, now time.Time) error {
 		return nil
 	}
 	for _, id := range need.Callout.AllowedAccounts {
+		if id == jwt.AnyAccount {
+			return errors.New("its allowed_accounts are a list, so that servers reject logins into accounts of sign-up: replace the list by * (nsc edit authcallout --allowed-account '*') and push, or leave plans out")
+		}
 		if id != s.Claims.Subject && !auth.AllowedAccounts.Contains(id) {
 			return fmt.Errorf("its allowed_accounts do not hold %s, so that servers reject logins into it", id)
 		}

@@ -67,6 +67,7 @@ func TestAccountLacks(t *testing.T) {
 		{"no xkey at all", applied(calloutClaims(func(a *jwt.ExternalAuthorization) { a.XKey = "" })), plain, ""},
 		{"account not allowed", applied(calloutClaims(func(a *jwt.ExternalAuthorization) { a.AllowedAccounts = jwt.StringList{"AELSE"} })), callout, "allowed_accounts do not hold AAPP"},
 		{"no account allowed but its own", applied(calloutClaims(func(a *jwt.ExternalAuthorization) { a.AllowedAccounts = nil })), callout, "allowed_accounts do not hold AAPP"},
+		{"a list for accounts of sign-up", applied(calloutClaims(func(a *jwt.ExternalAuthorization) { a.AllowedAccounts = jwt.StringList{"AAPP"} })), Requirement{Callout: &CalloutRequirement{XKey: "XKEY", AllowedAccounts: []string{jwt.AnyAccount}}}, "accounts of sign-up"},
 		{"any account allowed", applied(calloutClaims(func(a *jwt.ExternalAuthorization) { a.AllowedAccounts = jwt.StringList{jwt.AnyAccount} })), callout, ""},
 	} {
 		err := c.state.lacks(c.need, now)

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -249,6 +250,9 @@ func requirements(cfg *config.Config) map[string]resolver.Requirement {
 	if lobby := cfg.Lobby(); lobby != "" {
 		need[lobby] = resolver.Requirement{Name: "the lobby account", SigningKeys: []string{cfg.NATS.Lobby.SigningKey.Public()}}
 		own.Callout.AllowedAccounts = append(own.Callout.AllowedAccounts, lobby)
+	}
+	if len(cfg.Plans()) > 0 {
+		own.Callout.AllowedAccounts = []string{jwt.AnyAccount} // of accounts that are made later there is no list
 	}
 	need[cfg.CalloutAccount()] = own
 	return need

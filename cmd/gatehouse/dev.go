@@ -35,8 +35,23 @@ const devPolicy = `roles:
   auditor:
     subscribe:
       allow: ["app.>", "_INBOX.>", "{{inbox}}.>"]
+  owner: # of an account of sign-up
+    publish: { allow: [">"] }
+    subscribe: { allow: [">"] }
+
+# What accounts of sign-up may have: gatehouse account signup --name team-blue
+plans:
+  free:
+    connections: 20
+    jetstream: { disk: 1GiB, streams: 5 }
+    roles: [owner, developer, auditor]
+    names: "team-*"
 
 bindings:
+  - name: newcomers
+    issuer: demo
+    match: { email_verified: true }
+    grant: { sign_up: [free] }
   - name: developers
     issuer: demo
     match: { groups: [dev], email_verified: true }

@@ -16,7 +16,8 @@ func newAccountClaims(a accountKeys) *jwt.AccountClaims {
 }
 
 // calloutClaims returns the claims of the callout account: its only real user is service,
-// everyone else who connects to it is sent through Gatehouse and placed in one of allowed.
+// everyone else who connects to it is sent through Gatehouse and placed in one of allowed. A new set allows any, since
+// accounts of sign-up are made later; it is Gatehouse then that places nobody in the system and the callout account.
 // Connections stay unlimited, because nats-server counts every login in flight here. Its
 // operations are offered to the lobby account alone (an activation token is required).
 func calloutClaims(a accountKeys, service, xkey string, allowed ...string) *jwt.AccountClaims {

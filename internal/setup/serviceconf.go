@@ -52,7 +52,8 @@ type serviceFile struct {
 	SystemCreds                    string
 	Lobby, LobbyKey                string // the lobby account's id and key; empty without an operator
 	OperatorKey                    string
-	OperatorIdentity               bool // there is only the operator's identity key, which is not named
+	SealKey                        string // empty where accounts of sign-up are not prepared for
+	OperatorIdentity               bool   // there is only the operator's identity key, which is not named
 	// Users says that there is no operator, and then these count too.
 	Users                                    *FileUsers
 	Callout, System, ServiceNkey, SystemNkey string
@@ -89,6 +90,7 @@ func (s *Set) ServiceConfig() string {
 	}
 	if s.Users == nil {
 		f.Lobby, f.LobbyKey = s.Lobby.ID, "keys/lobby.nk"
+		f.SealKey = "keys/seal.key"
 	}
 	return render(serviceConf, f)
 }

@@ -37,9 +37,9 @@ func TestServiceConfig(t *testing.T) {
 		options setup.Options
 		active  []string // top-level keys as written
 	}{
-		"plain":     {setup.Options{}, []string{"accounts", "audit", "http", "metrics", "nats", "operator", "roles", "socket", "store"}},
-		"three":     {setup.Options{Servers: 3, NoXKey: true}, []string{"accounts", "audit", "http", "metrics", "nats", "operator", "roles", "socket", "store"}},
-		"an issuer": {setup.Options{Service: setup.Service{Issuer: issuer}}, []string{"accounts", "audit", "bindings", "http", "issuers", "metrics", "nats", "operator", "roles", "socket", "store"}},
+		"plain":     {setup.Options{}, []string{"accounts", "audit", "http", "metrics", "nats", "operator", "roles", "seal", "socket", "store"}},
+		"three":     {setup.Options{Servers: 3, NoXKey: true}, []string{"accounts", "audit", "http", "metrics", "nats", "operator", "roles", "seal", "socket", "store"}},
+		"an issuer": {setup.Options{Service: setup.Service{Issuer: issuer}}, []string{"accounts", "audit", "bindings", "http", "issuers", "metrics", "nats", "operator", "roles", "seal", "socket", "store"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			set, err := setup.New(c.options)
@@ -66,7 +66,7 @@ func TestServiceConfig(t *testing.T) {
 
 			// With every example made to count the file is still whole.
 			full, names := keysOfYAML(t, example.ReplaceAllString(text, "$1$2"))
-			if want := []string{"accounts", "audit", "bindings", "http", "issuers", "metrics", "nats", "operator", "roles", "socket", "store"}; !slices.Equal(names, want) {
+			if want := []string{"accounts", "audit", "bindings", "http", "issuers", "metrics", "nats", "operator", "roles", "seal", "socket", "store"}; !slices.Equal(names, want) {
 				t.Errorf("keys with examples %v, want %v", names, want)
 			}
 			first := full["issuers"].([]any)[0].(map[string]any)

@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
+
+	"github.com/gatehouse-nats/gatehouse/seal"
 )
 
 // Account is an account that init made.
@@ -48,7 +50,8 @@ type Set struct {
 	options       Options
 	issuer        string // in config mode: public key that signs answers and users
 	xkeyPublic    string // in config mode
-	routePassword string // shared by the servers of a cluster
+	routePassword string
+	sealKey       string // encrypts the seeds of the keys of self-service accounts // shared by the servers of a cluster
 }
 
 // New makes all keys, JWTs and creds of a new set-up. It writes nothing and reads nothing
@@ -77,7 +80,7 @@ func New(o Options) (*Set, error) {
 		OperatorIdentity:   identity.seed,
 
 		System:  system.signed(f.sign(newAccountClaims(system), signing)),
-		Callout: callout.signed(f.sign(calloutClaims(callout, service.public, xkey.public, app.identity.public, lobby.identity.public), signing)),
+		Callout: callout.signed(f.sign(calloutClaims(callout, service.public, xkey.public, jwt.AnyAccount), signing)),
 		Lobby:   lobby.signed(f.sign(lobbyClaims(lobby, callout, f.sign(lobbyActivation(callout, lobby), callout.signing)), signing)),
 		App:     app.signed(f.sign(applicationClaims(app, !o.NoJetStream), signing)),
 
@@ -90,6 +93,7 @@ func New(o Options) (*Set, error) {
 
 		options:       o,
 		routePassword: f.password(),
+		sealKey:       seal.NewKey(),
 	}
 	if f.err != nil {
 		return nil, f.err
@@ -150,6 +154,7 @@ func (s *Set) tree(dir string) tree {
 	if s.XKey != nil {
 		t["keys/callout.xk"] = s.XKey.line()
 	}
+	t["keys/seal.key"] = s.sealKey + "\n"
 	s.addServers(t, dir)
 	return t
 }
