@@ -96,6 +96,7 @@ type Claims struct {
 	workers sync.WaitGroup // one for each account at most
 	slots   chan struct{}
 	roster  *roster
+	adopted adopted
 
 	mu       sync.Mutex
 	holds    bool
@@ -305,7 +306,9 @@ func (c *Claims) work(ctx context.Context, a *accountStatus, record store.Accoun
 	var err error
 	select {
 	case c.slots <- struct{}{}:
-		err = c.settle(ctx, a, record, o)
+		if err = c.settle(ctx, a, record, o); err == nil {
+			err = c.confirm(ctx, record.Account, o)
+		}
 		<-c.slots
 	case <-ctx.Done():
 		err = ctx.Err()
@@ -331,7 +334,7 @@ func (c *Claims) overtaken(a *accountStatus, o overlay) error {
 	return errOvertaken
 }
 
-// wanted returns what the revocations in force ask of each account.
+// wanted returns what the revocations in force, and the records of adopted accounts, ask of each account.
 func (c *Claims) wanted(ctx context.Context) (map[string]overlay, error) {
 	keys, err := c.userKeys(ctx)
 	if err != nil {
@@ -341,7 +344,9 @@ func (c *Claims) wanted(ctx context.Context) (map[string]overlay, error) {
 	if err != nil {
 		return nil, err
 	}
-	return asks(asked, keys, c.Closed(), c.Leeway, c.r.now()), nil
+	wanted := asks(asked, keys, c.Closed(), c.Leeway, c.r.now())
+	c.adopted.lay(wanted)
+	return wanted, nil
 }
 
 // userKeys returns the keys of all direct users whose user JWTs have not ended.

@@ -15,9 +15,15 @@ import (
 // Desired claims of an account are a base, which is what others made of it, with an overlay, which is what
 // revocations ask for: desired = base ⊕ overlay. All of this file is pure.
 
-// overlay is what revocations ask of the claims of one account, by place. Of a list of revocations it is the
-// second until which credentials are void; of everything else the value says nothing.
+// overlay is what revocations, and the record of an adopted account, ask of the claims of one account, by place. Of a list of
+// revocations it is the second until which credentials are void, of ownLimit the limit; of everything else the value says nothing.
 type overlay map[place]int64
+
+// What the record of an adopted account asks for. What revocations ask at the same place comes before it.
+const (
+	ownKey   part = "own_key"   // that a signing key is there
+	ownLimit part = "own_limit" // a limit
+)
 
 // Closed are the accounts that Gatehouse itself is in, by id, with the public keys of its users there.
 type Closed map[string][]string
@@ -114,8 +120,8 @@ func voids(r store.Revocation, k store.UserKey, leeway time.Duration) (at time.T
 	}
 }
 
-// apply returns base ⊕ o. It takes away and never gives: a revocation that base has for longer stays, and what
-// one for everybody covers is not repeated.
+// apply returns base ⊕ o. What revocations ask takes away and never gives: a revocation that base has for longer stays,
+// and what one for everybody covers is not repeated.
 func (o overlay) apply(base *document) *document {
 	entries := maps.Clone(base.entries)
 	star := place{part: revocation, name: everybody}
@@ -124,6 +130,14 @@ func (o overlay) apply(base *document) *document {
 		switch p.part {
 		case limit:
 			entries[p] = json.RawMessage("0")
+		case ownLimit:
+			if in := (place{part: limit, name: p.name}); !o.asks(in) {
+				entries[in] = encoded(at)
+			}
+		case ownKey:
+			if in := (place{part: signingKey, name: p.name}); !o.asks(in) && entries[in] == nil {
+				entries[in] = encoded(p.name)
+			}
 		case signingKey:
 			delete(entries, p)
 		case revocation:
@@ -138,6 +152,11 @@ func (o overlay) apply(base *document) *document {
 		}
 	}
 	return base.with(entries)
+}
+
+func (o overlay) asks(p place) bool {
+	_, asked := o[p]
+	return asked
 }
 
 // later returns the entry of a list of revocations with the later of both seconds.

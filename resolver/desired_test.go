@@ -83,7 +83,7 @@ func (w *claimsWorld) edit(c *jwt.AccountClaims, random *rand.Rand) {
 	case 7:
 		c.Tags = jwt.TagList{fmt.Sprint(random.IntN(100))}
 	case 8:
-		c.Limits.DiskStorage = random.Int64N(100)
+		c.Limits.MaxAckPending = random.Int64N(100)
 	}
 }
 
@@ -212,7 +212,7 @@ func TestForeignChangeIsKept(t *testing.T) {
 				t.Errorf("%v: others made %s of %s, the base has %s", p, is, was, next.entries[p])
 			}
 		}
-		if string(next.body["tags"]) != string(found.body["tags"]) || string(next.limits["disk_storage"]) != string(found.limits["disk_storage"]) {
+		if string(next.body["tags"]) != string(found.body["tags"]) || string(next.limits["max_ack_pending"]) != string(found.limits["max_ack_pending"]) {
 			t.Error("a field that is not ours was not kept")
 		}
 		if again := rebase(next, o.apply(next), o.apply(next)); !again.same(next) {

@@ -40,10 +40,13 @@ type part string
 
 const (
 	revocation part = "revocation" // of a user key: the second until which its user JWTs are void
-	limit      part = "limit"      // conn and leaf
+	limit      part = "limit"      // one of limits
 	signingKey part = "signing_key"
 	activation part = "activation" // of an importing account: the second until which its tokens are void
 )
+
+// limits are those that Gatehouse may change, each a number.
+var limits = []string{"conn", "leaf", "subs", "payload", "data", "imports", "exports", "mem_storage", "disk_storage", "streams", "consumer"}
 
 // everybody stands for all keys in a list of revocations (jwt/v2, revocation_list.go).
 const everybody = jwt.All
@@ -126,7 +129,7 @@ func (d *document) readRevocations() error {
 
 func (d *document) readLimits() error {
 	err := take(d.body, "limits", &d.limits)
-	for _, name := range []string{"conn", "leaf"} {
+	for _, name := range limits {
 		if value, ok := d.limits[name]; ok {
 			d.entries[place{part: limit, name: name}] = value
 			delete(d.limits, name)

@@ -131,6 +131,9 @@ func (c *Claims) Accounts(changed []account.Account, all bool) {
 			c.r.keys.forget(a.ID)
 		}
 	}
+	if c.adopted.take(changed, all) {
+		c.Wake()
+	}
 	c.roster.mu.Lock()
 	defer c.roster.mu.Unlock()
 	if !c.roster.open {
