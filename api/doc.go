@@ -47,6 +47,8 @@ const (
 	OpAccountResume   = "account.resume"
 	OpAccountDelete   = "account.delete"
 	OpAccountUndelete = "account.undelete"
+	OpAccountAdopt    = "account.adopt"
+	OpAccountHandover = "account.handover"
 
 	OpAccountRotate = "account.rotate"
 	OpKeysList      = "keys.list"

@@ -42,6 +42,8 @@ func (s *Service) operations() []operation {
 		of(api.OpAccountImportRemove, anybody, s.ImportRemove),
 		of(api.OpAccountActivate, anybody, s.AccountActivate),
 		of(api.OpAccountGraph, anybody, s.AccountGraph),
+		of(api.OpAccountAdopt, onHost, s.AccountAdopt),
+		of(api.OpAccountHandover, onHost, s.AccountHandover),
 		of(api.OpMemberAdd, anybody, s.MemberAdd),
 		of(api.OpMemberInvite, anybody, s.MemberInvite),
 		of(api.OpMemberAccept, anybody, s.MemberAccept),

@@ -30,5 +30,17 @@ func (d *daemon) accounts(cfg *config.Config) *provision.Accounts {
 			s, err := d.resolver.Storage(ctx, id)
 			return provision.Stored(s), err
 		},
+		Others: d.others(cfg),
+	}
+}
+
+// others returns what taking accounts over needs; nil where no servers can be asked.
+func (d *daemon) others(cfg *config.Config) *provision.Others {
+	if d.system == nil {
+		return nil
+	}
+	return &provision.Others{
+		Claims: d.resolver.Newest, Signers: d.resolver.Signers, Keep: d.claims.Keep, Lobby: cfg.Lobby(),
+		OperatorKey: func() string { return d.cfg.Load().Operator.SigningKey.Public() },
 	}
 }

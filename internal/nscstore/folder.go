@@ -279,3 +279,20 @@ func checkName(kind, name string) error {
 	}
 	return nil
 }
+
+// Find returns the account with that public key, or with that name; [ErrMissing] when there is none.
+func (f *Folder) Find(ref string) (Account, error) {
+	if !nkeys.IsValidPublicAccountKey(ref) {
+		return f.Account(ref)
+	}
+	names, err := f.Accounts()
+	if err != nil {
+		return Account{}, err
+	}
+	for _, name := range names {
+		if a, err := f.Account(name); err == nil && a.Claims.Subject == ref {
+			return a, nil
+		}
+	}
+	return Account{}, fmt.Errorf("account %s of operator %s: %w", ref, f.operator, ErrMissing)
+}

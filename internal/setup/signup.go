@@ -41,7 +41,7 @@ func NewRequestor(name, lobby string, signingKey []byte) (*Requestor, error) {
 	r := &Requestor{Name: name, Lobby: lobby, Inbox: "_INBOX_" + name}
 	var f forge
 	u := f.user(accountKeys{identity: key{public: lobby}, signing: signing}, name, func(c *jwt.UserClaims) {
-		for _, op := range []string{api.OpUserSignup, "account.signup", api.OpWhoami} {
+		for _, op := range []string{api.OpUserSignup, api.OpAccountSignup, api.OpWhoami} {
 			c.Pub.Allow.Add(api.Subject(op))
 		}
 		c.Sub.Allow.Add(r.Inbox + ".>")
@@ -84,6 +84,6 @@ nats --creds %s --inbox-prefix %s request %s '{}' -H "Authorization: Bearer $TOK
 # Those who share it hear each other's answers: make one for each portal or program.
 # Taken back for good, everywhere, by
 gatehouse revoke --account %s --user-key %s --reason "..."
-`, shellQuote(r.File(dir)), r.Public, api.Subject(api.OpUserSignup), api.Subject("account.signup"), api.Subject(api.OpWhoami),
+`, shellQuote(r.File(dir)), r.Public, api.Subject(api.OpUserSignup), api.Subject(api.OpAccountSignup), api.Subject(api.OpWhoami),
 		shellQuote(r.File(dir)), r.Inbox, api.Subject(api.OpWhoami), r.Lobby, r.Public)
 }
