@@ -4,26 +4,46 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/gatehouse-nats/gatehouse/account"
 	"github.com/gatehouse-nats/gatehouse/store"
 )
 
+const (
+	// listEvery and listEach are the least time between two lists, and more for each account. For a list a server reads
+	// and verifies all that it stores, 0.1 ms for each account, while what comes by the same route waits.
+	listEvery = time.Second
+	listEach  = time.Millisecond
+	// mostSampled bounds the accounts that a server is asked for at once that has just come.
+	mostSampled = mostAtOnce
+)
+
 // checks is how what servers store is compared with what they are to store, without a message for each account: each
-// server makes known the print of its store now and then.
+// server makes known the print of its store now and then. guarded by roster.mu.
 type checks struct {
-	due     bool // servers are to be asked which accounts they store
-	failed  error
-	listed  time.Time            // when the store was asked for what is not applied
-	others  map[string]print     // of accounts that are not ours, by server id
-	said    map[string]print     // what a server said that does not match, by server id
-	matched map[string]time.Time // when a server said last what it is to say, by server id
-	unknown []string             // accounts of nobody that servers store, sorted
-	gone    []string             // accounts that are deleted and that servers store, sorted
+	due       bool // what a server said, or may have, does not match
+	sample    bool // a server has come: some accounts are to be looked at
+	whole     bool // all accounts are to be looked at
+	failed    error
+	asked     time.Time            // when the store was asked for what is not applied
+	listed    time.Time            // when servers were asked for lists
+	strangers map[string]bool      // accounts that are not ours and that servers listed
+	others    print                // of all accounts that are not ours, as servers store them
+	said      map[string]print     // what a server said that does not match, by server id
+	looked    map[string]print     // the difference of that, after which every account was looked at
+	accepted  map[string]print     // a difference for which no account is the reason
+	matched   map[string]time.Time // when a server last said what it is to say
+	unknown   []string             // accounts of nobody that servers store, sorted
+	gone      []string             // accounts that are deleted and that servers store, sorted
+	buried    time.Time            // when servers were last asked to drop these
+	tried     []string             // what was left of them
+	keep      error                // why they are left
 }
 
 // onPack hears what a server stores: the print of its store, which it sends to the others every interval. The subject
@@ -59,15 +79,27 @@ func (c *Claims) onPacked(s Server, said print) {
 	if !r.open || !r.loaded {
 		return
 	}
-	now := time.Now()
-	if others, known := r.checks.others[s.ID]; known && r.prints.matches(said.xor(others), now) {
-		delete(r.checks.said, s.ID)
-		setIn(&r.checks.matched, s.ID, now)
-		return
-	}
 	setIn(&r.checks.said, s.ID, said)
-	r.checks.due = true
-	r.stir()
+	if !r.explained(s.ID, r.checks.others, time.Now()) {
+		r.checks.due = true
+		r.stir()
+	}
+}
+
+// explained reports whether what a server said last is what it is to say, with that of the accounts that are not ours; r.mu is
+// held.
+func (r *roster) explained(server string, others print, now time.Time) bool {
+	said, spoke := r.checks.said[server]
+	if !spoke {
+		return true
+	}
+	accepted := r.checks.accepted[server]
+	if !r.prints.matches(said.xor(others).xor(accepted), now) {
+		return false
+	}
+	delete(r.checks.said, server)
+	setIn(&r.checks.matched, server, now)
+	return true
 }
 
 func setIn[V any](to *map[string]V, key string, v V) {
@@ -77,11 +109,11 @@ func setIn[V any](to *map[string]V, key string, v V) {
 	(*to)[key] = v
 }
 
-// joined has what a server stores looked at that has come or come back.
+// joined has some of what a server stores looked at that has come or come back: whether its folder is empty.
 func (c *Claims) joined(Server) {
 	c.roster.mu.Lock()
 	defer c.roster.mu.Unlock()
-	c.roster.checks.due = true
+	c.roster.checks.sample = true
 	c.roster.stir()
 }
 
@@ -90,26 +122,25 @@ func (c *Claims) left(string) {}
 
 // onPush looks at an account that somebody else pushed, or with "" at all since some were deleted, and reports whether
 // that is all that is to be done.
-func (c *Claims) onPush(account, token string) bool {
+func (c *Claims) onPush(id, token string) bool {
 	r := c.roster
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.open {
-		c.r.keys.forget(account)
+		c.r.keys.forget(id)
 		return true // the holder of the lease hears it too
 	}
-	if account == "" {
+	if id == "" {
 		r.checks.due = true
 		r.stir()
 	}
-	k := r.accounts[account]
+	k := r.accounts[id]
 	if k == nil {
 		return false
 	}
 	if p := printOf(token); p != k.print {
-		c.r.keys.forget(account)
-		k.look = true
-		r.enqueue(k)
+		c.r.keys.forget(id)
+		r.lookAt(k, atApplied)
 		r.stir()
 	}
 	return true
@@ -135,112 +166,161 @@ func (r *Resolver) list(ctx context.Context) (map[string]map[string]bool, error)
 	return lists, err
 }
 
-// check looks closer at what servers store: which accounts, and, where that does not explain what they said, what of each.
+// sampled has some accounts looked at; r.mu is held.
+func (r *roster) sampled() {
+	r.checks.sample = false
+	n := 0
+	for _, k := range r.accounts {
+		if k.print == (print{}) {
+			continue
+		}
+		k.sample = true
+		r.lookAt(k, atStored)
+		if n++; n >= mostSampled {
+			return
+		}
+	}
+}
+
+// all has every account looked at; r.mu is held.
+func (r *roster) all() {
+	for _, k := range r.accounts {
+		r.lookAt(k, atStored)
+	}
+}
+
+// lookAt has an account looked at; r.mu is held.
+func (r *roster) lookAt(k *kept, how look) {
+	k.look = max(k.look, how)
+	r.enqueue(k)
+}
+
+// check looks closer at what servers store, where it does not match: first at the accounts that are not ours, then at which
+// there are, and at last at each.
 func (c *Claims) check(ctx context.Context) error {
-	c.roster.mu.Lock()
-	c.roster.checks.due = false
-	c.roster.mu.Unlock()
+	r := c.roster
+	r.mu.Lock()
+	strangers, wait := r.checks.strangers, listEvery+time.Duration(len(r.accounts))*listEach-time.Since(r.checks.listed)
+	r.mu.Unlock()
+	if matches, err := c.compare(ctx, strangers); matches || err != nil {
+		return err
+	}
+	if wait > 0 {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.checks.due = true
+		time.AfterFunc(wait, r.stir)
+		return nil
+	}
 	lists, err := c.r.list(ctx)
 	if err != nil {
 		return err
 	}
-	others, err := c.others(ctx, lists)
-	if err != nil {
+	strangers, lacking := r.sort(lists)
+	if err := c.tell(ctx, strangers); err != nil {
 		return err
 	}
-	if err := c.strangers(ctx, others); err != nil {
+	if matches, err := c.compare(ctx, strangers); err != nil || matches {
 		return err
 	}
-	c.roster.mu.Lock()
-	defer c.roster.mu.Unlock()
-	whole := false
-	for server, list := range lists {
-		if !c.explained(server, list, others) {
-			whole = true
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for server, said := range r.checks.said {
+		delete(r.checks.said, server)
+		if r.prints.matches(said.xor(r.checks.others).xor(lacking[server]), time.Now()) {
+			continue // that is all it is, and is repaired
 		}
-	}
-	if whole {
-		for _, k := range c.roster.accounts {
-			k.look = true
-			c.roster.enqueue(k)
+		difference := said.xor(r.checks.others).xor(r.prints.now)
+		if before, looked := r.checks.looked[server]; looked && before == difference {
+			setIn(&r.checks.accepted, server, difference)
+			continue
 		}
+		setIn(&r.checks.looked, server, difference)
+		r.all()
 	}
 	return nil
 }
 
-// others returns the prints of accounts that servers store and that are not ours; zero when servers store different
-// claims of one.
-func (c *Claims) others(ctx context.Context, lists map[string]map[string]bool) (map[string]print, error) {
-	others := map[string]print{}
-	var batch []*delivery
-	c.roster.mu.Lock()
-	for _, list := range lists {
+// sort notes what servers listed: it returns the accounts that are not ours, and the prints of those of ours that each
+// lacks, which are looked at then.
+func (r *roster) sort(lists map[string]map[string]bool) (strangers map[string]bool, lacking map[string]print) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	strangers, lacking = map[string]bool{}, map[string]print{}
+	for server, list := range lists {
 		for id := range list {
-			if _, there := others[id]; !there && c.roster.accounts[id] == nil {
-				others[id] = print{}
-				batch = append(batch, &delivery{account: id})
+			if r.accounts[id] == nil {
+				strangers[id] = true
+			}
+		}
+		for id, k := range r.accounts {
+			if k.print != (print{}) && !list[id] {
+				lacking[server] = lacking[server].xor(k.print)
+				r.lookAt(k, atStored)
 			}
 		}
 	}
-	c.roster.mu.Unlock()
+	r.checks.listed, r.checks.strangers, r.checks.accepted = time.Now(), strangers, nil
+	return strangers, lacking
+}
+
+// compare reads what servers store of the accounts that are not ours, and reports whether what every server said is then
+// what it is to say.
+func (c *Claims) compare(ctx context.Context, strangers map[string]bool) (bool, error) {
+	batch := []*delivery{}
+	for id := range c.notOurs(strangers) {
+		batch = append(batch, &delivery{account: id})
+	}
 	for part := range slices.Chunk(batch, mostAtOnce) {
 		if err := c.r.lookupAll(ctx, part); err != nil {
-			return nil, err
+			return false, err
 		}
 	}
+	var others print
 	for _, d := range batch {
-		found := slices.DeleteFunc(d.stored, func(token string) bool { return token == "" })
-		slices.Sort(found)
-		if found = slices.Compact(found); len(found) == 1 {
-			others[d.account] = printOf(found[0])
+		for _, token := range d.stored {
+			if token != "" {
+				others = others.xor(printOf(token))
+				break // where servers differ, what they say does not match
+			}
 		}
 	}
-	return others, nil
+	r := c.roster
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.checks.due, r.checks.others = false, others
+	all := true
+	for server := range maps.Clone(r.checks.said) {
+		all = r.explained(server, others, time.Now()) && all
+	}
+	return all, nil
 }
 
-// lookupAll reads what servers store of the accounts.
-func (r *Resolver) lookupAll(ctx context.Context, batch []*delivery) error {
-	servers := r.count()
-	questions := make([]question, len(batch))
-	for i, d := range batch {
-		questions[i] = question{"$SYS.REQ.ACCOUNT." + d.account + ".CLAIMS.LOOKUP", nil}
+// notOurs returns the accounts that servers store or are to store, and that are not on the roster.
+func (c *Claims) notOurs(strangers map[string]bool) map[string]bool {
+	all := maps.Clone(strangers)
+	if all == nil {
+		all = map[string]bool{}
 	}
-	return r.askAll(ctx, questions, func(i int, data []byte) bool {
-		batch[i].stored = append(batch[i].stored, string(data))
-		return len(batch[i].stored) >= servers
-	})
+	for id := range c.Closed() {
+		all[id] = true
+	}
+	c.r.mu.RLock()
+	for id := range c.r.accounts {
+		all[id] = true
+	}
+	c.r.mu.RUnlock()
+	c.roster.mu.Lock()
+	defer c.roster.mu.Unlock()
+	maps.DeleteFunc(all, func(id string, _ bool) bool { return c.roster.accounts[id] != nil })
+	return all
 }
 
-// explained has accounts looked at that a server lacks, and reports whether that and the accounts of others explain what
-// the server said last. roster.mu is held.
-func (c *Claims) explained(server string, list map[string]bool, others map[string]print) bool {
-	r, rest, lacking := c.roster, print{}, print{}
-	for id := range list {
-		if r.accounts[id] == nil {
-			rest = rest.xor(others[id])
-		}
-	}
-	for id, k := range r.accounts {
-		if k.print != (print{}) && !list[id] {
-			lacking = lacking.xor(k.print)
-			k.look = true
-			r.enqueue(k)
-		}
-	}
-	setIn(&r.checks.others, server, rest)
-	said, spoke := r.checks.said[server]
-	if !spoke {
-		return true
-	}
-	delete(r.checks.said, server)
-	return r.prints.matches(said.xor(rest).xor(lacking), time.Now())
-}
-
-// strangers notes the accounts that servers store and that are nobody's, or that are deleted.
-func (c *Claims) strangers(ctx context.Context, others map[string]print) error {
+// tell notes the accounts that servers store and that are nobody's, or that are deleted.
+func (c *Claims) tell(ctx context.Context, strangers map[string]bool) error {
 	var ids, unknown, gone []string
 	closed := c.Closed()
-	for id := range others {
+	for id := range strangers {
 		if _, own := closed[id]; !own && !c.r.needs(id) {
 			ids = append(ids, id)
 		}
@@ -253,7 +333,7 @@ func (c *Claims) strangers(ctx context.Context, others map[string]print) error {
 			return err
 		}
 		for i := range page {
-			if stored[page[i].ID] = true; !page[i].Lives() {
+			if stored[page[i].ID] = true; page[i].State == account.Deleted {
 				gone = append(gone, page[i].ID)
 			}
 		}

@@ -15,8 +15,8 @@ const (
 	// mostAtOnce bounds the accounts of one batch, and so what is on the way to servers at once.
 	mostAtOnce = 256
 	// batchStall ends the gathering of a batch when no answer comes for that long; batchLimit ends it whatever comes.
-	batchStall = time.Second
-	batchLimit = 10 * time.Second
+	batchStall = 3 * time.Second
+	batchLimit = 15 * time.Second
 )
 
 // question is a request that every server answers.
@@ -112,45 +112,53 @@ func (r *Resolver) count() int {
 	return max(r.active, len(r.servers))
 }
 
-// readBack asks every server what it stores and has applied of each account. With load they load what they store first:
-// only of accounts that every server stores, since a server that has to look for one answers nothing else meanwhile.
-func (r *Resolver) readBack(ctx context.Context, batch []*delivery, load bool) error {
-	servers := r.count()
-	var questions []question
-	var take []func([]byte) bool
-	ask := func(subject string, body []byte, f func([]byte) bool) {
-		questions, take = append(questions, question{subject, body}), append(take, f)
+// readBack has every server load the accounts, and asks what each stores and has applied of them: only of accounts that
+// every server stores, since a server that has to look for one answers nothing else meanwhile.
+func (r *Resolver) readBack(ctx context.Context, batch []*delivery) error {
+	questions, servers := make([]question, len(batch)), r.count()
+	for i, d := range batch {
+		questions[i] = question{"$SYS.REQ.ACCOUNT." + d.account + ".CONNZ", []byte(`{"limit":1}`)}
 	}
-	for _, d := range batch {
-		of := "$SYS.REQ.ACCOUNT." + d.account
-		if load {
-			ask(of+".CONNZ", []byte(`{"limit":1}`), count(servers))
-		}
-		ask(of+".INFO", nil, func(data []byte) bool {
-			var a info
-			if json.Unmarshal(data, &a) != nil || a.Server.ID == "" {
-				return false
-			}
-			if d.applied == nil {
-				d.applied = map[string]string{}
-			}
-			d.applied[a.Server.ID] = a.token()
-			return len(d.applied) >= servers
-		})
-		ask(of+".CLAIMS.LOOKUP", nil, func(data []byte) bool {
-			d.stored = append(d.stored, string(data))
-			return len(d.stored) >= servers
-		})
+	left := make([]int, len(batch))
+	err := r.askAll(ctx, questions, func(i int, _ []byte) bool {
+		left[i]++
+		return left[i] >= servers
+	})
+	if err == nil {
+		err = r.readApplied(ctx, batch)
 	}
-	return r.askAll(ctx, questions, func(i int, data []byte) bool { return take[i](data) })
+	if err == nil {
+		err = r.lookupAll(ctx, batch)
+	}
+	return err
 }
 
-// count returns a taker of that many answers.
-func count(n int) func([]byte) bool {
-	return func([]byte) bool {
-		n--
-		return n <= 0
+// readApplied asks every server what it has applied of each account; "" when it has not loaded it.
+func (r *Resolver) readApplied(ctx context.Context, batch []*delivery) error {
+	questions, servers := make([]question, len(batch)), r.count()
+	for i, d := range batch {
+		questions[i], d.applied = question{"$SYS.REQ.ACCOUNT." + d.account + ".INFO", nil}, map[string]string{}
 	}
+	return r.askAll(ctx, questions, func(i int, data []byte) bool {
+		var a info
+		if json.Unmarshal(data, &a) != nil || a.Server.ID == "" {
+			return false
+		}
+		batch[i].applied[a.Server.ID] = a.token()
+		return len(batch[i].applied) >= servers
+	})
+}
+
+// lookupAll asks every server what it stores of each account.
+func (r *Resolver) lookupAll(ctx context.Context, batch []*delivery) error {
+	questions, servers := make([]question, len(batch)), r.count()
+	for i, d := range batch {
+		questions[i], d.stored = question{"$SYS.REQ.ACCOUNT." + d.account + ".CLAIMS.LOOKUP", nil}, nil
+	}
+	return r.askAll(ctx, questions, func(i int, data []byte) bool {
+		batch[i].stored = append(batch[i].stored, string(data))
+		return len(batch[i].stored) >= servers
+	})
 }
 
 // info is a server's answer to INFO of an account; Data is empty when it has not loaded it.
@@ -170,12 +178,13 @@ func (a info) token() string {
 	return a.Data.JWT
 }
 
-// lackingOf returns the names of the servers that have not applied the JWT of a delivery, and whether any has.
-func (r *Resolver) lackingOf(d *delivery) (missing []string, any bool) {
+// lackingOf returns the names of the servers that have not applied the JWT of a delivery, and whether any has. With
+// unloaded a server need not have loaded it.
+func (r *Resolver) lackingOf(d *delivery, unloaded bool) (missing []string, any bool) {
 	for _, s := range r.Servers() {
-		if d.applied[s.ID] == d.token {
-			any = true
-		} else {
+		has, said := d.applied[s.ID]
+		any = any || has == d.token
+		if has != d.token && !(unloaded && said && has == "") {
 			missing = append(missing, s.Name)
 		}
 	}

@@ -9,16 +9,23 @@ import (
 // lookAt reads what servers have of those accounts of a batch of which that is not known, and counts where it is not
 // what they were to have. An account that is as it is to be everywhere is not due any more.
 func (c *Claims) lookAt(ctx context.Context, batch []*kept) error {
-	var list []*delivery
+	var list, closer []*delivery
 	var of []*kept
 	c.roster.mu.Lock()
 	for _, k := range batch {
-		if k.look {
-			list, of = append(list, &delivery{account: k.id}), append(of, k)
+		if k.look == atNothing {
+			continue
+		}
+		d := &delivery{account: k.id}
+		if list, of = append(list, d), append(of, k); k.look == atApplied {
+			closer = append(closer, d)
 		}
 	}
 	c.roster.mu.Unlock()
-	if err := c.r.readBack(ctx, list, false); err != nil {
+	if err := c.r.lookupAll(ctx, list); err != nil {
+		return err
+	}
+	if err := c.r.readApplied(ctx, closer); err != nil {
 		return err
 	}
 	servers := c.r.count()
@@ -42,29 +49,33 @@ func (c *Claims) judge(k *kept, d *delivery, servers int) {
 		c.learn(k, d)
 	}
 	good := k.print != (print{})
-	note := func(token string, how drift) {
+	note := func(how drift) {
 		good = false
+		if how == absent && k.sample {
+			c.roster.checks.whole = true
+		}
 		if expected {
 			c.OnDrift(string(how))
 		}
 	}
 	for _, token := range d.stored {
 		if token == "" || printOf(token) != k.print {
-			note(token, c.differs(k, token))
+			note(c.differs(k, token))
 		}
 	}
 	for _, token := range d.applied {
 		if token != "" && printOf(token) != k.print && len(d.stored) > 0 && good {
-			note(token, stored)
+			note(stored)
 			k.again = true // what it stores it would not write again
 		}
 	}
+	k.sample = false
 	switch {
 	case good && len(d.stored) < servers:
 		c.roster.report(c, k, errSilent)
 		c.roster.fail(k, errSilent, 0)
 	case good && k.asked == k.taken:
-		if k.look = false; k.applied >= k.revision && k.record == nil && !k.again {
+		if k.look = atNothing; k.applied >= k.revision && k.record == nil && !k.again {
 			c.roster.settle(k)
 		}
 	}

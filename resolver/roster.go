@@ -32,6 +32,7 @@ type roster struct {
 	loaded   bool
 	accounts map[string]*kept
 	due      map[string]*kept
+	size     int // of the next batch
 	overlays map[string]overlay
 	plans    map[string]string // what the limits of each plan in use were when claims were made last
 	prints   fingerprint
@@ -47,7 +48,8 @@ type kept struct {
 	issued   int64 // the second of the claims that servers were given last; 0 is not known
 	print    print // of these claims; zero is not known
 	record   *account.Account
-	look     bool // what servers have is to be read before anything is pushed
+	look     look // what is to be read of it before anything is pushed
+	sample   bool // where it is lacking, all are looked at
 	again    bool // what they are to have must be signed anew
 	asked    int  // counts why it was enqueued
 	taken    int  // asked, when it was taken to be worked on
@@ -56,6 +58,15 @@ type kept struct {
 	next     time.Time // when it may be worked on
 	problem  error
 }
+
+// look is how closely an account is looked at.
+type look int
+
+const (
+	atNothing look = iota
+	atStored       // what servers store
+	atApplied      // and what they have applied
+)
 
 func newRoster() *roster {
 	return &roster{wake: make(chan struct{}, 1), overlays: map[string]overlay{}, plans: map[string]string{}}
@@ -73,7 +84,7 @@ func (r *roster) stir() {
 func (r *roster) clear(holds bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.open, r.loaded = holds, false
+	r.open, r.loaded, r.size = holds, false, leastAtOnce
 	r.accounts, r.due, r.prints = map[string]*kept{}, map[string]*kept{}, fingerprint{}
 	r.checks = checks{due: true}
 }
@@ -86,13 +97,19 @@ func (r *roster) take(a *account.Account, now time.Time) {
 			r.prints.replace(k.print, print{}, now)
 			delete(r.accounts, a.ID)
 			delete(r.due, a.ID)
-			r.checks.due = true
+			if a.State == account.Deleted && !slices.Contains(r.checks.gone, a.ID) {
+				r.checks.gone = slices.Sorted(slices.Values(append(r.checks.gone, a.ID)))
+				r.stir()
+			}
 		}
 		return
 	}
 	if k == nil {
 		// One that was never pushed before this revision is only known here.
-		k = &kept{id: a.ID, look: a.Revision > 1 || a.Applied > 0}
+		k = &kept{id: a.ID}
+		if a.Revision > 1 || a.Applied > 0 {
+			k.look = atApplied
+		}
 		r.accounts[a.ID] = k
 	}
 	k.applied, k.issued = max(k.applied, a.Applied), max(k.issued, a.Issued)
@@ -118,7 +135,7 @@ func (r *roster) enqueue(k *kept) {
 func (r *roster) settle(k *kept) {
 	k.problem, k.retry = nil, 0
 	if k.asked == k.taken && r.due[k.id] == k {
-		k.look, k.again, k.record = false, false, nil
+		k.look, k.again, k.record = atNothing, false, nil
 		delete(r.due, k.id)
 	}
 }
@@ -212,11 +229,10 @@ func (c *Claims) enter(page []account.Account) {
 		switch {
 		case k == nil || k.revision != page[i].Revision || k.print != (print{}):
 		case prints[i] != print{} && k.issued == page[i].Issued:
-			k.look, k.print = false, prints[i]
+			k.look, k.print = atNothing, prints[i]
 			c.roster.prints.replace(print{}, k.print, now)
 		default:
-			k.look = true // the holder before may have pushed it
-			c.roster.enqueue(k)
+			c.roster.lookAt(k, atApplied) // the holder before may have pushed it
 		}
 	}
 }
@@ -334,8 +350,10 @@ func (r *roster) status(s *ClaimsStatus) {
 	defer r.mu.Unlock()
 	s.SelfService, s.Waiting = len(r.accounts), len(r.due)
 	s.Unknown, s.Gone = slices.Clone(r.checks.unknown), slices.Clone(r.checks.gone)
-	if r.checks.failed != nil {
-		s.Problems = append(s.Problems, r.checks.failed.Error())
+	for _, err := range []error{r.checks.failed, r.checks.keep} {
+		if err != nil {
+			s.Problems = append(s.Problems, err.Error())
+		}
 	}
 	alike := map[string]int{}
 	for _, k := range r.due {

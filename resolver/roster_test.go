@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -266,11 +267,17 @@ func TestSignedUpAccountsAreApplied(t *testing.T) {
 // startFolders starts servers that exchange what they store every second, and returns the folders of their accounts.
 func startFolders(t *testing.T, servers int) (*system, []string) {
 	t.Helper()
+	return startFoldersOf(t, servers, "1s")
+}
+
+// startFoldersOf is startFolders with another interval.
+func startFoldersOf(t *testing.T, servers int, interval string) (*system, []string) {
+	t.Helper()
 	var folders []string
 	s := startSystemOf(t, setup.Options{Servers: servers, NoJetStream: true}, devtest.InProcess, func(conf string) string {
 		folder := t.TempDir()
 		folders = append(folders, folder)
-		return regexp.MustCompile(`(?s)resolver \{.*?\n\}`).ReplaceAllString(conf, fmt.Sprintf("resolver {\n type: full\n dir: %q\n allow_delete: true\n interval: \"1s\"\n}", folder))
+		return regexp.MustCompile(`(?s)resolver \{.*?\n\}`).ReplaceAllString(conf, fmt.Sprintf("resolver {\n type: full\n dir: %q\n allow_delete: true\n interval: %q\n}", folder, interval))
 	})
 	return s, folders
 }
@@ -282,7 +289,7 @@ func (k *keeper) storedAs(t *testing.T, accounts ...signed) map[string]string {
 	for _, a := range accounts {
 		within(t, time.Minute, func() error {
 			d := &delivery{account: a.ID}
-			if err := k.r.readBack(t.Context(), []*delivery{d}, true); err != nil {
+			if err := k.r.readBack(t.Context(), []*delivery{d}); err != nil {
 				return err
 			}
 			record := k.records.get(a.ID)
@@ -486,7 +493,7 @@ func TestPlanChanges(t *testing.T) {
 	k.c.Wake()
 	has := func(connections int64) error {
 		d := &delivery{account: a.ID}
-		if err := k.r.readBack(t.Context(), []*delivery{d}, false); err != nil {
+		if err := k.r.readApplied(t.Context(), []*delivery{d}); err != nil {
 			return err
 		}
 		for _, token := range d.applied {
@@ -590,4 +597,38 @@ func TestPushVoidsWhatIsKnown(t *testing.T) {
 		err := key()
 		return check(err != nil, "the key is still given")
 	})
+}
+
+// An account whose record is deleted goes from the servers, also where one brings it back; where servers do not let it go
+// that is told.
+func TestDeletedAccountGoes(t *testing.T) {
+	t.Parallel()
+	s, folders := startFolders(t, 3)
+	records := newRecords()
+	k := keep(t, s, newLedger(), records, nil)
+	accounts := signUp(t, records, 2)
+	k.active(t, accounts...)
+	token := k.storedAs(t, accounts...)[accounts[0].ID]
+	gone := func() error {
+		stored, err := k.r.lookup(t.Context(), accounts[0].ID)
+		if err != nil {
+			return err
+		}
+		return check(len(stored) == 3 && strings.Join(stored, "") == "", "it is still stored")
+	}
+	a := records.get(accounts[0].ID)
+	a.State = account.Deleted
+	records.save(a)
+	eventually(t, gone)
+	eventually(t, func() error { return check(len(k.c.Status().Gone) == 0, "gone: %v", k.c.Status().Gone) })
+	s.servers[1].Stop()
+	if err := os.WriteFile(filepath.Join(folders[1], a.ID+".jwt"), []byte(token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.servers[1].Start()
+	devtest.AwaitReady(t, s.servers...)
+	within(t, 2*time.Minute, gone)
+	if err := accounts[1].dial(t, s.ClientURL()); err != nil {
+		t.Error(err)
+	}
 }

@@ -15,6 +15,8 @@ import (
 )
 
 const (
+	// leastAtOnce is how small batches become when servers do not answer in time.
+	leastAtOnce = 8
 	// refusedRetry is between attempts for an account whose claims servers refuse: only another record helps.
 	refusedRetry = time.Minute
 	// leaseMargin is how much of the lease must be left where something is pushed.
@@ -65,6 +67,7 @@ func (c *Claims) tend(ctx context.Context) (next time.Duration, err error) {
 			c.roster.postpone(batch, err, firstRetry)
 			return firstRetry, err
 		}
+		c.roster.lookAtAll()
 	}
 	return c.Interval, nil
 }
@@ -79,29 +82,44 @@ func (c *Claims) mayTend() bool {
 // catchUp reads the records when this replica has just got the lease, those that are not applied now and then, and
 // looks at what servers store where that may not be what it is to be.
 func (c *Claims) catchUp(ctx context.Context) error {
-	c.roster.mu.Lock()
-	loaded, check := c.roster.loaded, c.roster.checks.due
-	listed := c.roster.checks.listed
-	c.roster.mu.Unlock()
-	switch {
-	case !loaded:
+	r := c.roster
+	r.mu.Lock()
+	loaded, late := r.loaded, time.Since(r.checks.asked) >= c.Interval
+	r.mu.Unlock()
+	if !loaded {
 		if err := c.load(ctx); err != nil {
 			return err
 		}
-	case time.Since(listed) >= c.Interval:
+	} else if late {
 		if err := c.listUnapplied(ctx); err != nil {
 			return err
 		}
 	}
-	c.roster.mu.Lock()
-	if !loaded || time.Since(listed) >= c.Interval {
-		c.roster.checks.listed = time.Now()
+	r.mu.Lock()
+	if late {
+		r.checks.asked = time.Now()
 	}
-	c.roster.mu.Unlock()
-	if check {
-		return c.check(ctx)
+	if r.checks.sample {
+		r.sampled()
 	}
-	return nil
+	due := r.checks.due
+	r.mu.Unlock()
+	if due {
+		if err := c.check(ctx); err != nil {
+			return err
+		}
+	}
+	return c.bury(ctx)
+}
+
+// lookAtAll has every account looked at when one was found to be lacking that was looked at for all.
+func (r *roster) lookAtAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.checks.whole {
+		r.checks.whole = false
+		r.all()
+	}
 }
 
 // listUnapplied takes the records that wait, should the feed not have told of one.
@@ -120,17 +138,29 @@ func (c *Claims) listUnapplied(ctx context.Context) error {
 }
 
 // batchSize is one until a server has applied something that our key signed: a key that servers do not trust spoils
-// what they store.
+// what they store. Then it is what servers have answered to in time, and twice that.
 func (c *Claims) batchSize() int {
 	signer := c.Signer()
 	if signer == nil {
 		return mostAtOnce
 	}
 	public, err := signer.PublicKey()
-	if err == nil && c.isProven(public) {
-		return mostAtOnce
+	if err != nil || !c.isProven(public) {
+		return 1
 	}
-	return 1
+	c.roster.mu.Lock()
+	defer c.roster.mu.Unlock()
+	return c.roster.size
+}
+
+// resize notes whether servers answered in time what a batch of that size asked: more of what they are too busy for
+// would only keep them busy. r.mu is held.
+func (r *roster) resize(size int, inTime bool) {
+	if inTime {
+		r.size = min(max(r.size, 2*size), mostAtOnce)
+	} else {
+		r.size = max(size/2, leastAtOnce)
+	}
 }
 
 // batch returns accounts that are due, and if there are none when the next is.
@@ -162,7 +192,7 @@ func (r *roster) postpone(batch []*kept, err error, least time.Duration) {
 
 // fail notes why an account is not as it is to be; r.mu is held.
 func (r *roster) fail(k *kept, err error, least time.Duration) {
-	k.problem, k.look = err, true
+	k.problem, k.look = err, atApplied
 	k.retry = max(min(max(2*k.retry, firstRetry), mostRetry), least)
 	if k.asked == k.taken {
 		k.next = time.Now().Add(k.retry)
@@ -176,7 +206,7 @@ type job struct {
 	record   *account.Account
 	revision int64 // of the record
 	want     *document
-	sign     bool  // the JWT is new
+	light    bool  // servers have had the JWT before: who stores it need not load it
 	issued   int64 // of the JWT
 }
 
@@ -263,8 +293,8 @@ func (c *Claims) jobs(ctx context.Context, batch []*kept) ([]*job, error) {
 	jobs := make([]*job, 0, len(batch))
 	c.roster.mu.Lock()
 	for _, k := range batch {
-		if c.roster.due[k.id] != k {
-			continue // what it has is as it is to be, or it is gone
+		if c.roster.due[k.id] != k || time.Now().Before(k.next) {
+			continue // what it has is as it is to be, or it is gone, or servers did not say what they have
 		}
 		t := &job{kept: k, record: k.record}
 		t.account = k.id
@@ -332,13 +362,14 @@ func (c *Claims) planOne(t *job, signer nkeys.KeyPair, now int64) (err error) {
 			return err
 		}
 		if printOf(token) == had {
-			if t.issued = issued; !applied || t.look {
+			if t.issued = issued; !applied || t.look != atNothing {
+				t.light = applied
 				t.token = token // the same: who has it writes nothing
 			}
 			return nil
 		}
 	}
-	t.sign, t.issued = true, max(now, issued+1)
+	t.issued = max(now, issued+1)
 	if t.token, err = t.want.sign(signer, t.issued, t.revision); err != nil {
 		return err
 	}
@@ -364,8 +395,21 @@ func (c *Claims) carryOut(ctx context.Context, jobs []*job, public string) error
 		return err
 	}
 	servers := c.r.count()
-	written := slices.DeleteFunc(slices.Clone(batch), func(d *delivery) bool { return d.answers < servers })
-	if err := c.r.readBack(ctx, written, true); err != nil {
+	var written, light []*delivery
+	for _, t := range jobs {
+		if t.answers < servers {
+			continue
+		}
+		if t.light {
+			light = append(light, &t.delivery)
+		} else {
+			written = append(written, &t.delivery)
+		}
+	}
+	if err := c.r.readBack(ctx, written); err != nil {
+		return err
+	}
+	if err := errors.Join(c.r.readApplied(ctx, light), c.r.lookupAll(ctx, light)); err != nil {
 		return err
 	}
 	return c.conclude(ctx, jobs, public)
@@ -376,8 +420,11 @@ func (c *Claims) conclude(ctx context.Context, jobs []*job, public string) error
 	var applied []store.Applied
 	complete := c.r.complete()
 	var good []*job
+	silent := false
+	failed := map[string][]string{}
 	for _, t := range jobs {
-		missing, any := c.r.lackingOf(&t.delivery)
+		silent = silent || t.answers+len(t.refused) < c.r.count() || len(t.stored) < c.r.count() && len(t.refused) == 0
+		missing, any := c.r.lackingOf(&t.delivery, t.light)
 		if any {
 			c.prove(public)
 			c.r.keys.learn(t.delivery.applied, t.token, t.record)
@@ -392,12 +439,23 @@ func (c *Claims) conclude(ctx context.Context, jobs []*job, public string) error
 			err = errors.Join(err, c.restore(ctx, t, public))
 		}
 		c.roster.mu.Lock()
-		c.roster.report(c, t.kept, err)
+		if t.problem == nil || t.problem.Error() != err.Error() {
+			failed[err.Error()] = append(failed[err.Error()], t.id)
+		}
 		c.roster.fail(t.kept, err, retryOf(t))
 		for _, has := range t.delivery.applied {
-			t.again = t.again || has != t.token // it was asked, and would not write the same again
+			t.again = t.again || has != t.token && !(t.light && has == "") // it would not write the same again
+		}
+		for _, has := range t.stored {
+			t.again = t.again || has != t.token
 		}
 		c.roster.mu.Unlock()
+	}
+	c.roster.mu.Lock()
+	c.roster.resize(len(jobs), !silent)
+	c.roster.mu.Unlock()
+	for why, of := range failed {
+		c.log.Error("self-service accounts are not as their records ask", "accounts", len(of), "first", of[0], "error", why)
 	}
 	if len(applied) == 0 {
 		return nil
