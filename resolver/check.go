@@ -206,15 +206,16 @@ func (c *Claims) check(ctx context.Context) error {
 		return err
 	}
 	if wait > 0 {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.checks.due = true
-		time.AfterFunc(wait, r.stir)
+		r.later(wait)
 		return nil
 	}
 	lists, err := c.r.list(ctx)
 	if err != nil {
 		return err
+	}
+	if len(lists) < c.r.count() {
+		r.later(listEvery) // who is too busy to say may lack nothing
+		return nil
 	}
 	strangers, lacking := r.sort(lists)
 	if err := c.tell(ctx, strangers); err != nil {
@@ -239,6 +240,14 @@ func (c *Claims) check(ctx context.Context) error {
 		r.all()
 	}
 	return nil
+}
+
+// later has what servers store looked at again after a while.
+func (r *roster) later(wait time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.checks.due = true
+	time.AfterFunc(wait, r.stir)
 }
 
 // sort notes what servers listed: it returns the accounts that are not ours, and the prints of those of ours that each

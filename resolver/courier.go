@@ -105,6 +105,20 @@ func (r *Resolver) deliver(ctx context.Context, batch []*delivery) error {
 	})
 }
 
+// applies reports whether a server was seen to have applied claims of a configured account that the key signed.
+func (r *Resolver) applies(key string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, s := range r.servers {
+		for _, state := range s.accounts {
+			if state.Applied && state.Claims != nil && state.Claims.Issuer == key {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // count returns how many servers are to answer what all are asked.
 func (r *Resolver) count() int {
 	r.mu.RLock()

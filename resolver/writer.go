@@ -58,7 +58,7 @@ func (c *Claims) tend(ctx context.Context) (next time.Duration, err error) {
 		return firstRetry, err
 	}
 	for ctx.Err() == nil {
-		batch, wait := c.roster.batch(c.batchSize(), time.Now())
+		batch, wait := c.roster.batch(time.Now())
 		if len(batch) == 0 {
 			return min(wait, c.Interval), nil
 		}
@@ -137,20 +137,13 @@ func (c *Claims) listUnapplied(ctx context.Context) error {
 	}
 }
 
-// batchSize is one until a server has applied something that our key signed: a key that servers do not trust spoils
-// what they store. Then it is what servers have answered to in time, and twice that.
-func (c *Claims) batchSize() int {
-	signer := c.Signer()
-	if signer == nil {
-		return mostAtOnce
+// trusted returns what may be pushed now: one account until a server has applied something that our key signed, since a
+// key that servers do not trust spoils what they store.
+func (c *Claims) trusted(jobs []*job, public string) []*job {
+	if len(jobs) <= 1 || c.isProven(public) || c.r.applies(public) {
+		return jobs
 	}
-	public, err := signer.PublicKey()
-	if err != nil || !c.isProven(public) {
-		return 1
-	}
-	c.roster.mu.Lock()
-	defer c.roster.mu.Unlock()
-	return c.roster.size
+	return jobs[:1]
 }
 
 // resize notes whether servers answered in time what a batch of that size asked: more of what they are too busy for
@@ -164,7 +157,7 @@ func (r *roster) resize(size int, inTime bool) {
 }
 
 // batch returns accounts that are due, and if there are none when the next is.
-func (r *roster) batch(most int, now time.Time) (list []*kept, wait time.Duration) {
+func (r *roster) batch(now time.Time) (list []*kept, wait time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	wait = time.Hour
@@ -174,7 +167,7 @@ func (r *roster) batch(most int, now time.Time) (list []*kept, wait time.Duratio
 			continue
 		}
 		k.taken = k.asked
-		if list = append(list, k); len(list) >= most {
+		if list = append(list, k); len(list) >= r.size {
 			break
 		}
 	}
@@ -241,7 +234,7 @@ func (c *Claims) tendBatch(ctx context.Context, batch []*kept) error {
 	if err := c.ensureLease(ctx); err != nil {
 		return err
 	}
-	return c.carryOut(ctx, jobs, public)
+	return c.carryOut(ctx, c.trusted(jobs, public), public)
 }
 
 // errIncomplete says that servers are counted that are not known.
