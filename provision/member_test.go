@@ -366,3 +366,92 @@ func TestMemberListPages(t *testing.T) {
 	_, err := b.MemberList(t.Context(), caller("alice"), api.MemberListRequest{Account: "orders", Cursor: "made-up"})
 	wantError(t, err, http.StatusBadRequest, api.ReasonBadRequest)
 }
+
+// TestMemberRemoveKeys voids the keys that were let in by claims when these are removed, and no others.
+func TestMemberRemoveKeys(t *testing.T) {
+	t.Parallel()
+	b := newAccountBed(t)
+	id := b.orders(t).Account
+	add := func(req api.MemberAddRequest) string {
+		t.Helper()
+		req.Account, req.Role, req.Issuer = "orders", "app", "corp"
+		m, err := b.MemberAdd(t.Context(), caller("alice"), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.ID
+	}
+	gone := add(api.MemberAddRequest{Match: map[string][]any{"sub": {"*"}}})
+	add(api.MemberAddRequest{Subject: "henry"})
+	add(api.MemberAddRequest{Subject: "judy", Until: now.Add(time.Minute)})
+	for _, who := range []string{"henry", "judy"} {
+		if err := b.accept(who, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.at(now.Add(2 * time.Minute)) // judy's own membership has ended
+	want := map[string]bool{}
+	for i, c := range []struct {
+		issuer, subject, binding string // of the sign-up that is recorded, if any
+		before                   bool   // of an earlier user JWT
+		voided                   bool
+	}{
+		{corp, "gina", "member:" + gone, false, true},
+		{corp, "gina", "member:other", false, false},
+		{corp, "henry", "member:" + gone, false, true},
+		{corp, "henry", "", false, false},
+		{corp, "henry", "member:" + gone, true, false},
+		{corp, "ivan", "", false, true},
+		{corp, "ivan", "member:other", true, true},
+		{corp, "judy", "", false, true},
+		{"https://other.example.com", "gina", "", false, false},
+	} {
+		key, err := newUserKey(t).PublicKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[key] = c.voided
+		if err := b.Store.AddUserKey(t.Context(), store.UserKey{
+			Key: key, Account: "orders", AccountID: id, Issuer: c.issuer, Subject: c.subject, Name: fmt.Sprint("corp-", c.subject), Issued: now, Expires: now.Add(time.Hour),
+		}, 9); err != nil {
+			t.Fatal(err)
+		}
+		if c.binding == "" {
+			continue
+		}
+		e := store.AuditEntry{
+			ID: fmt.Sprintf("01970000-0000-7000-8000-0000000000%02d", i), At: now, Kind: store.LoginEntry, Op: api.OpUserSignup, Outcome: "allowed",
+			Issuer: c.issuer, Subject: c.subject, UserKey: key, Bindings: []string{c.binding},
+		}
+		if c.before {
+			e.At = now.Add(-time.Hour)
+		}
+		if err := b.Store.Record(t.Context(), []store.AuditEntry{e}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := b.MemberRemove(t.Context(), caller("alice"), api.MemberRemoveRequest{Account: "orders", ID: gone})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, _, err := b.Store.Revocations(t.Context(), store.RevocationFilter{Kind: policy.UserKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]bool{}
+	for _, r := range list {
+		got[r.Key] = true
+	}
+	voided := 0
+	for key, is := range want {
+		if got[key] != is {
+			t.Errorf("key %s: voided %t, want %t", key, got[key], is)
+		}
+		if is {
+			voided++
+		}
+	}
+	if out.Revoked != voided {
+		t.Errorf("%d keys are said to be voided, want %d", out.Revoked, voided)
+	}
+}

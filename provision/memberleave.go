@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-nats/gatehouse/account"
+	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/store"
 )
@@ -88,12 +89,8 @@ func (l *left) opened(session *policy.Session) bool {
 	return l.member.Subject == "" || session.Name == l.member.Name
 }
 
-// revokeKeys voids the keys of direct users that the member has in the account, unless another membership holds them up.
+// revokeKeys voids the keys of direct users that are in the account by the membership.
 func (s *Service) revokeKeys(ctx context.Context, l left) (int, error) {
-	others := func(m account.Member) bool { return m.Principal == l.member.Principal && !m.Accepted.IsZero() }
-	if l.member.Subject == "" || slices.ContainsFunc(l.account.Members, others) {
-		return 0, nil
-	}
 	n := 0
 	f := store.UserKeyFilter{Principal: l.member.Principal, AccountID: l.account.ID, ValidAt: s.now()}
 	for {
@@ -102,6 +99,12 @@ func (s *Service) revokeKeys(ctx context.Context, l left) (int, error) {
 			return n, s.storeError("member.remove", err)
 		}
 		for _, k := range keys {
+			switch by, err := s.keyIsBy(ctx, l, k); {
+			case err != nil:
+				return n, s.storeError("member.remove", err)
+			case !by:
+				continue
+			}
 			_, _, err := s.revoke(ctx, store.Revocation{
 				Revocation: policy.Revocation{ID: newID(), Kind: policy.UserKey, Target: policy.Target{Account: l.account.ID, Key: k.Key}, At: s.now()},
 				Reason:     "its owner is no member of the account any more", Actor: l.actor,
@@ -115,4 +118,25 @@ func (s *Service) revokeKeys(ctx context.Context, l left) (int, error) {
 			return n, nil
 		}
 	}
+}
+
+// keyIsBy reports whether the membership has let the key in when its user JWT was last signed. Where that is not recorded, as long
+// ago or a moment ago, it has unless its owner is a member by name in another way.
+func (s *Service) keyIsBy(ctx context.Context, l left, k store.UserKey) (bool, error) {
+	owner := policy.Principal{Issuer: k.Issuer, Subject: k.Subject}
+	signups, _, err := s.Store.Audit(ctx, store.AuditFilter{
+		Kind: store.LoginEntry, Op: api.OpUserSignup, Outcome: string(policy.OutcomeAllowed), Principal: owner, Limit: store.MaxPage,
+	})
+	if err != nil {
+		return false, err
+	}
+	for i := range signups { // newest first
+		if signups[i].UserKey == k.Key && !signups[i].At.Before(k.Issued.Truncate(time.Second)) {
+			return slices.Contains(signups[i].Bindings, "member:"+l.member.ID), nil
+		}
+	}
+	now := s.now()
+	return !slices.ContainsFunc(l.account.Members, func(m account.Member) bool {
+		return m.Principal == owner && m.Role != account.OwnerRole && !m.Accepted.IsZero() && (m.Until.IsZero() || now.Before(m.Until))
+	}), nil
 }
