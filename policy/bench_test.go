@@ -61,8 +61,7 @@ func (s scene) build(b testing.TB) (*policy.Snapshot, *policy.Identity) {
 
 var start = time.Unix(1_800_000_000, 0)
 
-// BenchmarkDecisions holds that bindings of other issuers cost nothing, and shows what bindings,
-// groups and expressions cost.
+// BenchmarkDecisions shows what bindings, groups and expressions cost.
 func BenchmarkDecisions(b *testing.B) {
 	for _, s := range []scene{
 		{bindings: 4, groups: 10}, {bindings: 4, groups: 10, when: `claims.amr.exists(m, m == "mfa")`}, {bindings: 4, groups: 1000},
@@ -76,12 +75,29 @@ func BenchmarkDecisions(b *testing.B) {
 		}
 		b.Run(name, func(b *testing.B) {
 			snapshot, id := s.build(b)
+			snapshot.Rules.Index()
 			b.ReportAllocs()
 			for b.Loop() {
 				if d := policy.Decide(snapshot, id, policy.Connection{Type: policy.Standard}, start, nil); !d.Allowed() {
 					b.Fatal(d.Refusal)
 				}
 			}
+		})
+	}
+}
+
+// BenchmarkIndex shows what it costs to make the index of an issuer's bindings, and to keep it.
+func BenchmarkIndex(b *testing.B) {
+	for _, n := range []int{100, 10_000} {
+		b.Run(fmt.Sprintf("bindings=%d", n), func(b *testing.B) {
+			snapshot, _ := scene{bindings: n, groups: 1}.build(b)
+			before := heap()
+			snapshot.Rules.Index()
+			kept := heap() - before
+			for b.Loop() {
+				snapshot.Rules.Index()
+			}
+			b.ReportMetric(float64(kept)/float64(n), "bytes-kept/binding")
 		})
 	}
 }

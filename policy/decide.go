@@ -121,11 +121,11 @@ func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Tr
 	if r := conn.proven(key, now); r != nil {
 		return refused(r)
 	}
-	grants, r := applicable(s.Rules.Bindings[id.Issuer], id, key != nil, conn, trace)
+	grants, r := applicable(s.Rules, s.Rules.Bindings[id.Issuer], id, key != nil, conn, trace)
 	if e := s.selfService(conn.Account); e != nil {
 		grants, r = e.grants(s.Rules.Plans, id, now, trace)
 	} else if conn.mayWait(r) {
-		if lobby, none := applicable(s.Rules.Lobby[id.Issuer], id, key != nil, conn, trace); none == nil {
+		if lobby, none := applicable(s.Rules, s.Rules.Lobby[id.Issuer], id, key != nil, conn, trace); none == nil {
 			grants, r = lobby, nil
 		}
 	}
@@ -284,12 +284,17 @@ func usable(s *Snapshot, account *Account, scoped string, now time.Time) (*Accou
 	return &left, nil
 }
 
-// applicable returns the bindings that give the identity something on this connection, or the
+// applicable returns those of a list of the rules that give the identity something on this connection, or the
 // refusal of the one that came closest. bound says that the token is bound to a key, which the client
-// has proved to hold.
-func applicable(bindings []*Binding, id *Identity, bound bool, conn Connection, trace *Trace) ([]*Binding, *Refusal) {
+// has proved to hold. A trace hears of every binding, which therefore are all looked at.
+func applicable(rules *Rules, list []*Binding, id *Identity, bound bool, conn Connection, trace *Trace) ([]*Binding, *Refusal) {
 	var grants []*Binding
 	closest := miss{reason: NoBinding, detail: "no binding matches the claims"}
+	bindings, x := list, rules.index(list)
+	if x != nil && trace == nil {
+		var few [manyBindings]*Binding
+		bindings = x.candidates(few[:0], id.Claims, false)
+	}
 	l := newLookup(id.Claims, len(bindings))
 	for _, b := range bindings {
 		m := b.miss(l, bound, conn, trace != nil)
@@ -306,9 +311,11 @@ func applicable(bindings []*Binding, id *Identity, bound bool, conn Connection, 
 	if len(grants) > 0 {
 		return grants, nil
 	}
-	if b := overage(bindings, id.Claims); b != nil && (closest.reason == NoBinding || closest.reason == ExpressionFailed) {
-		return nil, Refuse(GroupsOverage, "binding %s asks for a claim that the issuer left out of the token because it is too long (_claim_names or hasgroups stand in its place): "+
-			"at Entra ID use app roles, or emit only the groups assigned to the application", b.Name)
+	if closest.reason == NoBinding || closest.reason == ExpressionFailed {
+		if b := overage(list, x, id.Claims); b != nil {
+			return nil, Refuse(GroupsOverage, "binding %s asks for a claim that the issuer left out of the token because it is too long (_claim_names or hasgroups stand in its place): "+
+				"at Entra ID use app roles, or emit only the groups assigned to the application", b.Name)
+		}
 	}
 	return nil, Refuse(closest.reason, "%s", closest.detail)
 }

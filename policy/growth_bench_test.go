@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -13,14 +14,22 @@ type growth struct {
 	name    string
 	touched bool   // a decision looks at each of them
 	account string // that the client names
+	want    policy.Reason
 	sizes   []int
 	build   func(b testing.TB, n int) (*policy.Snapshot, *policy.Identity)
 }
 
 var growths = []growth{
-	{name: "bindings of its issuer", touched: true, sizes: []int{10, 1000, 10_000}, build: func(b testing.TB, n int) (*policy.Snapshot, *policy.Identity) {
-		return scene{bindings: n, groups: 10}.build(b)
-	}},
+	{name: "bindings of its issuer", sizes: []int{10, 1000, 10_000}, build: withBindings(nil)},
+	{name: "bindings of its issuer, none of which matches", want: policy.NoBinding, sizes: []int{10, 1000, 10_000}, build: withBindings(func(_ []*policy.Binding, id *policy.Identity) {
+		id.Claims["groups"] = []any{"other"}
+	})},
+	{name: "bindings of its issuer, the groups left out of the token", want: policy.NoBinding, sizes: []int{10, 1000, 10_000}, build: withBindings(func(list []*policy.Binding, id *policy.Identity) {
+		id.Claims = map[string]any{"hasgroups": true, "env": "dev"}
+		for _, b := range list {
+			b.Match = append(b.Match, conditionOn("env", "prod"))
+		}
+	})},
 	{name: "groups", touched: true, sizes: []int{1, 100, 1000}, build: func(b testing.TB, n int) (*policy.Snapshot, *policy.Identity) {
 		return scene{bindings: 4, groups: n}.build(b)
 	}},
@@ -65,11 +74,32 @@ func BenchmarkGrowth(b *testing.B) {
 				s, id := g.build(b, n)
 				b.ReportAllocs()
 				for b.Loop() {
-					decideOnce(b, s, id, g.account)
+					g.decide(b, s, id)
 				}
 			})
 		}
 	}
+}
+
+// withBindings returns what builds an index of so many bindings of the identity's issuer, after change, which may be nil.
+func withBindings(change func([]*policy.Binding, *policy.Identity)) func(testing.TB, int) (*policy.Snapshot, *policy.Identity) {
+	return func(b testing.TB, n int) (*policy.Snapshot, *policy.Identity) {
+		s, id := scene{bindings: n, groups: 10}.build(b)
+		if change != nil {
+			change(s.Rules.Bindings[id.Issuer], id)
+		}
+		s.Rules.Index()
+		return s, id
+	}
+}
+
+func conditionOn(claim, text string) policy.Condition {
+	path, err := policy.ParseClaimPath(claim)
+	glob, also := policy.ParseGlob(text)
+	if err := errors.Join(err, also); err != nil {
+		panic(err)
+	}
+	return policy.Condition{Claim: path, Values: []policy.Value{{Text: &glob}}}
 }
 
 // withAccounts returns a snapshot with so many accounts of sign-up; the identity is a member of each.
@@ -91,6 +121,17 @@ func withAccounts(b testing.TB, n int) (*policy.Snapshot, *policy.Identity) {
 	role := s.Rules.Bindings[id.Issuer][0].Grant.Role
 	s.Rules.Plans = map[string]*policy.Plan{"free": {Name: "free", Roles: map[string]*policy.Role{"app": role}, TTL: time.Hour}}
 	return s, id
+}
+
+// decide expects what g wants.
+func (g *growth) decide(t testing.TB, s *policy.Snapshot, id *policy.Identity) {
+	if g.want == "" {
+		decideOnce(t, s, id, g.account)
+		return
+	}
+	if d := policy.Decide(s, id, policy.Connection{Type: policy.Standard, Account: g.account}, start, nil); d.Reason() != g.want {
+		t.Fatalf("decided as %s, want %s", d.Reason(), g.want)
+	}
 }
 
 // decideOnce expects a grant in the account that the client names; empty when it names none.

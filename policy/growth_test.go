@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ func TestDecisionsDoNotGrowWithWhatTheyDoNotTouch(t *testing.T) {
 		var least float64
 		for i, n := range g.sizes {
 			s, id := g.build(t, n)
-			made := testing.AllocsPerRun(20, func() { decideOnce(t, s, id, g.account) })
+			made := testing.AllocsPerRun(20, func() { g.decide(t, s, id) })
 			if i == 0 {
 				least = made
 			}
@@ -50,6 +51,44 @@ func TestDecisionsLookAtNothingOfOthers(t *testing.T) {
 	d := policy.Decide(s, &refused, policy.Connection{Type: policy.Standard}, start, nil)
 	if d.Allowed() || d.Refusal.Reason != policy.NoBinding {
 		t.Errorf("an identity without claims: %v", d.Refusal)
+	}
+}
+
+// TestDecisionsLookAtNoOtherBindings takes away all bindings of the identity's issuer that cannot match, after the index was
+// made: a decision that looked at one would fail on it.
+func TestDecisionsLookAtNoOtherBindings(t *testing.T) {
+	t.Parallel()
+	const many = 1000
+	s, id := scene{bindings: many, groups: 10}.build(t)
+	list := s.Rules.Bindings[id.Issuer]
+	for _, b := range list {
+		b.Match = append(b.Match, conditionOn("env", "prod"))
+	}
+	s.Rules.Index()
+	id.Claims["env"] = "prod"
+	first := list[0]
+	clear(list[:many-1])
+	decideOnce(t, s, id, "")
+	for name, c := range map[string]struct {
+		claims map[string]any
+		want   policy.Reason
+	}{
+		"without claims":              {nil, policy.NoBinding},
+		"of other groups":             {map[string]any{"groups": []any{"other"}, "env": "prod"}, policy.NoBinding},
+		"groups left out":             {map[string]any{"hasgroups": true, "env": "dev"}, policy.NoBinding},
+		"groups left out, all else":   {map[string]any{"hasgroups": true, "env": "prod"}, policy.GroupsOverage},
+		"groups and more is left out": {map[string]any{"_claim_names": map[string]any{"groups": "src1", "env": "src1"}}, policy.GroupsOverage},
+	} {
+		list[0] = nil
+		if strings.HasPrefix(name, "groups") {
+			list[0] = first // it stands for all that ask for another group and nothing else besides
+		}
+		refused := *id
+		refused.Claims = c.claims
+		d := policy.Decide(s, &refused, policy.Connection{Type: policy.Standard}, start, nil)
+		if d.Reason() != c.want {
+			t.Errorf("%s: %s, want %s", name, d.Reason(), c.want)
+		}
 	}
 }
 

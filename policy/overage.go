@@ -2,14 +2,17 @@ package policy
 
 import "slices"
 
-// overage returns the first binding that an identity might have had, were it not for claims
-// that the issuer left out of the token; nil when there is none. Gatehouse never asks for them:
-// a login does no network I/O, and the address to ask would come from a token.
-func overage(bindings []*Binding, claims map[string]any) *Binding {
+// overage returns the first binding of a list that an identity might have had, were it not for claims
+// that the issuer left out of the token; nil when there is none. x is the list's index, or nil. Gatehouse never asks
+// for such claims: a login does no network I/O, and the address to ask would come from a token.
+func overage(list []*Binding, x *bindingIndex, claims map[string]any) *Binding {
 	if claims["_claim_names"] == nil && claims["hasgroups"] == nil {
 		return nil
 	}
-	for _, b := range bindings {
+	if x != nil {
+		list = x.candidates(nil, claims, true)
+	}
+	for _, b := range list {
 		if b.lacksOnlyLeftOut(claims) {
 			return b
 		}

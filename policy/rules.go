@@ -35,6 +35,9 @@ type Rules struct {
 	SignUps map[string][]*Binding
 	// Plans of self-service accounts by name.
 	Plans map[string]*Plan
+
+	// indexes of the lists above, by where their first binding stands; see [Rules.Index].
+	indexes map[**Binding]*bindingIndex
 }
 
 // LobbyName is what clients name the lobby account, in which users may only call operations.
@@ -129,7 +132,7 @@ func (b *Binding) gives() string {
 }
 
 // Expression is a condition on claims that says more than values of single ones: CEL in package
-// policy/expr. It is a pure function of the claims.
+// policy/expr. It is a pure function of the claims, and two that are written alike are the same one.
 type Expression interface {
 	// Holds reports whether the claims meet it; an error means that they do not.
 	Holds(claims map[string]any) (bool, error)

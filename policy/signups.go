@@ -44,7 +44,7 @@ func calls(s *Snapshot, bindings []*Binding, id *Identity, source netip.Addr, no
 	if id.BoundKey() != nil {
 		return nil, Refuse(KeyProofMissing, "the token is bound to a key, and calls prove none: get one that is not bound")
 	}
-	return applicable(bindings, id, false, Connection{Source: source, Type: Standard}, trace)
+	return applicable(s.Rules, bindings, id, false, Connection{Source: source, Type: Standard}, trace)
 }
 
 func plansOf(s *Snapshot, bindings []*Binding) ([]string, *Refusal) {

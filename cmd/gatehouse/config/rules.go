@@ -101,6 +101,7 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 	}
 	if len(r.problems) == 0 {
 		r.lint(f, rules, bindings, roles)
+		rules.Index()
 	}
 	rules.Version = version(f)
 	return rules, mint.NewKeyring(keys...)
