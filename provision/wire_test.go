@@ -109,7 +109,7 @@ func TestWireContract(t *testing.T) {
 			Plans: func() map[string]*account.Plan {
 				return map[string]*account.Plan{"free": {Name: "free", Roles: []string{"app"}, Limits: account.Limits{Connections: 20, Subscriptions: account.NoLimit, JetStream: &js}}}
 			},
-			Seal: func() *seal.Ring { return ring(t) },
+			Seal: func() *seal.Ring { return sealing },
 			Keys: func() *mint.Keyring { return mint.NewKeyring(tradeKey) },
 			Stored: func(context.Context, string) (provision.Stored, error) {
 				return provision.Stored{Streams: 2, Bytes: 4096, Unanswered: []string{"n3"}}, nil
