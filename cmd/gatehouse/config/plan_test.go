@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nkeys"
 
 	"github.com/gatehouse-nats/gatehouse/account"
 )
@@ -54,5 +55,34 @@ func TestPlans(t *testing.T) {
 	}
 	if shown := fmt.Sprintf("%v %+v %#v", c.File.Seal, c.File.Seal, c.File.Seal); strings.Contains(shown, "AAECAwQF") {
 		t.Errorf("the key is shown: %s", shown)
+	}
+}
+
+// TestSignUpAloneLetsInNowhere keeps a binding that only lets sign up from placing anybody in the lobby.
+func TestSignUpAloneLetsInNowhere(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	lobbySeed, lobby := testKey(t, nkeys.PrefixByteAccount, "lobby")
+	f.write("keys/lobby.nk", lobbySeed)
+	for grant, places := range map[string]int{"sign_up: [free]": 0, "lobby: true, sign_up: [free]": 1, "lobby: true": 1} {
+		c := f.mustLoad(`
+nats:
+  callout: { creds: creds/callout.creds, signing_key: keys/callout.nk }
+  system: { creds: creds/system.creds }
+  lobby: { account: ` + lobby + `, signing_key: keys/lobby.nk }
+issuers:
+  - { name: corp, url: "https://login.example.com", audiences: [nats] }
+roles:
+  app: { publish: { allow: [a] } }
+plans:
+  free: { roles: [app] }
+bindings:
+  - name: one
+    issuer: corp
+    grant: { ` + grant + ` }
+`)
+		if n := len(c.Rules().Lobby["corp"]); n != places {
+			t.Errorf("%s: %d bindings place in the lobby, want %d", grant, n, places)
+		}
 	}
 }

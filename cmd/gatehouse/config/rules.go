@@ -88,6 +88,8 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 			continue
 		case len(binding.Rights) > 0 || binding.OnBehalf:
 			rules.Admins[b.Issuer] = append(rules.Admins[b.Issuer], binding)
+		case !b.Grant.Lobby:
+			continue // who may only sign up is let in nowhere by that
 		}
 		if lobby != nil {
 			rules.Lobby[b.Issuer] = append(rules.Lobby[b.Issuer], intoLobby(binding, lobby))
