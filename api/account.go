@@ -76,7 +76,8 @@ type Account struct {
 	Owner       Person   `json:"owner"`
 	Description string   `json:"description,omitempty"`
 	Tags        []string `json:"tags,omitempty"`
-	// Limits are those in force; Changed are the ones among them that an admin gave in place of the plan's.
+	// Limits are those in force, none of an account that was taken over, whose claims say them; Changed are the ones among
+	// them that an admin gave in place of the plan's.
 	Limits      AccountLimits  `json:"limits"`
 	Changed     *AccountLimits `json:"changed_limits,omitempty"`
 	Roles       []string       `json:"roles"`   // that its members may have

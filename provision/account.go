@@ -296,7 +296,10 @@ func (s *Service) wireAccount(a *account.Account) api.Account {
 		SigningKeys: []api.AccountKey{}, Created: a.Created, Updated: a.Updated, DeleteAt: a.DeleteAt,
 	}
 	if plan := s.Accounts.Plans()[a.Plan]; plan != nil {
-		out.Limits, out.Roles = wireLimits(plan.Limits.With(a.Limits)), append(out.Roles, plan.Roles...)
+		out.Roles = append(out.Roles, plan.Roles...)
+		if !a.Adopted {
+			out.Limits = wireLimits(plan.Limits.With(a.Limits))
+		}
 	}
 	if a.Limits != nil {
 		changed := wirePatch(*a.Limits)

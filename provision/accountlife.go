@@ -166,6 +166,11 @@ func (s *Service) relimit(a *account.Account, req api.AccountUpdateRequest) erro
 	}
 	if req.Limits != nil {
 		a.Limits = patch(*req.Limits)
+		if a.Limits.Tiers != nil {
+			if err := theirs(a, "JetStream limits by replica tier"); err != nil {
+				return err
+			}
+		}
 		if reflect.ValueOf(*a.Limits).IsZero() {
 			a.Limits = nil
 		}

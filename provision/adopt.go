@@ -203,6 +203,15 @@ func (s *Service) signedByOperator(ctx context.Context, req api.AccountAdoptRequ
 		"account %.80q is signed by %s, which is no key of the operator as far as Gatehouse knows: if it is one, give the operator's JWT, which lists it, with --operator-jwt", claims.Name, claims.Issuer)
 }
 
+// theirs refuses to change what stays others' of an account that was taken over.
+func theirs(a *account.Account, what string) error {
+	if !a.Adopted {
+		return nil
+	}
+	return refuse(http.StatusConflict, api.ReasonWrongState,
+		"account %s was taken over, and its %s stay with whoever made it: change them with nsc or nats auth, and push; that stays", a.Name, what)
+}
+
 // seedOf is a signing key with its seed.
 type seedOf struct {
 	public string

@@ -150,6 +150,9 @@ func (s *Service) trade(ctx context.Context, p party, t trade, edit func(*accoun
 		if a.State == account.Deleting || a.State == account.Deleted {
 			return wrongState(a, "an account that is deleted is changed no more")
 		}
+		if err := theirs(a, "exports and imports"); err != nil {
+			return err
+		}
 		before := *a
 		a.Exports, a.Imports = slices.Clone(a.Exports), slices.Clone(a.Imports)
 		if err := edit(a); err != nil {
