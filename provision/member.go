@@ -29,12 +29,16 @@ func (s *Service) addMember(ctx context.Context, p party, req api.MemberAddReque
 		return api.Member{}, err
 	}
 	c := act{op: api.OpMemberAdd, account: req.Account, key: req.IdempotencyKey, request: req, reason: "added", detail: describeMember(m)}
+	shortened := false
 	a, err := s.change(ctx, p, c, func(a *account.Account) error {
+		shortened = false
 		same := func(o account.Member) bool {
 			return o.Role == m.Role && o.Principal == m.Principal && o.Match == m.Match && o.Email == m.Email && o.Invitation == ""
 		}
 		if i := slices.IndexFunc(a.Members, same); i >= 0 {
 			m.ID, m.Accepted = a.Members[i].ID, a.Members[i].Accepted
+			before := a.Members[i].Until
+			shortened = !m.Accepted.IsZero() && !m.Until.IsZero() && (before.IsZero() || m.Until.Before(before))
 			a.Members[i].Until = m.Until
 			return nil
 		}
@@ -50,7 +54,11 @@ func (s *Service) addMember(ctx context.Context, p party, req api.MemberAddReque
 	}); i >= 0 {
 		m = a.Members[i] // of the first of the same calls
 	}
-	return wireMember(m), nil
+	if shortened {
+		// What was opened before may last for longer; who may still connect comes back.
+		_, _, _, err = s.end(ctx, p, left{account: a, member: m, until: m.Until})
+	}
+	return wireMember(m), err
 }
 
 // newMember returns what a request adds. Whoever is meant by claims need not accept: nobody is, until they name the account.
@@ -205,13 +213,8 @@ func (s *Service) removeMember(ctx context.Context, p party, req api.MemberRemov
 	if gone.Accepted.IsZero() {
 		return out, nil
 	}
-	l := left{account: a, member: gone, actor: p.Actor, request: p.RequestID}
-	if out.Revoked, err = s.revokeKeys(ctx, l); err != nil {
-		return out, err
-	}
-	s.leaving.add(l, s.Now().Add(leaveAgain))
-	out.Closed, out.Unanswered = s.closeMember(ctx, l)
-	return out, nil
+	out.Revoked, out.Closed, out.Unanswered, err = s.end(ctx, p, left{account: a, member: gone})
+	return out, err
 }
 
 // disown refuses to leave an account without an owner, and names another one in the record where the one in it has gone.

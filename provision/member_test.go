@@ -455,3 +455,63 @@ func TestMemberRemoveKeys(t *testing.T) {
 		t.Errorf("%d keys are said to be voided, want %d", out.Revoked, voided)
 	}
 }
+
+// TestMemberEndsEarlier closes what would outlive a membership of which the end is set earlier, and leaves the rest.
+func TestMemberEndsEarlier(t *testing.T) {
+	t.Parallel()
+	b := newAccountBed(t)
+	id := b.orders(t).Account
+	add := func(until time.Time) string {
+		t.Helper()
+		m, err := b.MemberAdd(t.Context(), caller("alice"), api.MemberAddRequest{Account: "orders", Role: "app", Issuer: "corp", Subject: "bob", Until: until})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.ID
+	}
+	mine := "member:" + add(time.Time{})
+	if err := b.accept("bob", ""); err != nil {
+		t.Fatal(err)
+	}
+	short, err := newUserKey(t).PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, life := range map[string]time.Duration{directKey: time.Hour, short: time.Minute} {
+		if err := b.Store.AddUserKey(t.Context(), store.UserKey{
+			Key: key, Account: "orders", AccountID: id, Issuer: corp, Subject: "bob", Name: "corp-bob", Issued: now, Expires: now.Add(life),
+		}, 9); err != nil {
+			t.Fatal(err)
+		}
+	}
+	session := func(cid uint64, binding string, life time.Duration) policy.Session {
+		return policy.Session{ServerID: "NA", Server: "n1", CID: cid, Account: id, Name: "corp-bob",
+			Login: &policy.Login{Principal: policy.Principal{Issuer: corp, Subject: "bob"}, Issued: now, Expires: now.Add(life), Bindings: []string{binding}}}
+	}
+	b.servers.list = []policy.Session{session(1, mine, time.Hour), session(2, mine, time.Minute), session(3, "member:other", time.Hour)}
+	ended := func() (cids []uint64, keys int) {
+		t.Helper()
+		list, _, err := b.Store.Revocations(t.Context(), store.RevocationFilter{Kind: policy.UserKey})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range list {
+			if r.Key != directKey {
+				t.Errorf("%s is voided", r.Key)
+			}
+		}
+		return b.servers.closed, len(list)
+	}
+	add(now.Add(2 * time.Hour))
+	if cids, keys := ended(); len(cids) != 0 || keys != 0 {
+		t.Errorf("an end after all that is open closes %v and voids %d keys", cids, keys)
+	}
+	add(now.Add(10 * time.Minute))
+	if cids, keys := ended(); len(cids) != 1 || cids[0] != 1 || keys != 1 {
+		t.Errorf("connections %v are closed and %d keys voided, want what lasts for longer", cids, keys)
+	}
+	add(time.Time{})
+	if cids, keys := ended(); len(cids) != 1 || keys != 1 {
+		t.Errorf("a later end closes %v and voids %d keys", cids, keys)
+	}
+}

@@ -12,10 +12,11 @@ import (
 	"github.com/gatehouse-nats/gatehouse/store"
 )
 
-// left is a member who was removed from an account.
+// left is a member who was removed from an account, or whose membership ends earlier now.
 type left struct {
-	account        account.Account // without the member
+	account        account.Account // as it is since
 	member         account.Member
+	until          time.Time // the earlier end; zero: removed
 	actor, request string
 	due            time.Time
 }
@@ -48,6 +49,18 @@ func (v *leaving) taken(now time.Time) []left {
 	due := slices.Clone(v.list[:i])
 	v.list = slices.Delete(v.list, 0, i)
 	return due
+}
+
+// end voids the keys that are in the account by the membership for longer than it lasts, and closes the connections that it has
+// opened, now and once more a little later.
+func (s *Service) end(ctx context.Context, p party, l left) (revoked, closed int, unanswered []string, err error) {
+	l.actor, l.request = p.Actor, p.RequestID
+	if revoked, err = s.revokeKeys(ctx, l); err != nil {
+		return revoked, 0, nil, err
+	}
+	s.leaving.add(l, s.Now().Add(leaveAgain))
+	closed, unanswered = s.closeMember(ctx, l)
+	return revoked, closed, unanswered, nil
 }
 
 // closeLeft closes what members had opened while they were being removed.
@@ -84,7 +97,7 @@ func (l *left) opened(session *policy.Session) bool {
 		return false // their keys are revoked
 	}
 	if login := session.Login; login != nil {
-		return slices.Contains(login.Bindings, "member:"+l.member.ID)
+		return slices.Contains(login.Bindings, "member:"+l.member.ID) && l.outlived(login.Expires)
 	}
 	return l.member.Subject == "" || session.Name == l.member.Name
 }
@@ -99,6 +112,9 @@ func (s *Service) revokeKeys(ctx context.Context, l left) (int, error) {
 			return n, s.storeError("member.remove", err)
 		}
 		for _, k := range keys {
+			if !l.outlived(k.Expires) {
+				continue
+			}
 			switch by, err := s.keyIsBy(ctx, l, k); {
 			case err != nil:
 				return n, s.storeError("member.remove", err)
@@ -107,7 +123,7 @@ func (s *Service) revokeKeys(ctx context.Context, l left) (int, error) {
 			}
 			_, _, err := s.revoke(ctx, store.Revocation{
 				Revocation: policy.Revocation{ID: newID(), Kind: policy.UserKey, Target: policy.Target{Account: l.account.ID, Key: k.Key}, At: s.now()},
-				Reason:     "its owner is no member of the account any more", Actor: l.actor,
+				Reason:     "its owner's membership of the account has ended, or ends earlier", Actor: l.actor,
 			}, "", l.request)
 			if err != nil {
 				return n, err
@@ -119,6 +135,9 @@ func (s *Service) revokeKeys(ctx context.Context, l left) (int, error) {
 		}
 	}
 }
+
+// outlived reports whether a credential with that end, zero for none or one that is not known, lasts longer than the membership.
+func (l *left) outlived(end time.Time) bool { return end.IsZero() || end.After(l.until) }
 
 // keyIsBy reports whether the membership has let the key in when its user JWT was last signed. Where that is not recorded, as long
 // ago or a moment ago, it has unless its owner is a member by name in another way.
@@ -137,6 +156,6 @@ func (s *Service) keyIsBy(ctx context.Context, l left, k store.UserKey) (bool, e
 	}
 	now := s.now()
 	return !slices.ContainsFunc(l.account.Members, func(m account.Member) bool {
-		return m.Principal == owner && m.Role != account.OwnerRole && !m.Accepted.IsZero() && (m.Until.IsZero() || now.Before(m.Until))
+		return m.ID != l.member.ID && m.Principal == owner && m.Role != account.OwnerRole && !m.Accepted.IsZero() && (m.Until.IsZero() || now.Before(m.Until))
 	}), nil
 }
