@@ -64,3 +64,9 @@ func (r *Resolver) readOnce(of reading) {
 		r.keys.putSince(era, of.server, of.account, state.slim(), time.Now())
 	}
 }
+
+// Suspect has all that servers were seen to have asked for anew, as when one did not accept an answer.
+func (r *Resolver) Suspect() {
+	r.keys.clear()
+	r.Wake()
+}
