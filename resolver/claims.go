@@ -75,7 +75,7 @@ type ClaimsOptions struct {
 	Signer      func() nkeys.KeyPair // the operator signing key; nil while there is none
 	Closed      func() Closed        // accounts that Gatehouse itself is in
 	Leeway      time.Duration        // of tokens
-	OnDrift     func(how string)     // is told of each server that had other claims; nil is nobody
+	OnDrift     func(id, how string) // is told of each server that had other claims of an account; nil is nobody
 	Interval    time.Duration        // between looks at the servers when nothing happens
 	// Records are those of self-service accounts; nil: there are none.
 	Records AccountStore
@@ -138,7 +138,7 @@ func NewClaims(o ClaimsOptions) *Claims {
 		o.Interval = DefaultInterval
 	}
 	if o.OnDrift == nil {
-		o.OnDrift = func(string) {}
+		o.OnDrift = func(string, string) {}
 	}
 	c := &Claims{ClaimsOptions: o, r: o.Resolver, log: o.Resolver.log, wake: make(chan struct{}, 1), slots: make(chan struct{}, parallelAccounts), accounts: map[string]*accountStatus{}, roster: newRoster()}
 	o.Resolver.onClaimsChanged(c.Wake)
@@ -415,7 +415,7 @@ func (c *Claims) settle(ctx context.Context, a *accountStatus, record store.Acco
 		return err
 	}
 	for _, how := range d.drifts {
-		c.OnDrift(string(how))
+		c.OnDrift(record.Account, string(how))
 	}
 	stale, failed := c.stale(ctx, record.Account, d, held)
 	err = errors.Join(err, failed)
@@ -491,7 +491,7 @@ func (c *Claims) stale(ctx context.Context, account string, d *decision, held []
 			continue
 		}
 		if found, err := parseDocument(token); err != nil || !d.desired.same(found) || !slices.ContainsFunc(held, func(h serverClaims) bool { return h.signedBy(found.issuer()) }) {
-			c.OnDrift(string(stored))
+			c.OnDrift(account, string(stored))
 			return true, nil
 		}
 	}

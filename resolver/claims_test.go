@@ -131,7 +131,7 @@ func startDesk(t *testing.T, s *system, l *ledger, key nkeys.KeyPair) *desk {
 			d.c = NewClaims(ClaimsOptions{
 				Resolver: r, Store: l, Revocations: l.all, Holder: t.Name(), Leeway: 10 * time.Second, Interval: 200 * time.Millisecond,
 				Signer: func() nkeys.KeyPair { return key }, Closed: func() Closed { return Closed{s.Callout.ID: nil, s.System.ID: nil} },
-				OnDrift: func(how string) {
+				OnDrift: func(_, how string) {
 					n, _ := d.drifts.LoadOrStore(how, new(atomic.Int64))
 					n.(*atomic.Int64).Add(1)
 				},

@@ -55,7 +55,7 @@ func (c *Claims) judge(k *kept, d *delivery, servers int) {
 			c.roster.checks.whole = true
 		}
 		if expected {
-			c.OnDrift(string(how))
+			c.OnDrift(k.id, string(how))
 		}
 	}
 	for _, token := range d.stored {

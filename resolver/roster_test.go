@@ -190,7 +190,7 @@ func keep(t testing.TB, s *system, l *ledger, records *records, key nkeys.KeyPai
 	k.c = NewClaims(ClaimsOptions{
 		Resolver: k.r, Store: l, Revocations: l.all, Holder: rand.Text(), Leeway: 10 * time.Second, Interval: 200 * time.Millisecond,
 		Signer: func() nkeys.KeyPair { return key }, Closed: func() Closed { return Closed{s.Callout.ID: nil, s.System.ID: nil, s.Lobby.ID: nil} },
-		OnDrift: func(how string) {
+		OnDrift: func(_, how string) {
 			n, _ := k.drifts.LoadOrStore(how, new(atomic.Int64))
 			n.(*atomic.Int64).Add(1)
 		},

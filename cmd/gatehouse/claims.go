@@ -30,7 +30,10 @@ func (d *daemon) newClaims() *resolver.Claims {
 	return resolver.NewClaims(resolver.ClaimsOptions{
 		Absent:   d.cfg.Load().NATS.Callout.Mode == config.ConfigMode,
 		Resolver: d.resolver, Store: d.store, Revocations: d.claimed, Holder: d.replica, Leeway: d.leeway,
-		Signer: d.operatorKey, Closed: d.ownAccounts, OnDrift: func(how string) { drift.WithLabelValues(how).Inc() },
+		Signer: d.operatorKey, Closed: d.ownAccounts, OnDrift: func(id, how string) {
+			drift.WithLabelValues(how).Inc()
+			d.drifted(id, how)
+		},
 		Records: d.store, Limits: d.limits,
 	})
 }

@@ -31,6 +31,7 @@ import (
 	replicas "github.com/gatehouse-nats/gatehouse/replica"
 	"github.com/gatehouse-nats/gatehouse/resolver"
 	"github.com/gatehouse-nats/gatehouse/store"
+	"github.com/gatehouse-nats/gatehouse/store/events"
 	"github.com/gatehouse-nats/gatehouse/store/spool"
 	"github.com/gatehouse-nats/gatehouse/store/stream"
 )
@@ -65,6 +66,8 @@ type daemon struct {
 	claims      *resolver.Claims
 	callout     *callout.Service
 	copier      *stream.Copier // nil: the audit trail is copied nowhere
+	tellers     []*events.Follower
+	drifts      drifts
 	provision   *provision.Service
 	group       *replicas.Group
 	sweeper     *resolver.Sweeper
@@ -97,7 +100,7 @@ func newDaemon(ctx context.Context, cfg *config.Config, env []string, now func()
 	}
 	d.onClose(d.watcher.Close)
 	for _, open := range []func(context.Context, *config.Config) error{
-		d.openStore, d.openVault, d.openSpool, d.listen, d.openTokens, d.connect, d.build, d.openStream,
+		d.openStore, d.openVault, d.openSpool, d.listen, d.openTokens, d.connect, d.build, d.openStream, d.openEvents,
 	} {
 		if err := open(ctx, cfg); err != nil {
 			d.close()
@@ -272,7 +275,7 @@ func (d *daemon) run(ctx context.Context) error {
 	for _, task := range []func(context.Context) error{
 		d.serveLobby,
 		d.keepVault, d.mirror.Run, d.tokens.Run, d.resolver.Run, d.claims.Run, d.group.Run, d.sweeper.Run, d.callout.Run, d.provision.Run, d.provision.Tend,
-		d.ship, d.prune, d.copyTrail, d.keepTime, d.follow, d.watchReadiness,
+		d.ship, d.prune, d.copyTrail, d.tell, d.keepTime, d.follow, d.watchReadiness,
 		d.serve(d.public, d.publicServer(d.provision.Handler())),
 		d.serve(d.metrics, metricsServer(healthHandler(d.registry, d.readiness(), d.cfg.Load().Metrics.Pprof))),
 		d.serve(d.local, localServer(d.provision.LocalHandler())),

@@ -52,7 +52,28 @@ type File struct {
 	// What the accounts of sign-up may have, by name. Bindings say who may sign up for which: grant.sign_up.
 	Plans map[string]*Plan `yaml:"plans"`
 
+	// Who is told of what happens to the accounts of sign-up.
+	Events Events `yaml:"events" restart:"true"`
+
 	_ unbuilt `yaml:"portal"`
+}
+
+// Events are what happens to self-service accounts. They are also on NATS, in the callout account, at
+// gatehouse.events.account.NAME.ACCOUNT.
+type Events struct {
+	// Addresses that each event is posted to, signed. One that is new gets what happens from then on.
+	Webhooks []*Webhook `yaml:"webhooks"`
+}
+
+// Webhook is an address that events are posted to, as the Standard Webhooks specification says.
+type Webhook struct {
+	// The address: https, or http on loopback. Redirects are not followed. It tells one webhook from another.
+	URL string `yaml:"url" required:"the address that events are posted to"`
+	// File with the secret that requests are signed with, whsec_ and 24 to 64 random bytes in base64; or several, the newest
+	// first: each signs, so that the receiver can go over from one to the next.
+	Secret []WebhookSecret `yaml:"secret" required:"a file with whsec_ and 24 to 64 random bytes in base64"`
+	// Names of the events that it gets; without any, all.
+	Events []string `yaml:"events" enum:"created approved rejected active changed suspended resumed deleting restored deleted member_added member_invited member_joined member_removed drift"`
 }
 
 // Seal is what encrypts secrets in the store.

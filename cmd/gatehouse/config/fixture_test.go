@@ -122,6 +122,7 @@ func newFixture(t testing.TB) *fixture {
 	f.write("keys/damaged.nk", appSeed[:57]+"A")
 	f.write("keys/empty.nk", "")
 	f.write("keys/seal.key", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n")
+	f.write("keys/portal.secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
 	f.write("creds/callout.creds", testCreds(t, "callout"))
 	f.write("creds/system.creds", testCreds(t, "system"))
 	f.write("creds/torn.creds", testCreds(t, "system")[:300])

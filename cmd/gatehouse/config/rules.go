@@ -32,6 +32,7 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 	r.public(f)
 	r.modeRules(&f.NATS)
 	r.auditStream(&f.Audit.Stream, &f.NATS)
+	r.webhooks(f)
 	rules := &policy.Rules{
 		Leeway:   time.Duration(f.Leeway),
 		Display:  r.issuers(f.Issuers),
