@@ -22,7 +22,7 @@ func TestKeysPage(t *testing.T) {
 	}
 	w := newWorld(t, worldOptions{policy: worldPolicy + "plans:\n  free: { roles: [developer] }\n"})
 	key := w.writeSealKey("seal.key")
-	w.edit(func(yaml string) string { return yaml + "\nseal:\n  key: file:seal.key\n" })
+	w.setSeal("seal:\n  key: file:seal.key")
 	s := w.store()
 	k := &keeper{TB: t, store: s, ring: seal.NewRing(key)}
 	k.account("orders")

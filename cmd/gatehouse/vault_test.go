@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -380,6 +381,14 @@ func (w *world) writeSealKey(name string) *seal.Key {
 	return k
 }
 
+// setSeal puts the section in place of the one that says what seals.
+func (w *world) setSeal(section string) {
+	w.Helper()
+	w.edit(func(yaml string) string {
+		return regexp.MustCompile(`(?m)^(seal:|# nothing is sealed).*$`).ReplaceAllLiteralString(yaml, section)
+	})
+}
+
 // store opens the world's database, which nothing else has open.
 func (w *world) store() store.Store {
 	w.Helper()
@@ -407,10 +416,8 @@ func TestSealingKeysOfAService(t *testing.T) {
 	}
 
 	r := w.newReplica(serveOptions{})
-	for _, section := range []string{"", "\nseal:\n  key: file:second.key\n"} {
-		if section != "" {
-			w.edit(func(yaml string) string { return yaml + section })
-		}
+	for _, section := range []string{"# nothing is sealed", "seal:\n  key: file:second.key"} {
+		w.setSeal(section)
 		got := r.command("serve")
 		if got.code != exitFailed || !strings.Contains(got.err, "1 seed with the one of id "+first.ID()) {
 			t.Errorf("with %q the start ended with %d: %s", section, got.code, got.err)
