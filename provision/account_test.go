@@ -160,7 +160,7 @@ func TestAccountSignup(t *testing.T) {
 	if err != nil || len(keys) != 1 || keys[0].Account != got.Account {
 		t.Fatalf("keys %+v, %v", keys, err)
 	}
-	seed, err := b.ring.Open(keys[0].Box, "signing key "+keys[0].Public)
+	seed, err := b.ring.Open(keys[0].Box, keys[0].Row())
 	if err != nil {
 		t.Fatal(err)
 	}

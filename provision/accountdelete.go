@@ -84,7 +84,7 @@ func (s *Service) stored(ctx context.Context, a *account.Account) (Stored, error
 }
 
 func hasData(a *account.Account, had Stored) error {
-	text := fmt.Sprintf("account %s has %d streams with %d bytes, which go with it", a.Name, had.Streams, had.Bytes)
+	text := fmt.Sprintf("what account %s stores goes with it: %d bytes in streams, of which there are %d", a.Name, had.Bytes, had.Streams)
 	if len(had.Unanswered) > 0 {
 		text += "; no answer from " + strings.Join(had.Unanswered, ", ") + ", where there may be more"
 	}

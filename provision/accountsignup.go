@@ -227,7 +227,7 @@ func (s *Service) sealing() (*seal.Ring, error) {
 	if ring := s.Accounts.Seal(); ring != nil {
 		return ring, nil
 	}
-	return nil, refuse(http.StatusConflict, api.ReasonSealMissing, "the seed of an account's signing key could not be kept safely: configure seal.key, a file with a key that gatehouse keys seal-key makes")
+	return nil, refuse(http.StatusConflict, api.ReasonSealMissing, "the seed of an account's signing key could not be kept safely: configure seal.key, a file with 32 random bytes in base64")
 }
 
 // unused refuses a key of the requester's own that is another account's already, and a proof that was used before.
@@ -287,5 +287,7 @@ func newSigningKey(ring *seal.Ring, id string) (store.SealedKey, error) {
 		return store.SealedKey{}, err
 	}
 	defer clear(seed)
-	return store.SealedKey{Public: public, Account: id, Box: ring.Seal(seed, "signing key "+public)}, nil
+	key := store.SealedKey{Public: public, Account: id}
+	key.Box = ring.Seal(seed, key.Row())
+	return key, nil
 }

@@ -64,7 +64,7 @@ type jsz struct {
 	Server serverInfo `json:"server"`
 	Data   *struct {
 		Accounts []struct {
-			Name    string `json:"name"`
+			ID      string `json:"id"` // its name is that of its claims, once the server has those
 			Streams []struct {
 				Name  string `json:"name"`
 				State struct {
@@ -80,10 +80,15 @@ type jsz struct {
 
 // streams returns the bytes of the account's streams that a server has a replica of, by name.
 func (r *Resolver) streams(ctx context.Context, server, account string) (map[string]uint64, error) {
-	data, err := r.ask(ctx, server, "JSZ", struct {
+	body, err := json.Marshal(struct {
 		Account string `json:"account"`
 		Streams bool   `json:"streams"`
 	}{account, true})
+	if err != nil {
+		return nil, err
+	}
+	// Not as connections are asked for: a system user from before may not ask this, which says nothing of the server.
+	data, err := r.request(ctx, "$SYS.REQ.SERVER."+server+".JSZ", body)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +103,7 @@ func (r *Resolver) streams(ctx context.Context, server, account string) (map[str
 	}
 	found := map[string]uint64{}
 	for _, a := range answer.Data.Accounts {
-		if a.Name != account {
+		if a.ID != account {
 			continue
 		}
 		for _, s := range a.Streams {

@@ -30,6 +30,8 @@ var vary = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)`), "2026-01-02 15:04:05Z"},
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "0197b3c0-8a55-7c3e-9f0e-2f1d7c1f4b11"},
 	{regexp.MustCompile(`\b([ANUXO])[A-Z2-7]{55}\b`), "${1}…"},
+	{regexp.MustCompile(`(?m)^[A-Z2-7]{26}$`), "2ZK7…"}, // the secret of an invitation
+	{regexp.MustCompile(`on every server \d+`), "on every server 1"},
 	{regexp.MustCompile(`rules [0-9a-f]{12}`), "rules 4ad7718c372d"},
 	{regexp.MustCompile(`local:[A-Za-z0-9_.-]+`), "local:ops"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "127.0.0.1:4222"},

@@ -107,7 +107,7 @@ func systemUser(claims *jwt.UserClaims) {
 func watchingUser(claims *jwt.UserClaims) {
 	claims.Pub.Allow.Add(
 		"$SYS.REQ.SERVER.PING",
-		"$SYS.REQ.SERVER.*.IDZ", "$SYS.REQ.SERVER.*.STATSZ", "$SYS.REQ.SERVER.*.CONNZ",
+		"$SYS.REQ.SERVER.*.IDZ", "$SYS.REQ.SERVER.*.STATSZ", "$SYS.REQ.SERVER.*.CONNZ", "$SYS.REQ.SERVER.*.JSZ",
 		"$SYS.REQ.SERVER.*.ACCOUNTZ", "$SYS.REQ.SERVER.*.KICK",
 		"$SYS.REQ.ACCOUNT.*.INFO", "$SYS.REQ.ACCOUNT.*.CONNZ",
 	)
