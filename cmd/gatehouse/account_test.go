@@ -15,7 +15,6 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/gatehouse-nats/gatehouse/api"
-	"github.com/gatehouse-nats/gatehouse/seal"
 	"github.com/gatehouse-nats/gatehouse/store/postgres"
 	"github.com/gatehouse-nats/gatehouse/store/storetest"
 )
@@ -39,15 +38,6 @@ bindings:
     grant: { admin: [accounts] }
 `
 
-// withSeal gives the service a sealing key.
-func (w *world) withSeal() {
-	w.Helper()
-	if err := os.WriteFile(filepath.Join(w.dir, "keys", "seal.key"), []byte(seal.NewKey()+"\n"), 0o600); err != nil {
-		w.Fatal(err)
-	}
-	w.edit(func(yaml string) string { return yaml + "seal: { key: keys/seal.key }\n" })
-}
-
 // personFile writes a token of somebody who is a developer into a file, and returns its path.
 func (w *world) personFile(subject string) string {
 	w.Helper()
@@ -58,8 +48,8 @@ func (w *world) personFile(subject string) string {
 	return file
 }
 
-// enterAccount logs in to an account with the token in a file, once, at that server.
-func (w *world) enterAccount(server int, account, file string, options ...nats.Option) (*nats.Conn, error) {
+// enterNamed logs in to an account with the token in a file, once, at that server.
+func (w *world) enterNamed(server int, account, file string, options ...nats.Option) (*nats.Conn, error) {
 	w.Helper()
 	token, err := os.ReadFile(file)
 	if err != nil {
@@ -70,12 +60,12 @@ func (w *world) enterAccount(server int, account, file string, options ...nats.O
 	}, options...)...)
 }
 
-// mustEnterAccount is enterAccount for who has to be let in, soon.
+// mustEnterAccount is enterNamed for who has to be let in, soon.
 func (w *world) mustEnterAccount(server int, account, file string, options ...nats.Option) *nats.Conn {
 	w.Helper()
 	var nc *nats.Conn
 	eventually(w, func() (err error) {
-		nc, err = w.enterAccount(server, account, file, options...)
+		nc, err = w.enterNamed(server, account, file, options...)
 		return err
 	})
 	w.Cleanup(nc.Close)
@@ -85,7 +75,7 @@ func (w *world) mustEnterAccount(server int, account, file string, options ...na
 // mustStayOut fails the test unless a login to the account is refused.
 func (w *world) mustStayOut(account, file string) {
 	w.Helper()
-	nc, err := w.enterAccount(0, account, file)
+	nc, err := w.enterNamed(0, account, file)
 	if err == nil {
 		nc.Close()
 		w.Fatalf("the login to %s was admitted", account)
@@ -115,7 +105,6 @@ func TestAccountStory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, worldOptions{servers: 3, policy: accountPolicy, jetStream: true})
-			w.withSeal()
 			r := w.serve(serveOptions{store: dsn(t)})
 			alice, bob := w.personFile("alice"), w.personFile("bob")
 			as := func(file string, args ...string) string {
@@ -184,7 +173,6 @@ func TestAccountStory(t *testing.T) {
 func TestAccountWithOwnKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, worldOptions{policy: accountPolicy})
-	w.withSeal()
 	r := w.serve(serveOptions{})
 	alice := w.personFile("alice")
 	key := func(pair nkeys.KeyPair, err error) (file, public string) {
@@ -234,7 +222,6 @@ func TestAccountWithOwnKey(t *testing.T) {
 func TestAccountDeletionShowsData(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, worldOptions{servers: 3, policy: accountPolicy, jetStream: true})
-	w.withSeal()
 	r := w.serve(serveOptions{})
 	alice := w.personFile("alice")
 	r.must("account", "signup", "--name", "orders", "--plan", "free", "--token-file", alice)
@@ -281,7 +268,6 @@ func TestAccountDeletionShowsData(t *testing.T) {
 func TestCommandsOfAccounts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, worldOptions{policy: accountPolicy})
-	w.withSeal()
 	s := &transcript{replica: w.serve(serveOptions{})}
 	for _, who := range []string{"alice", "bob"} {
 		w.personFile(who)

@@ -23,7 +23,6 @@ func TestAccountsPage(t *testing.T) {
 		t.Fatal("the page has no configuration that begins with the sealing key")
 	}
 	w := newWorld(t, worldOptions{policy: strings.ReplaceAll(yaml, "issuer: corp", "issuer: demo")})
-	w.withSeal()
 	w.edit(func(yaml string) string {
 		return strings.NewReplacer("name: demo", "name: corp", "issuer: demo", "issuer: corp").Replace(yaml)
 	})
