@@ -56,7 +56,11 @@ func (s *Sampler) Offer(e AuditEntry, now time.Time) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		p.kept = before.kept
-		p.held.Count += before.held.Count
+		count := p.held.Count + before.held.Count
+		if p.held.Count == 0 {
+			p.held = before.held
+		}
+		p.held.Count = count
 	}
 	return err
 }

@@ -70,3 +70,32 @@ func TestSamplerHoldsWhatCannotBeKept(t *testing.T) {
 		t.Errorf("kept %v", kept)
 	}
 }
+
+// What was held is still an entry when the one that was to speak for it could not be kept.
+func TestSamplerHoldsOn(t *testing.T) {
+	full := false
+	var kept []store.AuditEntry
+	s := store.NewSampler(store.SampleEvery, store.ByReason, func(e store.AuditEntry) error {
+		if full {
+			return errors.New("spool is full")
+		}
+		kept = append(kept, e)
+		return nil
+	})
+	now := time.Unix(1_800_000_000, 0)
+	for _, id := range []string{"1", "2", "3"} {
+		if err := s.Offer(store.AuditEntry{ID: id, Reason: "r"}, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	full = true
+	now = now.Add(store.SampleEvery)
+	if s.Offer(store.AuditEntry{ID: "4", Reason: "r"}, now) == nil {
+		t.Fatal("the caller was not told that its entry could not be kept")
+	}
+	full = false
+	s.Flush(now)
+	if len(kept) != 2 || kept[1].ID != "3" || kept[1].Reason != "r" || kept[1].Count != 2 {
+		t.Errorf("kept %+v", kept)
+	}
+}
