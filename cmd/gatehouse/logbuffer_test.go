@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +26,12 @@ func (w *writes) Write(b []byte) (int, error) {
 	return len(b), w.fail
 }
 
+func (w *writes) all() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.list)
+}
+
 func TestLogWriter(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -33,37 +40,37 @@ func TestLogWriter(t *testing.T) {
 		log := slog.New(urgent{slog.NewTextHandler(lines, nil), lines}).With("replica", "r").WithGroup("g")
 		log.Info("one")
 		log.Info("two")
-		if len(out.list) != 0 {
-			t.Errorf("written at once: %q", out.list)
+		if len(out.all()) != 0 {
+			t.Errorf("written at once: %q", out.all())
 		}
 		time.Sleep(logDelay)
 		synctest.Wait()
-		if len(out.list) != 1 || strings.Count(out.list[0], "\n") != 2 {
-			t.Errorf("after a while: %q", out.list)
+		if len(out.all()) != 1 || strings.Count(out.all()[0], "\n") != 2 {
+			t.Errorf("after a while: %q", out.all())
 		}
 		log.Info("three")
 		log.Warn("four")
-		if len(out.list) != 1 {
-			t.Errorf("a warning is written at once: %q", out.list)
+		if len(out.all()) != 1 {
+			t.Errorf("a warning is written at once: %q", out.all())
 		}
 		log.Error("five")
-		if len(out.list) != 2 || !strings.Contains(out.list[1], "three") || !strings.HasSuffix(out.list[1], "msg=five replica=r\n") {
-			t.Errorf("after an error: %q", out.list)
+		if len(out.all()) != 2 || !strings.Contains(out.all()[1], "three") || !strings.HasSuffix(out.all()[1], "msg=five replica=r\n") {
+			t.Errorf("after an error: %q", out.all())
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if len(out.list) != 2 {
-			t.Errorf("nothing to write: %q", out.list)
+		if len(out.all()) != 2 {
+			t.Errorf("nothing to write: %q", out.all())
 		}
 		long := strings.Repeat("x", logBuffer/2)
 		for range 5 {
 			log.Info(long)
 		}
-		if len(out.list) != 6 {
-			t.Errorf("%d writes, want 4 of what has no room", len(out.list)-2)
+		if len(out.all()) != 6 {
+			t.Errorf("%d writes, want 4 of what has no room", len(out.all())-2)
 		}
-		if err := lines.Flush(); err != nil || len(out.list) != 7 {
-			t.Errorf("%d writes, %v", len(out.list), err)
+		if err := lines.Flush(); err != nil || len(out.all()) != 7 {
+			t.Errorf("%d writes, %v", len(out.all()), err)
 		}
 		out.fail = errors.New("the disk is full")
 		if _, err := lines.Write([]byte("x\n")); err != nil {
