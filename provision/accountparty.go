@@ -15,7 +15,9 @@ import (
 // manage accounts.
 type party struct {
 	Caller
-	admin bool
+	admin       bool
+	represented bool     // a backend acts for the identity
+	plans       []string // that the backend may sign others up under
 }
 
 // asParty carries out an operation of accounts for who calls. What is refused to an identity is recorded.
@@ -42,6 +44,8 @@ func asParty[Req, Resp any](ctx context.Context, s *Service, op string, c Caller
 func (s *Service) party(ctx context.Context, op string, c Caller) (party, error) {
 	p := party{Caller: c}
 	switch {
+	case c.OnBehalf.given:
+		return s.represent(ctx, op, p)
 	case c.entitled:
 		p.admin = true
 		return p, nil
@@ -96,6 +100,9 @@ func (s *Service) adminParty(ctx context.Context, op string, p party) (party, er
 
 // key returns what tells the caller's idempotency keys from others'.
 func (p party) key() string {
+	if p.represented {
+		return p.Actor + "\x00" + p.Identity.IssuerURL + "\x00" + p.Identity.Subject
+	}
 	if p.Identity != nil {
 		return p.Identity.IssuerURL + "\x00" + p.Identity.Subject
 	}

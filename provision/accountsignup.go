@@ -69,6 +69,9 @@ func (s *Service) applicant(p party, owner *api.Owner) (account.Person, []string
 	if state == nil {
 		return account.Person{}, nil, errNoState
 	}
+	if p.represented {
+		return account.Person{Principal: p.principal(), Name: p.Identity.Name()}, p.plans, nil
+	}
 	plans, r := policy.SignUps(state, p.Identity, p.Source, s.Now(), nil)
 	if r != nil {
 		return account.Person{}, nil, refusedIdentity(r)

@@ -35,6 +35,8 @@ type Caller struct {
 	Token     string // bearer token, may be empty
 	Source    netip.Addr
 	RequestID string
+	// OnBehalf is whom the caller says that it acts for.
+	OnBehalf OnBehalf
 
 	entitled bool // the operation takes a right, which the caller was found to have; the call is recorded
 }

@@ -156,12 +156,12 @@ func (s *Service) notFound(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Service) publicCaller(r *http.Request) Caller {
-	return Caller{Token: bearer(r.Header.Values("Authorization")), Transport: HTTP, Source: source(r, s.web().Proxies)}
+	return Caller{Token: bearer(r.Header.Values("Authorization")), Transport: HTTP, Source: source(r, s.web().Proxies), OnBehalf: onBehalf(r.Header.Values(api.OnBehalfHeader))}
 }
 
 func localCaller(r *http.Request) Caller {
 	actor, _ := r.Context().Value(peerKey{}).(string)
-	return Caller{Token: bearer(r.Header.Values("Authorization")), Actor: actor, Transport: Socket}
+	return Caller{Token: bearer(r.Header.Values("Authorization")), Actor: actor, Transport: Socket, OnBehalf: onBehalf(r.Header.Values(api.OnBehalfHeader))}
 }
 
 // bearer returns the token in the Authorization headers of a request. Two such headers count as none: a proxy

@@ -167,6 +167,6 @@ func natsCaller(req micro.Request, lobby string) (Caller, error) {
 	if len(authorization) == 1 && len(authorization[0]) > maxHeader {
 		return c, refuse(http.StatusRequestEntityTooLarge, api.ReasonTooLarge, "the Authorization header is over %d bytes", maxHeader)
 	}
-	c.Token = bearer(authorization)
+	c.Token, c.OnBehalf = bearer(authorization), onBehalf(req.Headers().Values(api.OnBehalfHeader))
 	return c, nil
 }

@@ -107,6 +107,9 @@ func (s *Service) call(ctx context.Context, op operation, c Caller, body []byte)
 			resp, err = nil, errors.New("panic")
 		}
 	}()
+	if err := op.representable(c); err != nil {
+		return nil, err
+	}
 	c, err = s.authorize(ctx, op, c)
 	if err != nil {
 		return nil, err
