@@ -50,6 +50,7 @@ neither, the token is that of gatehouse login, and with --admin that of gatehous
 		c.membersCommand(&f), c.memberAddCommand(&f), c.memberInviteCommand(&f), c.memberAcceptCommand(&f), c.memberRemoveCommand(&f),
 		c.adoptCommand(), c.exportCommand(),
 	)
+	cmd.AddCommand(c.exchangeCommands(&f)...)
 	return cmd
 }
 
