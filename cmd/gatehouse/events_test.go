@@ -18,7 +18,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/gatehouse-nats/gatehouse/api"
-	"github.com/gatehouse-nats/gatehouse/seal"
 	"github.com/gatehouse-nats/gatehouse/store/events"
 )
 
@@ -29,7 +28,6 @@ const signUpPolicy = worldPolicy + `  - name: sign-up
     grant: { sign_up: [team] }
 plans:
   team: { roles: [developer], per_subject: 1000 }
-seal: { key: keys/seal.key }
 `
 
 // newSignUpWorld is a world of accounts by sign-up; more is added to its configuration.
@@ -39,9 +37,6 @@ func newSignUpWorld(t *testing.T, o worldOptions, more string) *world {
 		o.policy = signUpPolicy
 	}
 	w := newWorld(t, o)
-	if err := os.WriteFile(filepath.Join(w.dir, "keys", "seal.key"), []byte(seal.NewKey()), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	if more != "" {
 		w.edit(func(yaml string) string { return yaml + more })
 	}
