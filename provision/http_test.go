@@ -133,6 +133,10 @@ func TestAdminOperationsNeedAnActor(t *testing.T) {
 		if op == api.OpUserSignup {
 			continue // for whoever has a token, see its own tests
 		}
+		if op == api.OpAccountAdopt || op == api.OpAccountHandover {
+			call(t, public, http.MethodPost, api.Path(op), "admin:alice", "{}").refused(t, http.StatusForbidden, api.ReasonForbidden)
+			continue // for who is on the host
+		}
 		if ofAccounts(op) {
 			call(t, public, http.MethodPost, api.Path(op), "", "{}").refused(t, http.StatusUnauthorized, api.ReasonUnauthenticated)
 			call(t, public, http.MethodPost, api.Path(op), "admin:alice", "{}").refused(t, http.StatusForbidden, string(policy.NoRights))

@@ -88,7 +88,7 @@ func TestAdministrationFromElsewhere(t *testing.T) {
 			t.Errorf("%s: ended with %d: %s", name, got.code, got.err)
 		}
 	}
-	if got := command(t, r.away(""), "", "revocations", "--url", r.http); got.code != exitUsage || !strings.Contains(got.err, "--token-file") {
+	if got := command(t, r.away(""), "", "revocations", "--url", r.http); got.code != exitFailed || !strings.Contains(got.err, "--token-file") {
 		t.Errorf("without a token: %d %s", got.code, got.err)
 	}
 	if got := command(t, root, "", "revocations", "--url", "http://gatehouse.example.com"); got.code != exitUsage || !strings.Contains(got.err, "https") {

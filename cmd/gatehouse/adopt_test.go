@@ -19,17 +19,13 @@ import (
 
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/internal/nscstore"
-	"github.com/gatehouse-nats/gatehouse/seal"
 )
 
 // planned is a world with a plan for accounts of sign-up.
 func planned(t *testing.T, servers int) *world {
 	w := newWorld(t, worldOptions{servers: servers, jetStream: true})
-	if err := os.WriteFile(filepath.Join(w.dir, "keys", "seal.key"), []byte(seal.NewKey()), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	w.edit(func(yaml string) string {
-		return yaml + "plans:\n  team: { roles: [developer], connections: 5 }\nseal: { key: file:keys/seal.key }\n"
+		return yaml + "plans:\n  team: { roles: [developer], connections: 5 }\n"
 	})
 	w.placeAnywhere()
 	return w

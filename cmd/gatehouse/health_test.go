@@ -91,7 +91,7 @@ func TestReadinessNamesWhatIsMissing(t *testing.T) {
 
 	// The server.
 	w.servers[0].Kill()
-	eventually(t, func() error { return r.notReadyNaming("callout: 4 of 4 connections are down") })
+	eventually(t, func() error { return r.notReadyNaming("callout: 16 of 16 connections are down") })
 	if code, body, err := get(r.metrics + "/healthz"); err != nil || code != http.StatusOK || body != "alive\n" {
 		t.Errorf("/healthz without a server: %d %q %v", code, body, err)
 	}

@@ -58,7 +58,7 @@ func TestWrite(t *testing.T) {
 	want := []string{
 		"creds/callout.creds", "creds/sentinel.creds", "creds/system.creds",
 		"gatehouse.yaml",
-		"keys/callout.nk", "keys/callout.xk", "keys/lobby.nk", "keys/operator-signing.nk", "keys/orders.nk",
+		"keys/callout.nk", "keys/callout.xk", "keys/lobby.nk", "keys/operator-signing.nk", "keys/orders.nk", "keys/seal.key",
 		"nats-server.conf",
 		"offline/README.md", "offline/callout.nk", "offline/emergency-app.creds", "offline/emergency-system.creds",
 		"offline/lobby.nk", "offline/operator.jwt", "offline/operator.nk", "offline/orders.nk",
