@@ -26,6 +26,7 @@ var auditTests = map[string]func(*testing.T, store.Store){
 	"AuditPagesAreStable":       testAuditPages,
 	"PrincipalNames":            testNames,
 	"PruneAudit":                testPruneAudit,
+	"NameOfAProgram":            testNameOfAProgram,
 }
 
 func testAuditFields(t *testing.T, s store.Store) {
@@ -126,7 +127,7 @@ func testRecordAnything(t *testing.T, s store.Store) {
 		e := login(text.Draw(rt, "subject"))
 		e.At = times.Draw(rt, "at")
 		e.Outcome, e.Reason, e.Detail = text.Draw(rt, "outcome"), text.Draw(rt, "reason"), text.Draw(rt, "detail")
-		e.Issuer, e.Name, e.TokenID = text.Draw(rt, "issuer"), text.Draw(rt, "name"), text.Draw(rt, "jti")
+		e.Issuer, e.Name, e.TokenID = text.Draw(rt, "issuer"), "."+text.Draw(rt, "name"), text.Draw(rt, "jti") // no name of somebody else
 		if m := rapid.MapOfN(text, text, 0, 3).Draw(rt, "display"); len(m) > 0 {
 			e.Display = m
 		}
@@ -293,5 +294,16 @@ func testPruneAudit(t *testing.T, s store.Store) {
 	}
 	if n, err := s.PruneAudit(t.Context(), store.AdminEntry, entries[3].At, 2); n != 1 || err != nil {
 		t.Errorf("pruned %d admin entries, %v", n, err)
+	}
+}
+
+// testNameOfAProgram finds an entry by a name that tells nothing of the subject.
+func testNameOfAProgram(t *testing.T, s store.Store) {
+	e := login("alice")
+	e.Name = "prog-nightly-abcdefghijklmnopqrstuvwxyz"
+	record(t, s, e)
+	got, _, err := s.Audit(t.Context(), store.AuditFilter{Name: e.Name})
+	if err != nil || len(got) != 1 || got[0].ID != e.ID {
+		t.Errorf("found %+v, %v", got, err)
 	}
 }

@@ -10,10 +10,13 @@ import (
 // HashedName is in those principal names alone that their subject cannot be read from.
 const HashedName = "=="
 
+// programs is in the place of an issuer in names of programs, which tell nothing of the subject ([policy.ProgramName]).
+const programs = "prog"
+
 // NamedSubject returns the subject that a principal name stands for; ok is false when the name is hashed or is none.
 func NamedSubject(name string) (subject string, ok bool) {
-	_, encoded, ok := strings.Cut(name, "-")
-	if !ok || encoded == "" {
+	issuer, encoded, ok := strings.Cut(name, "-")
+	if !ok || encoded == "" || issuer == programs || !issuerName(issuer) {
 		return "", false
 	}
 	var b strings.Builder
@@ -29,6 +32,15 @@ func NamedSubject(name string) (subject string, ok bool) {
 		}
 	}
 	return b.String(), true
+}
+
+func issuerName(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 16
 }
 
 func upperHex(c byte) int { return strings.IndexByte("0123456789ABCDEF", c) }
