@@ -198,11 +198,15 @@ func (c *cli) proveAccountKey(req *api.AccountSignupRequest, f *accountFlags, fi
 }
 
 func (c *cli) accountGetCommand(f *accountFlags) *cobra.Command {
-	return &cobra.Command{
+	var manifest bool
+	cmd := &cobra.Command{
 		Use:   "get NAME",
 		Short: "Show an account",
 		Args:  exactArgs(1, "the name or the public key of an account"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if manifest {
+				return c.printManifest(cmd.Context(), f, args[0])
+			}
 			a, err := onAccount[api.Account](cmd.Context(), c, f, api.OpAccountGet, api.AccountRequest{Account: args[0]})
 			if err != nil {
 				return err
@@ -210,6 +214,8 @@ func (c *cli) accountGetCommand(f *accountFlags) *cobra.Command {
 			return c.printAccount(a)
 		},
 	}
+	cmd.Flags().BoolVar(&manifest, "manifest", false, "as a file for gatehouse apply")
+	return cmd
 }
 
 // printAccount shows an account whole.

@@ -139,7 +139,7 @@ func (c *cli) root() *cobra.Command {
 		start:   {c.devCommand(), c.initCommand()},
 		service: {c.serveCommand(), c.checkCommand(), c.statusCommand(), c.reloadCommand(), c.migrateCommand(), c.keysCommand()},
 		policy:  append(c.reachable(c.explainCommand()), c.policyCommand()),
-		access:  append(c.reachable(c.revokeCommand(), c.revocationsCommand(), c.sessionsCommand(), c.kickCommand(), c.auditCommand()), c.adminTokenCommand(), c.accountCommand()),
+		access:  append(c.reachable(c.revokeCommand(), c.revocationsCommand(), c.sessionsCommand(), c.kickCommand(), c.auditCommand()), c.adminTokenCommand(), c.accountCommand(), c.applyCommand()),
 		client:  {c.loginCommand(), c.whoamiCommand(), c.connectCommand(), c.credsCommand()},
 	} {
 		for _, cmd := range commands {
