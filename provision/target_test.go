@@ -103,7 +103,7 @@ func TestRevokeRefusesBadTargets(t *testing.T) {
 		"no account":                        {req: api.RevokeRequest{Kind: "suspension"}, says: "account is empty"},
 		"a suspension with an issuer":       {req: api.RevokeRequest{Kind: "suspension", Target: api.Target{Account: "APP", Issuer: "corp"}}, says: "does not concern"},
 		"a user key that is an account":     {req: api.RevokeRequest{Kind: "user_key", Target: api.Target{Account: "APP", Key: key}}, says: "not the public key of a user"},
-		"a user key of the wrong form":      {req: api.RevokeRequest{Kind: "user_key", Target: api.Target{Account: "APP", Key: user[:55] + "A"}}, says: "not the public key of a user"},
+		"a user key of the wrong form":      {req: api.RevokeRequest{Kind: "user_key", Target: api.Target{Account: "APP", Key: user[:54] + "=="}}, says: "not the public key of a user"},
 		"no key":                            {req: api.RevokeRequest{Kind: "user_key", Target: api.Target{Account: "APP"}}, says: "not the public key of a user"},
 		"a signing key that is a user's":    {req: api.RevokeRequest{Kind: "signing_key", Target: api.Target{Account: "APP", Key: user}}, says: "not a signing key"},
 		"the account's identity key":        {req: api.RevokeRequest{Kind: "signing_key", Target: api.Target{Account: key, Key: key}}, says: "not a signing key"},
