@@ -157,18 +157,25 @@ func (d *daemon) openStore(ctx context.Context, cfg *config.Config) error {
 	})
 }
 
+// inUseLimit is for how long a service that starts waits for who has its store open.
+const inUseLimit = 3 * time.Second
+
 // waiting calls open until it succeeds while a database server does not answer; anything else that is wrong
 // with a store needs a hand.
 func (d *daemon) waiting(ctx context.Context, cfg *config.Config, open func() error) error {
+	began := time.Now()
 	for wait := time.Second; ; wait = min(2*wait, 10*time.Second) {
 		err := open()
 		if err == nil {
 			return nil
 		}
-		if !errors.Is(err, store.ErrUnavailable) || cfg.Store.Driver() == config.SQLite {
+		// A command that found nothing serving has the file open itself for a moment, such as audit --follow.
+		if errors.Is(err, store.ErrInUse) && time.Since(began) < inUseLimit {
+			wait = 100 * time.Millisecond
+		} else if !errors.Is(err, store.ErrUnavailable) || cfg.Store.Driver() == config.SQLite {
 			return err
 		}
-		d.log.Warn("the store does not answer; trying again", "error", err, "in", wait)
+		d.log.Warn("the store cannot be opened; trying again", "error", err, "in", wait)
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

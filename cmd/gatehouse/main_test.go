@@ -49,7 +49,7 @@ func endWithTest() {
 // longer than any honest machine needs.
 func eventually(t testing.TB, check func() error) {
 	t.Helper()
-	eventuallyWithin(t, 30*time.Second, check)
+	eventuallyWithin(t, 90*time.Second, check)
 }
 
 func eventuallyWithin(t testing.TB, limit time.Duration, check func() error) {

@@ -63,10 +63,11 @@ func hear(t testing.TB, replicas ...*replica) {
 // block blocks an identity of the demo issuer through the replica, and returns the revocation's id.
 func (r *replica) block(subject string) string {
 	r.Helper()
-	got, err := call[api.RevokeResult](r, api.OpRevoke, api.RevokeRequest{Target: api.Target{Issuer: "demo", Subject: subject}, Reason: "a test"})
-	if err != nil {
-		r.Fatal(err)
-	}
+	var got api.RevokeResult
+	eventually(r, func() (err error) { // a replica that was frozen while it wrote may hold others up until its session ends
+		got, err = call[api.RevokeResult](r, api.OpRevoke, api.RevokeRequest{Target: api.Target{Issuer: "demo", Subject: subject}, Reason: "a test"})
+		return err
+	})
 	return got.Revocation.ID
 }
 
