@@ -175,7 +175,7 @@ func (d *daemon) waiting(ctx context.Context, cfg *config.Config, open func() er
 		} else if !errors.Is(err, store.ErrUnavailable) || cfg.Store.Driver() == config.SQLite {
 			return err
 		}
-		d.log.Warn("the store cannot be opened; trying again", "error", err, "in", wait)
+		d.log.Warn("the store does not answer; trying again", "error", err, "in", wait)
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
