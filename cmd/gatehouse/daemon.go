@@ -160,8 +160,8 @@ func (d *daemon) openStore(ctx context.Context, cfg *config.Config) error {
 // inUseLimit is for how long a service that starts waits for who has its store open.
 const inUseLimit = 3 * time.Second
 
-// waiting calls open until it succeeds while a database server does not answer; anything else that is wrong
-// with a store needs a hand.
+// waiting calls open until it succeeds while a database server does not answer, and for [inUseLimit] while another
+// process has the store open; anything else that is wrong with a store needs a hand.
 func (d *daemon) waiting(ctx context.Context, cfg *config.Config, open func() error) error {
 	began := time.Now()
 	for wait := time.Second; ; wait = min(2*wait, 10*time.Second) {
@@ -174,8 +174,9 @@ func (d *daemon) waiting(ctx context.Context, cfg *config.Config, open func() er
 			wait = 100 * time.Millisecond
 		} else if !errors.Is(err, store.ErrUnavailable) || cfg.Store.Driver() == config.SQLite {
 			return err
+		} else {
+			d.log.Warn("the store does not answer; trying again", "error", err, "in", wait)
 		}
-		d.log.Warn("the store does not answer; trying again", "error", err, "in", wait)
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
