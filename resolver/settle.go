@@ -1,0 +1,156 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/gatehouse-nats/gatehouse/store"
+)
+
+// settle brings one account to what is asked of it.
+func (c *Claims) settle(ctx context.Context, a *accountStatus, record store.AccountClaims, o overlay) error {
+	h, err := historyOf(record)
+	if err != nil {
+		return fmt.Errorf("what the store has of its claims cannot be read: %w", err)
+	}
+	held, d, err := c.look(ctx, record.Account, h, o)
+	if d == nil {
+		return err
+	}
+	if err := c.vouch(record, held); err != nil {
+		return err
+	}
+	for _, how := range d.drifts {
+		c.OnDrift(record.Account, string(how))
+	}
+	stale, failed := c.stale(ctx, record.Account, d, held)
+	err = errors.Join(err, failed)
+	switch {
+	case d.push || stale:
+		return errors.Join(c.change(ctx, a, record, h, d, held, o), err)
+	case !d.base.same(h.base) || !d.desired.same(h.desired):
+		return errors.Join(c.adopt(ctx, record, d, held), err)
+	default:
+		return err
+	}
+}
+
+// vouch returns an error unless what the store has of an account was signed by our key, or by one that servers have
+// applied claims of: whoever writes to the store must not get claims of their own signed.
+func (c *Claims) vouch(record store.AccountClaims, held []serverClaims) error {
+	for _, token := range []string{record.Base, record.Desired} {
+		if token == "" {
+			continue
+		}
+		issuer, err := signedBy(token)
+		if err == nil && !c.isOwn(issuer) && !slices.ContainsFunc(held, func(h serverClaims) bool { return h.signedBy(issuer) }) {
+			err = fmt.Errorf("key %s signed it", issuer)
+		}
+		if err != nil {
+			return fmt.Errorf("what the store has of the claims of account %s is not signed by the operator, and nothing is made of it (%w): find out who writes to the store, and delete the account's row in account_claims", record.Account, err)
+		}
+	}
+	return nil
+}
+
+// isOwn reports whether the key is the operator signing key.
+func (c *Claims) isOwn(key string) bool {
+	signer := c.Signer()
+	if signer == nil {
+		return false
+	}
+	public, err := signer.PublicKey()
+	return err == nil && public == key
+}
+
+// look reads an account back and decides what becomes of it; nil when nothing does. A server that is silent keeps
+// the others waiting only where nothing is to be pushed to them.
+func (c *Claims) look(ctx context.Context, account string, h history, o overlay) ([]serverClaims, *decision, error) {
+	short, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	held, err := c.r.appliedEverywhere(short, account)
+	if err != nil && anyOf(held) {
+		if d, failed := decide(h, documents(held), o); failed == nil && d != nil && d.push {
+			return held, d, err
+		}
+	}
+	if err != nil {
+		if held, err = c.r.appliedEverywhere(ctx, account); err != nil && !anyOf(held) {
+			return nil, nil, err
+		}
+	}
+	d, failed := decide(h, documents(held), o)
+	return held, d, errors.Join(err, failed)
+}
+
+// stale reports whether a server stores other claims than it has applied: it would come up with them.
+func (c *Claims) stale(ctx context.Context, account string, d *decision, held []serverClaims) (bool, error) {
+	if d.push {
+		return false, nil
+	}
+	tokens, err := c.r.lookup(ctx, account)
+	if err != nil {
+		return false, err
+	}
+	for _, token := range tokens {
+		if slices.ContainsFunc(held, func(h serverClaims) bool { return h.token == token }) {
+			continue
+		}
+		if found, err := parseDocument(token); err != nil || !d.desired.same(found) || !slices.ContainsFunc(held, func(h serverClaims) bool { return h.signedBy(found.issuer()) }) {
+			c.OnDrift(account, string(stored))
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// adopt keeps what all servers have as what they are to have: others made it so.
+func (c *Claims) adopt(ctx context.Context, record store.AccountClaims, d *decision, held []serverClaims) error {
+	for _, h := range held {
+		if h.found != nil && h.found.same(d.desired) {
+			record.Desired = h.token
+		}
+	}
+	signer := c.Signer()
+	if signer == nil {
+		return ErrNotManaged
+	}
+	base, err := d.base.sign(signer, d.base.issued(), record.Revision)
+	if err != nil {
+		return err
+	}
+	record.Base = base
+	return c.save(ctx, record)
+}
+
+// save keeps an account's claims, unless another replica has since they were read.
+func (c *Claims) save(ctx context.Context, record store.AccountClaims) error {
+	record.Revision++
+	err := c.Store.SaveAccountClaims(ctx, record)
+	if errors.Is(err, store.ErrChanged) {
+		return errOvertaken
+	}
+	return err
+}
+
+// historyOf returns what is kept as documents.
+func historyOf(r store.AccountClaims) (h history, err error) {
+	if r.Base == "" {
+		return h, nil
+	}
+	h.revision = r.Revision
+	if h.base, err = parseDocument(r.Base); err != nil {
+		return h, err
+	}
+	if h.desired, err = parseDocument(r.Desired); err != nil {
+		return h, err
+	}
+	for _, d := range []*document{h.base, h.desired} {
+		if of := text(d.claims["sub"]); of != r.Account {
+			return h, fmt.Errorf("it is of account %s", of)
+		}
+	}
+	return h, nil
+}
