@@ -30,7 +30,7 @@ func replace(t testing.TB, text string, pairs ...string) string {
 	t.Helper()
 	for i := 0; i < len(pairs); i += 2 {
 		if !strings.Contains(text, pairs[i]) {
-			t.Fatalf("the README's example has no %s:\n%s", pairs[i], text)
+			t.Fatalf("%s is not in\n%s", pairs[i], text)
 		}
 		text = strings.ReplaceAll(text, pairs[i], pairs[i+1])
 	}
@@ -41,6 +41,7 @@ func replace(t testing.TB, text string, pairs ...string) string {
 type demo struct {
 	NatsURL string `json:"nats_url"`
 	WSURL   string `json:"ws_url"`
+	HTTPURL string `json:"http_url"`
 	Config  string `json:"config"`
 	DataDir string `json:"data_dir"`
 }
@@ -54,15 +55,31 @@ func startDemo(t testing.TB) demo {
 	start(t, cmd)
 	var d demo
 	eventually(t, func() error { return json.Unmarshal([]byte(out.String()), &d) })
+	d.edit(t, "ttl: 1h", "ttl: 10s")
+	return d
+}
+
+// edit replaces what has to be in the configuration, and has that take effect.
+func (d demo) edit(t testing.TB, pairs ...string) {
+	t.Helper()
 	yaml, err := os.ReadFile(d.Config)
 	must(t, err)
-	must(t, os.WriteFile(d.Config+".new", []byte(replace(t, string(yaml), "ttl: 1h", "ttl: 10s")), 0o600))
+	must(t, os.WriteFile(d.Config+".new", []byte(replace(t, string(yaml), pairs...)), 0o600))
 	must(t, os.Rename(d.Config+".new", d.Config))
 	reload := exec.Command(program("gatehouse"), "reload", "-c", d.Config)
 	if out, err := reload.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	return d
+}
+
+// tokenFile has dev make a token of a user, and returns the file that it is in.
+func (d demo) tokenFile(t testing.TB, s terminal, user string) string {
+	t.Helper()
+	token, err := s.gatehouse("dev", "token", "--dir", d.DataDir, "--user", user).Output()
+	must(t, err)
+	file := filepath.Join(s.dir, "token.jwt")
+	must(t, os.WriteFile(file, []byte(strings.TrimSpace(string(token))), 0o600))
+	return file
 }
 
 // TestReadmeJavaScript runs the README's example: it outlives the end of its credential, that of its token, and refusals
@@ -162,9 +179,7 @@ func TestReadmePython(t *testing.T) {
 	}
 	d := startDemo(t)
 	s := newTerminal(t, d.Config)
-	token, err := s.gatehouse("dev", "token", "--dir", d.DataDir, "--user", "alice").Output()
-	must(t, err)
-	must(t, os.WriteFile(filepath.Join(s.dir, "token.jwt"), []byte(strings.TrimSpace(string(token))), 0o600))
+	d.tokenFile(t, s, "alice")
 	example := replace(t, readme(t, "python"), "nats://127.0.0.1:4222", d.NatsURL)
 	program := "import asyncio, nats\n\nasync def main():\n" + regexp.MustCompile(`(?m)^`).ReplaceAllString(strings.TrimRight(example, "\n"), "    ") + `
     sub = await nc.subscribe("app.hello")

@@ -2,8 +2,8 @@
 # interop.sh [GO TEST FLAG...]
 #
 # Runs Gatehouse with programs that others make, see interop/doc.go: prepares those that are not there or not up to
-# date, runs the tests, and lists what ran and what did not, and why. Needs Go, and Node.js with npm, which it installs
-# as root on Debian or Ubuntu; one that is too old it does not touch but brings another.
+# date, runs the tests, and lists what ran and what did not, and why. Needs Go, Node.js with npm, and Python with
+# cryptography, which it installs as root on Debian or Ubuntu; a Node.js that is too old it does not touch but brings another.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=$PWD/bin/interop
@@ -47,14 +47,27 @@ programs() {
 	(cd interop/dex && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$bin/dex" github.com/dexidp/dex/cmd/dex)
 }
 
+# The examples of sign-up in Python sign with the package cryptography.
+install_python() {
+	python3 -c 'import cryptography' 2>/dev/null && return
+	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+		echo "installing Python with cryptography" >&2
+		apt-get update -qq >&2 &&
+			DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-cryptography >/dev/null
+	fi
+	python3 -c 'import cryptography' 2>/dev/null ||
+		echo "python3 with the package cryptography is missing; what needs it is not run" >&2
+}
+
 install_node
+install_python
 fit_node || newer_node
 packages
 programs
 
 log=$bin/log
 status=0
-GATEHOUSE_TEST_INTEROP=$bin go test -count=1 -v -parallel 8 -timeout 5m "$@" ./interop >"$log" 2>&1 || status=$?
+GATEHOUSE_TEST_INTEROP=$bin go test -count=1 -v -parallel 8 -timeout 5m "$@" ./interop ./examples/signup >"$log" 2>&1 || status=$?
 [ $status = 0 ] || cat "$log"
 echo "interop:"
 # A skipped test says why on the line above its verdict.

@@ -5,7 +5,6 @@ It needs the package cryptography. docs/protocol.md says what the bytes mean.
 """
 
 import base64
-import binascii
 import hashlib
 import json
 import os
@@ -14,17 +13,7 @@ import time
 import urllib.error
 import urllib.request
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-
-def key_pair(seed):
-    """Returns the key of a seed (SU...) and its public key (U...)."""
-    raw = base64.b32decode(seed + "=" * (-len(seed) % 8))  # two bytes of prefixes, 32 of seed, two of checksum
-    key = Ed25519PrivateKey.from_private_bytes(raw[2:34])
-    body = bytes([20 << 3]) + key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    checksum = binascii.crc_hqx(body, 0).to_bytes(2, "little")
-    return key, base64.b32encode(body + checksum).decode().rstrip("=")
+from nkey import key_pair
 
 
 def signup_request(service, seed, token, account, program, at):
