@@ -193,23 +193,3 @@ func TestSourceOf(t *testing.T) {
 		t.Error("an unknown address has a source")
 	}
 }
-
-func TestReplays(t *testing.T) {
-	now := time.Unix(1_800_000_000, 0)
-	r := newReplays(now)
-	if r.seen("a", now) || !r.seen("a", now) {
-		t.Error("the first time is new, the second is not")
-	}
-	// Longer than any request is answered: remembered all that time.
-	for d := time.Duration(0); d <= 2*replayWindow; d += replayWindow / 4 {
-		if !r.seen("a", now.Add(d)) {
-			t.Errorf("forgotten after %s", d)
-		}
-	}
-	later := now.Add(10 * replayWindow)
-	r.seen("b", later)
-	r.seen("c", later.Add(3*replayWindow))
-	if len(r.new)+len(r.old) > 3 {
-		t.Errorf("%d keys remembered for ever", len(r.new)+len(r.old))
-	}
-}

@@ -183,8 +183,11 @@ func (s *Service) first(l *login, now time.Time) *policy.Refusal {
 	if age > replayWindow || age < -replayWindow {
 		return policy.Refuse(policy.RequestReplayed, "the request was made %s ago by its server's clock", age.Round(time.Second))
 	}
-	if s.replays.seen(l.claims.UserNkey, now) {
+	switch s.replays.seen(l.claims.UserNkey, now) {
+	case seenBefore:
 		return policy.Refuse(policy.RequestReplayed, "the request was worked on before")
+	case notKept:
+		return policy.Refuse(policy.Overloaded, "%d logins arrived within %s, more than could be told from replays", maxReplay, 2*replayWindow)
 	}
 	if s.Sealer != nil {
 		s.Sealer.remember(l.peer, l.claims.Issuer)
