@@ -17,7 +17,8 @@ type State string
 const (
 	Requested State = "requested" // waits for the approval of an admin; no server knows it
 	Creating  State = "creating"  // stored, but not applied on every server yet: nobody is let in
-	Active    State = "active"    // every server has applied it at least once
+	Active    State = "active"    // every server stores it and has applied it at least once
+	Published State = "published" // as active, but servers store nothing: one that starts anew has to be given it again
 	Deleting  State = "deleting"  // closed; until DeleteAt it can be had back
 	Deleted   State = "deleted"   // gone; the record stays, so that the id is never made again
 )
@@ -133,9 +134,12 @@ type Import struct {
 	Token   string     `json:"token,omitempty"` // activation token, of a private export
 }
 
+// InUse reports whether members are let in.
+func (s State) InUse() bool { return s == Active || s == Published }
+
 // Lives reports whether servers should hold the account.
 func (a *Account) Lives() bool {
-	return a.State == Creating || a.State == Active || a.State == Deleting
+	return a.State == Creating || a.State.InUse() || a.State == Deleting
 }
 
 // Current returns the public keys that may sign users of the account, newest first.
@@ -160,7 +164,7 @@ func (a *Account) IsOwner(p policy.Principal) bool {
 func (a *Account) Entry() policy.Entry {
 	e := policy.Entry{
 		Account: policy.Account{Name: a.Name, ID: a.ID, SigningKeys: a.Current()},
-		Plan:    a.Plan, State: string(a.State), Open: a.State == Active && a.Applied > 0,
+		Plan:    a.Plan, State: string(a.State), Open: a.State.InUse() && a.Applied > 0,
 	}
 	for _, m := range a.Members {
 		if m.Invitation != "" || m.Accepted.IsZero() {

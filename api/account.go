@@ -47,11 +47,11 @@ func AccountStatement(req AccountSignupRequest, token string) []byte {
 	}, "\n"))
 }
 
-// AccountSignup is an account that was signed up for. Users are let in once its state is active.
+// AccountSignup is an account that was signed up for. Users are let in once its state is active or published.
 type AccountSignup struct {
 	Name    string `json:"name"`
 	Account string `json:"account"` // id: its public key
-	State   string `json:"state"`   // requested, creating or active
+	State   string `json:"state"`   // requested, creating, active or published
 }
 
 // Person is an identity.
@@ -65,8 +65,8 @@ type Person struct {
 type Account struct {
 	Name    string `json:"name"`
 	Account string `json:"account"` // id: its public key
-	// State is requested (it waits for an admin), creating (not every server has it yet), active, deleting (closed; it can be had
-	// back until DeleteAt) or deleted.
+	// State is requested (it waits for an admin), creating (not every server has it yet), active, published (as active, where
+	// servers store no claims), deleting (closed; it can be had back until DeleteAt) or deleted.
 	State string `json:"state"`
 	Plan  string `json:"plan"`
 	// Revision counts the changes of the account; a call that changes it says which one it has read.

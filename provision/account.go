@@ -263,7 +263,7 @@ const settleWait = 5 * time.Second
 
 // settle waits a bounded time until every server has the revision of the account, and returns it as it is then.
 func (s *Service) settle(ctx context.Context, op string, a account.Account) (account.Account, error) {
-	if !a.Lives() || a.State == account.Active {
+	if !a.Lives() || a.State.InUse() {
 		return a, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, settleWait)
@@ -272,7 +272,7 @@ func (s *Service) settle(ctx context.Context, op string, a account.Account) (acc
 	defer tick.Stop()
 	for {
 		if state := s.State(); state != nil {
-			if e := state.Accounts.ID(a.ID); e != nil && e.State == string(account.Active) {
+			if e := state.Accounts.ID(a.ID); e != nil && account.State(e.State).InUse() {
 				now, err := s.lookUp(context.WithoutCancel(ctx), op, a.ID)
 				if err != nil || now.ID == "" {
 					return a, err

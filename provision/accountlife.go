@@ -34,7 +34,7 @@ func (s *Service) listAccounts(ctx context.Context, p party, req api.AccountList
 	if req.Limit < 0 || req.Limit > store.MaxPage {
 		return page, badRequest("limit is %d: use 1 to %d, or none", req.Limit, store.MaxPage)
 	}
-	states := []account.State{account.Requested, account.Creating, account.Active, account.Deleting, account.Deleted}
+	states := []account.State{account.Requested, account.Creating, account.Active, account.Published, account.Deleting, account.Deleted}
 	f := store.AccountFilter{Plan: req.Plan, State: account.State(req.State), Deleted: req.Deleted, Limit: req.Limit, Cursor: req.Cursor}
 	if req.State != "" && !slices.Contains(states, f.State) {
 		return page, badRequest("state %.40q is not one: use one of %v", req.State, states)

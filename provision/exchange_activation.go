@@ -137,7 +137,7 @@ func (s *Service) tokens(ctx context.Context, p party, k *traders, a *account.Ac
 		if account.TokenHolds(i, a.ID, exporter, s.Now()) && !void {
 			continue
 		}
-		if exporter.State != account.Active && exporter.State != account.Creating || !s.mayActivate(p, exporter) {
+		if !exporter.State.InUse() && exporter.State != account.Creating || !s.mayActivate(p, exporter) {
 			if void {
 				return refuse(http.StatusConflict, api.ReasonExchangeInvalid, "import %q: the activation token was revoked at %s: ask an owner of account %s for a new one", i.Name, revoked.Format(time.RFC3339), exporter.Name)
 			}

@@ -36,6 +36,15 @@ type Applied struct {
 	ID       string
 	Revision int64
 	Issued   int64 // the second in which the claims were signed
+	// Published says that servers store nothing: the account is published then, never active.
+	Published bool
+}
+
+// ServedClaims are claims of a self-service account as servers without a store of their own are given them.
+type ServedClaims struct {
+	Account  string
+	Revision int64 // of its record
+	Token    string
 }
 
 // AccountFilter chooses accounts; zero fields do not filter.

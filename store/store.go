@@ -142,9 +142,14 @@ type Store interface {
 	// Accounts lists by name, a page at a time; an empty next cursor means the end.
 	Accounts(ctx context.Context, f AccountFilter) (page []account.Account, next string, err error)
 	// MarkApplied notes which revisions all servers have applied, and of the newest one the claims that were signed
-	// last; an account that was being created is active from then on. Of what is gone or was noted to be newer
+	// last; an account that was being created is active, or published, from then on. Of what is gone or was noted to be newer
 	// nothing is changed. At most [MaxPage] at a time.
 	MarkApplied(ctx context.Context, applied []Applied) error
+	// Serve keeps claims for servers that ask for them, unless those of a later revision are kept. At most [MaxPage] at a time.
+	Serve(ctx context.Context, claims []ServedClaims) error
+	// Served returns the claims that a server which asks for the account is to have: of self-service accounts that servers should
+	// hold those of [Store.Serve], of others the desired ones of [Store.AccountClaims]; "" when there are none.
+	Served(ctx context.Context, account string) (token string, err error)
 	// SealedKeys lists by public key, a page at a time; an empty next cursor means the end.
 	SealedKeys(ctx context.Context, f SealedKeyFilter) (page []SealedKey, next string, err error)
 	// Reseal puts the box of the key in place of the one before; [ErrChanged] when that is not the one stored.

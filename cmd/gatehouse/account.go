@@ -165,6 +165,7 @@ func (c *cli) signUpAccount(ctx context.Context, f *accountFlags, v accountSignu
 		"requested": "An admin has to approve it.",
 		"creating":  "Not every server has it yet: run the same command again to see how it stands.",
 		"active":    "Log in as user account:" + out.Name + " with your token.",
+		"published": "Log in as user account:" + out.Name + " with your token.",
 	}[out.State])
 	return err
 }
@@ -279,7 +280,7 @@ func (c *cli) accountListCommand(f *accountFlags) *cobra.Command {
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&req.Plan, "plan", "", "only of this plan")
-	fl.StringVar(&req.State, "state", "", "only requested, creating, active, deleting or deleted ones")
+	fl.StringVar(&req.State, "state", "", "only requested, creating, active, published, deleting or deleted ones")
 	fl.StringVar(&req.Issuer, "issuer", "", "only of this issuer's --subject; for admins")
 	fl.StringVar(&req.Subject, "subject", "", "only of this owner; for admins")
 	fl.BoolVar(&req.Deleted, "deleted", false, "deleted ones too; for admins")

@@ -6,7 +6,7 @@ CREATE TABLE accounts (
     name_key text COLLATE "C" NOT NULL CHECK (length(name_key) BETWEEN 1 AND 128), -- the name in lower case
     owner    bytea NOT NULL CHECK (length(owner) = 32), -- SHA-256 of issuer and subject
     plan     text COLLATE "C" NOT NULL,
-    state    text COLLATE "C" NOT NULL CHECK (state IN ('requested', 'creating', 'active', 'deleting', 'deleted')),
+    state    text COLLATE "C" NOT NULL CHECK (state IN ('requested', 'creating', 'active', 'published', 'deleting', 'deleted')),
     revision bigint NOT NULL CHECK (revision > 0),
     applied  bigint NOT NULL DEFAULT 0 CHECK (applied BETWEEN 0 AND revision),
     record   text NOT NULL -- JSON, all of it; the columns are to find it by
@@ -15,6 +15,12 @@ CREATE UNIQUE INDEX accounts_name ON accounts (name_key) WHERE state <> 'deleted
 CREATE INDEX accounts_order ON accounts (name_key, id);
 CREATE INDEX accounts_owner ON accounts (owner, plan) WHERE state <> 'deleted';
 CREATE INDEX accounts_unapplied ON accounts (name_key, id) WHERE applied < revision AND state NOT IN ('requested', 'deleted');
+
+CREATE TABLE served_claims (
+    account  text COLLATE "C" PRIMARY KEY CHECK (length(account) BETWEEN 1 AND 128),
+    revision bigint NOT NULL CHECK (revision > 0), -- of the account's record
+    token    text NOT NULL CHECK (length(token) > 0)
+);
 
 CREATE TABLE sealed_keys (
     public  text COLLATE "C" PRIMARY KEY CHECK (length(public) BETWEEN 1 AND 128),

@@ -6,7 +6,7 @@ CREATE TABLE accounts (
     name_key TEXT NOT NULL CHECK (length(name_key) BETWEEN 1 AND 128), -- the name in lower case
     owner    BLOB NOT NULL CHECK (length(owner) = 32), -- SHA-256 of issuer and subject
     plan     TEXT NOT NULL,
-    state    TEXT NOT NULL CHECK (state IN ('requested', 'creating', 'active', 'deleting', 'deleted')),
+    state    TEXT NOT NULL CHECK (state IN ('requested', 'creating', 'active', 'published', 'deleting', 'deleted')),
     revision INTEGER NOT NULL CHECK (revision > 0),
     applied  INTEGER NOT NULL DEFAULT 0 CHECK (applied BETWEEN 0 AND revision),
     record   TEXT NOT NULL CHECK (json_valid(record)) -- all of it; the columns are to find it by
@@ -15,6 +15,12 @@ CREATE UNIQUE INDEX accounts_name ON accounts (name_key) WHERE state <> 'deleted
 CREATE INDEX accounts_order ON accounts (name_key, id);
 CREATE INDEX accounts_owner ON accounts (owner, plan) WHERE state <> 'deleted';
 CREATE INDEX accounts_unapplied ON accounts (name_key, id) WHERE applied < revision AND state NOT IN ('requested', 'deleted');
+
+CREATE TABLE served_claims (
+    account  TEXT PRIMARY KEY CHECK (length(account) BETWEEN 1 AND 128),
+    revision INTEGER NOT NULL CHECK (revision > 0), -- of the account's record
+    token    TEXT NOT NULL CHECK (length(token) > 0)
+) STRICT;
 
 CREATE TABLE sealed_keys (
     public  TEXT PRIMARY KEY CHECK (length(public) BETWEEN 1 AND 128),

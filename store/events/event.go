@@ -35,6 +35,7 @@ const (
 	Approved      = "approved"
 	Rejected      = "rejected"
 	Active        = "active"
+	Published     = "published"
 	Changed       = "changed"
 	Suspended     = "suspended"
 	Resumed       = "resumed"
@@ -51,22 +52,23 @@ const (
 // Names returns those of all events.
 func Names() []string {
 	return []string{
-		Created, Approved, Rejected, Active, Changed, Suspended, Resumed, Deleting, Restored, Deleted,
+		Created, Approved, Rejected, Active, Published, Changed, Suspended, Resumed, Deleting, Restored, Deleted,
 		MemberAdded, MemberInvited, MemberJoined, MemberRemoved, Drift,
 	}
 }
 
 // The operations of audit entries that no caller calls.
 const (
-	OpActive = "account.active"
-	OpDrift  = "account.drift"
+	OpActive    = "account.active"
+	OpPublished = "account.published"
+	OpDrift     = "account.drift"
 )
 
 // prefix is what the types of events and their subjects have before the name.
 const prefix = "account."
 
 var named = map[string]string{
-	api.OpAccountSignup: Created, api.OpAccountApprove: Approved, api.OpAccountReject: Rejected, OpActive: Active,
+	api.OpAccountSignup: Created, api.OpAccountApprove: Approved, api.OpAccountReject: Rejected, OpActive: Active, OpPublished: Published,
 	api.OpAccountDelete: Deleting, api.OpAccountUndelete: Restored, OpDrift: Drift,
 	api.OpMemberAdd: MemberAdded, api.OpMemberInvite: MemberInvited, api.OpMemberAccept: MemberJoined, api.OpMemberRemove: MemberRemoved,
 }

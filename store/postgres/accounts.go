@@ -41,6 +41,9 @@ func (s *Store) SaveAccount(ctx context.Context, c store.AccountChange) (first j
 			return err
 		}
 		var batch pgx.Batch // one round trip
+		if c.Account.State == account.Deleted {
+			batch.Queue(`DELETE FROM served_claims WHERE account = $1`, row.Text(c.Account.ID))
+		}
 		for _, public := range c.DropKeys {
 			batch.Queue(`DELETE FROM sealed_keys WHERE public = $1 AND account = $2`, row.Text(public), row.Text(c.Account.ID))
 		}

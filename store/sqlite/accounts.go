@@ -30,6 +30,11 @@ func (s *Store) SaveAccount(ctx context.Context, c store.AccountChange) (first j
 		if err := saveAccount(ctx, tx, c); err != nil {
 			return err
 		}
+		if c.Account.State == account.Deleted {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM served_claims WHERE account = ?`, row.Text(c.Account.ID)); err != nil {
+				return err
+			}
+		}
 		for _, public := range c.DropKeys {
 			if _, err := tx.ExecContext(ctx, `DELETE FROM sealed_keys WHERE public = ? AND account = ?`, row.Text(public), row.Text(c.Account.ID)); err != nil {
 				return err

@@ -28,6 +28,8 @@ var accountTests = map[string]func(*testing.T, store.Store){
 	"AppliedMeanwhile":  testAppliedMeanwhile,
 	"InFeedAndState":    testAccountFeed,
 	"SealedKeys":        testSealedKeys,
+	"ServedClaims":      testServedClaims,
+	"Published":         testPublished,
 	"AuditedAndPruned":  testAccountAudit,
 	"ChangedAtOnce":     testAccountAtOnce,
 	"DeletedAreNoMore":  testDeletedAccount,
@@ -264,6 +266,93 @@ func testMarkApplied(t *testing.T, s store.Store) {
 	}
 	if e := page[0]; e.Target != "Aorders" || e.Account != "orders" || e.Revision != 1 || e.State != string(account.Active) {
 		t.Errorf("recorded %+v", e)
+	}
+}
+
+// Where servers store nothing an account is published, and what it is follows what the servers are.
+func testPublished(t *testing.T, s store.Store) {
+	c := created("orders", "alice")
+	saveAccount(t, s, c)
+	for _, step := range []struct {
+		applied store.Applied
+		want    account.State
+	}{
+		{store.Applied{ID: "Aorders", Revision: 1, Issued: 7, Published: true}, account.Published},
+		{store.Applied{ID: "Aorders", Revision: 1, Issued: 7}, account.Active},
+		{store.Applied{ID: "Aorders", Revision: 1, Issued: 7, Published: true}, account.Published},
+	} {
+		if err := s.MarkApplied(t.Context(), []store.Applied{step.applied}); err != nil {
+			t.Fatal(err)
+		}
+		if a := accounts(t, s, store.AccountFilter{State: step.want}); len(a) != 1 || !a[0].State.InUse() || !a[0].Entry().Open {
+			t.Errorf("%+v made it %+v", step.applied, a)
+		}
+	}
+	for op, want := range map[string]int{"account.active": 1, "account.published": 2} {
+		page, _, _, err := s.Arrivals(t.Context(), store.AuditFilter{Op: op})
+		if err != nil || len(page) != want {
+			t.Errorf("%s is recorded %d times: %v", op, len(page), err)
+		}
+	}
+	c.Account.Revision, c.Account.State, c.Entry = 2, account.Active, acted("account.update", "orders") // read before
+	saveAccount(t, s, c)
+	if a := accounts(t, s, store.AccountFilter{})[0]; a.State != account.Published {
+		t.Errorf("a change made it %s", a.State)
+	}
+}
+
+func testServedClaims(t *testing.T, s store.Store) {
+	served := func(id string) string {
+		t.Helper()
+		token, err := s.Served(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	serve := func(claims ...store.ServedClaims) {
+		t.Helper()
+		if err := s.Serve(t.Context(), claims); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if token := served("Aorders"); token != "" {
+		t.Errorf("served %q of nobody", token)
+	}
+	c := created("orders", "alice")
+	c.Account.State = account.Requested
+	saveAccount(t, s, c)
+	serve(store.ServedClaims{Account: "Aorders", Revision: 1, Token: "one"}, store.ServedClaims{Account: "Anone", Revision: 1, Token: "none"})
+	if got := served("Aorders") + served("Anone"); got != "" {
+		t.Errorf("served %q of what no server is to hold", got)
+	}
+	c.Account.Revision, c.Account.State, c.Entry = 2, account.Creating, acted("account.approve", "orders")
+	saveAccount(t, s, c)
+	for _, step := range []struct {
+		revision    int64
+		token, want string
+	}{{1, "again", "again"}, {3, "three", "three"}, {2, "late", "three"}, {3, "anew", "anew"}} {
+		if serve(store.ServedClaims{Account: "Aorders", Revision: step.revision, Token: step.token}); served("Aorders") != step.want {
+			t.Errorf("after %+v %q is served", step, served("Aorders"))
+		}
+	}
+	adopted := created("adopted", "alice")
+	adopted.Account.Adopted = true
+	saveAccount(t, s, adopted)
+	for _, id := range []string{"Aadopted", "Aconfigured"} {
+		if err := s.SaveAccountClaims(t.Context(), store.AccountClaims{Account: id, Base: "base", Desired: "of " + id, Revision: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if got := served(id); got != "of "+id {
+			t.Errorf("of %s %q is served", id, got)
+		}
+	}
+	for _, c := range []*store.AccountChange{&c, &adopted} {
+		c.Account.Revision, c.Account.State, c.Entry = c.Account.Revision+1, account.Deleted, acted("account.delete", c.Account.Name)
+		saveAccount(t, s, *c)
+		if got := served(c.Account.ID); got != "" {
+			t.Errorf("%q is served of what is deleted", got)
+		}
 	}
 }
 

@@ -73,7 +73,7 @@ type Webhook struct {
 	// first: each signs, so that the receiver can go over from one to the next.
 	Secret []WebhookSecret `yaml:"secret" required:"a file with whsec_ and 24 to 64 random bytes in base64"`
 	// Names of the events that it gets; without any, all.
-	Events []string `yaml:"events" enum:"created approved rejected active changed suspended resumed deleting restored deleted member_added member_invited member_joined member_removed drift"`
+	Events []string `yaml:"events" enum:"created approved rejected active published changed suspended resumed deleting restored deleted member_added member_invited member_joined member_removed drift"`
 }
 
 // Seal is what encrypts secrets in the store.

@@ -59,13 +59,17 @@ func Accounts(records []Record) []account.Account {
 // Apply notes in the record that all servers have applied the revision, in claims of that second, and reports whether
 // that is new.
 func Apply(a *account.Account, applied store.Applied, now time.Time) bool {
-	newer := applied.Revision > a.Applied || applied.Revision == a.Applied && applied.Issued > a.Issued
+	state := account.Active
+	if applied.Published {
+		state = account.Published
+	}
+	newer := applied.Revision > a.Applied || applied.Revision == a.Applied && (applied.Issued > a.Issued || a.State.InUse() && a.State != state)
 	if !a.Lives() || !newer || applied.Revision > a.Revision {
 		return false
 	}
 	a.Applied, a.Issued, a.Updated = applied.Revision, max(a.Issued, applied.Issued), Time(now)
-	if a.State == account.Creating {
-		a.State = account.Active
+	if a.State == account.Creating || a.State.InUse() {
+		a.State = state
 	}
 	return true
 }
@@ -74,9 +78,17 @@ func Apply(a *account.Account, applied store.Applied, now time.Time) bool {
 // applied it changes no revision.
 func Keep(a *account.Account, before *account.Account) {
 	a.Applied = max(a.Applied, before.Applied)
-	if a.State == account.Creating && before.State == account.Active {
-		a.State = account.Active
+	if before.State.InUse() && (a.State == account.Creating || a.State.InUse()) {
+		a.State = before.State
 	}
+}
+
+// Served returns the query of [store.Store.Served], with the placeholder of the account's id.
+func Served(id string) string {
+	const lives = ` NOT IN ('requested', 'deleted')`
+	return `SELECT s.token FROM served_claims s JOIN accounts a ON a.id = s.account WHERE s.account = ` + id + ` AND a.state` + lives + `
+		UNION ALL SELECT c.desired FROM account_claims c LEFT JOIN accounts a ON a.id = c.account WHERE c.account = ` + id + ` AND (a.id IS NULL OR a.state` + lives + `)
+		LIMIT 1`
 }
 
 // AccountCursor returns the place of an account in the list by name.

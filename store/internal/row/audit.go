@@ -73,14 +73,14 @@ func LiftEntry(r store.Revocation, now time.Time) *store.AuditEntry {
 	return e
 }
 
-// ActiveEntries returns the audit entry of an account that is active from now on, none where it was so before.
+// ActiveEntries returns the audit entry of an account that is active, or published, from now on, none where it was so before.
 func ActiveEntries(before account.State, a *account.Account, now time.Time) []store.AuditEntry {
-	if before == a.State || a.State != account.Active {
+	if before == a.State || !a.State.InUse() {
 		return nil
 	}
 	return []store.AuditEntry{{
 		ID: uuid.Must(uuid.NewV7()).String(), At: Time(now), Kind: store.AdminEntry, Outcome: "done", Reason: "every server has applied it",
-		Actor: "gatehouse", Op: "account.active", Account: a.Name, Target: a.ID, Revision: a.Applied, State: string(a.State),
+		Actor: "gatehouse", Op: "account." + string(a.State), Account: a.Name, Target: a.ID, Revision: a.Applied, State: string(a.State),
 	}}
 }
 
