@@ -22,7 +22,7 @@ test: ## run all tests, or those of PKG, on SQLite and PostgreSQL
 interop: ## run with other makers' programs: Dex, oidc-provider, nats.js, nats.py
 	scripts/interop.sh
 
-browser: ## run the browser example in a headless Chromium
+browser: ## run the browser example, and calls of web pages, in a headless Chromium
 	scripts/browser.sh
 
 check: ## formatting, vet, staticcheck, go.mod, import rules, generated files

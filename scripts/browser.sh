@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # browser.sh [GO TEST FLAG...]
 #
-# Runs the test of examples/browser: prepares the page's library and runs the page in a headless Chromium, which it
+# Runs the tests of examples/browser: prepares the page's library and runs the page in a headless Chromium, which it
 # installs as root on Debian. Needs Go, and Node.js with npm, which it installs there too.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -76,6 +76,7 @@ type dev struct {
 	dir     string
 	NatsURL string `json:"nats_url"`
 	WSURL   string `json:"ws_url"`
+	HTTPURL string `json:"http_url"`
 	Issuer  string `json:"issuer"`
 	Config  string `json:"config"`
 }
@@ -125,12 +126,19 @@ type page struct {
 	Console                                       []string
 }
 
-func visit(t *testing.T, address, user string) page {
+func visit(t *testing.T, address, user string) (p page) {
+	t.Helper()
+	drive(t, &p, "drive.mjs", "PAGE="+address, "USER="+user)
+	return p
+}
+
+// drive runs a program that does something in a browser, and decodes what it says of it.
+func drive(t *testing.T, result any, program string, env ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*limit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "node", "drive.mjs")
-	cmd.Env = append(os.Environ(), "PAGE="+address, "USER="+user)
+	cmd := exec.CommandContext(ctx, "node", program)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.WaitDelay = time.Second
 	var log bytes.Buffer
 	cmd.Stderr = &log
@@ -138,13 +146,12 @@ func visit(t *testing.T, address, user string) page {
 	if err != nil {
 		t.Fatalf("the browser: %v\n%s%s", err, out, &log)
 	}
-	var p page
-	must(t, json.Unmarshal(out, &p))
-	return p
+	must(t, json.Unmarshal(out, result))
 }
 
 // TestPage: alice logs in on the page and publishes, and her token is of no use anywhere else.
 func TestPage(t *testing.T) {
+	t.Parallel()
 	// The page's port must be known before the servers' configuration, and the servers' before the page starts.
 	port := fmt.Sprint(devtest.Ports(t, 1)[0])
 	origin := "http://127.0.0.1:" + port
