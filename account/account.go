@@ -37,6 +37,9 @@ type Account struct {
 	// Adopted says that others made the account: what Gatehouse does not own of its claims stays theirs.
 	Adopted bool `json:"adopted,omitempty"`
 
+	// Origin is what a first login made the account from; nil when somebody signed up for it.
+	Origin *Origin `json:"origin,omitempty"`
+
 	Owner       Person   `json:"owner"`
 	Description string   `json:"description,omitempty"`
 	Tags        []string `json:"tags,omitempty"`
@@ -55,6 +58,12 @@ type Account struct {
 	DeleteAt time.Time `json:"delete_at,omitzero"`
 	// Closing is the id of the suspension that keeps everybody out while the account is being deleted.
 	Closing string `json:"closing,omitempty"`
+}
+
+// Origin is what a first login made an account from, and by which binding.
+type Origin struct {
+	policy.Origin
+	Binding string `json:"binding"`
 }
 
 // MaxMembers bounds the members of an account, invitations included.
@@ -164,7 +173,10 @@ func (a *Account) IsOwner(p policy.Principal) bool {
 func (a *Account) Entry() policy.Entry {
 	e := policy.Entry{
 		Account: policy.Account{Name: a.Name, ID: a.ID, SigningKeys: a.Current()},
-		Plan:    a.Plan, State: string(a.State), Open: a.State.InUse() && a.Applied > 0,
+		Plan:    a.Plan, State: string(a.State), Open: a.State.InUse() && a.Applied > 0, Coming: a.State == Creating,
+	}
+	if a.Origin != nil {
+		e.Origin = &a.Origin.Origin
 	}
 	for _, m := range a.Members {
 		if m.Invitation != "" || m.Accepted.IsZero() {

@@ -45,6 +45,17 @@ func CheckName(name string) error {
 	return nil
 }
 
+// CheckPlanName is [CheckName] for an account of a plan, whose names look like the pattern.
+func CheckPlanName(name, pattern string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	if !Fits(name, pattern) {
+		return fmt.Errorf("%w: names of accounts of the plan look like %s", ErrName, pattern)
+	}
+	return nil
+}
+
 // Fits reports whether the name looks as the pattern asks, in which * stands for any characters; an empty pattern asks nothing.
 func Fits(name, pattern string) bool {
 	if pattern == "" {

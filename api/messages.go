@@ -59,6 +59,15 @@ type Decision struct {
 	Tags      []string  `json:"tags,omitempty"` // of the user, for the template
 	Expires   time.Time `json:"expires,omitzero"`
 	TTL       string    `json:"ttl,omitempty"`
+	// Creates is the account that the login leads to where that is not there yet.
+	Creates *Creation `json:"creates,omitempty"`
+}
+
+// Creation is an account that a login makes.
+type Creation struct {
+	Account string `json:"account"` // name
+	Plan    string `json:"plan"`
+	Binding string `json:"binding"` // that leads there
 }
 
 // Permissions are the subjects that a user may use; deny wins, an empty allow allows nothing.

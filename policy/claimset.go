@@ -23,8 +23,8 @@ type claimNode struct {
 // key, and those that stand in the place of others, see [ClaimPath.leftOut].
 var alwaysRead = append([]string{"_claim_names", "hasgroups"}, boundKeyClaims...)
 
-// NewClaimSet returns the set of the claims that the bindings read: in match, in when, and in the
-// subjects of their roles. What every decision reads is among them.
+// NewClaimSet returns the set of the claims that the bindings read: in match, in when, in names of
+// accounts, and in the subjects of their roles. What every decision reads is among them.
 func NewClaimSet(bindings []*Binding) *ClaimSet {
 	s := &ClaimSet{}
 	for _, name := range alwaysRead {
@@ -38,6 +38,11 @@ func NewClaimSet(bindings []*Binding) *ClaimSet {
 			paths, whole := b.When.Reads()
 			s.whole = s.whole || whole
 			for _, path := range paths {
+				s.add(path)
+			}
+		}
+		if b.Create != nil {
+			for _, path := range append(b.Create.Name.Claims(), b.Create.Role.claims()...) {
 				s.add(path)
 			}
 		}

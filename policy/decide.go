@@ -54,6 +54,9 @@ type SubjectSet struct {
 type Decision struct {
 	// Refusal is nil when the login is allowed; all else below is then set.
 	Refusal *Refusal
+	// Create is set beside a refusal that ends once the account is made that the login leads to; all else below says
+	// what the identity gets there.
+	Create *Creation
 
 	Account     *Account
 	Roles       []string // names, sorted
@@ -111,6 +114,19 @@ func (t *Trace) add(b *Binding, applies bool, why string) {
 	}
 }
 
+// amend puts another verdict in the place of the newest one of the binding.
+func (t *Trace) amend(b *Binding, applies bool, why string) {
+	if t == nil {
+		return
+	}
+	for i := len(t.Verdicts) - 1; i >= 0; i-- {
+		if t.Verdicts[i].Binding == b.Name {
+			t.Verdicts[i].Applies, t.Verdicts[i].Why = applies, why
+			return
+		}
+	}
+}
+
 // Decide returns what the identity gets on this connection at now. The order of the
 // bindings does not matter, and another revocation never admits anybody. The trace may be nil.
 func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Trace) Decision {
@@ -121,14 +137,7 @@ func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Tr
 	if r := conn.proven(key, now); r != nil {
 		return refused(r)
 	}
-	grants, r := applicable(s.Rules, s.Rules.Bindings[id.Issuer], id, key != nil, conn, trace)
-	if e := s.selfService(conn.Account); e != nil {
-		grants, r = e.grants(s.Rules.Plans, id, now, trace)
-	} else if conn.mayWait(r) {
-		if lobby, none := applicable(s.Rules, s.Rules.Lobby[id.Issuer], id, key != nil, conn, trace); none == nil {
-			grants, r = lobby, nil
-		}
-	}
+	grants, create, r := s.offers(id, key != nil, conn, now, trace)
 	if r != nil {
 		return refused(r)
 	}
@@ -138,6 +147,11 @@ func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Tr
 	}
 	if r := revokedIn(s, account, id, now); r != nil {
 		return refused(r)
+	}
+	if create == nil && len(s.Rules.Creates[id.Issuer]) > 0 {
+		if e := s.Accounts.ID(account.ID); e != nil && e.unready() != nil {
+			return refused(e.unready())
+		}
 	}
 	grants = slices.DeleteFunc(grants, func(b *Binding) bool { return b.Grant.Account != account })
 	d, r := unite(account, grants, id)
@@ -153,10 +167,60 @@ func Decide(s *Snapshot, id *Identity, conn Connection, now time.Time, trace *Tr
 	if r != nil {
 		return refused(r)
 	}
+	if create != nil && account == create.account {
+		d.pending(create, conn)
+		return d
+	}
 	if d.Account, r = usable(s, account, d.ScopedKey, now); r != nil {
 		return refused(r)
 	}
 	return d
+}
+
+// together returns what two lists of bindings give together, or the refusal of the one that came closer: refused are those
+// that give nothing, other may be nil where there is no such list.
+func together(grants []*Binding, refusal *Refusal, more []*Binding, other *Refusal) ([]*Binding, *Refusal) {
+	if len(grants)+len(more) > 0 {
+		return append(slices.Clip(grants), more...), nil
+	}
+	if refusal == nil || other != nil && closeness(other) > closeness(refusal) {
+		return nil, other
+	}
+	return nil, refusal
+}
+
+// closeness orders refusals: the higher, the closer a binding came to give something.
+func closeness(r *Refusal) int {
+	if i := slices.Index(misses, r.Reason); i >= 0 {
+		return i
+	}
+	return len(misses)
+}
+
+// offers returns all that the identity may have on this connection, one account or several, and the account that has to be made
+// for that, nil when all are there; or why it gets nothing. bound says that its token is bound to a key.
+func (s *Snapshot) offers(id *Identity, bound bool, conn Connection, now time.Time, trace *Trace) ([]*Binding, *Creation, *Refusal) {
+	grants, r := applicable(s.Rules, s.Rules.Bindings[id.Issuer], id, bound, conn, trace)
+	leads, none := s.leads(id, bound, conn, trace)
+	if len(leads) > 0 {
+		led, create, none := s.follow(leads, id, now, trace)
+		if conn.Account != "" {
+			return led, create, none // the configuration has no account of that name
+		}
+		grants, r = together(grants, r, led, none)
+		return grants, create, r
+	}
+	if e := s.selfService(conn.Account); e != nil {
+		grants, r = e.grants(s.Rules.Plans, id, now, trace)
+		return grants, nil, r
+	}
+	grants, r = together(grants, r, nil, none)
+	if conn.mayWait(r) {
+		if lobby, none := applicable(s.Rules, s.Rules.Lobby[id.Issuer], id, bound, conn, trace); none == nil {
+			grants, r = lobby, nil
+		}
+	}
+	return grants, nil, r
 }
 
 // selfService returns the account of sign-up that the client named, nil when it named none.

@@ -14,6 +14,10 @@ type Entry struct {
 	Account Account
 	Plan    string // name of its plan, whose roles its members may have
 	State   string // for people
+	// Origin is what a first login made the account from; nil when none did.
+	Origin *Origin
+	// Coming says that the account is being made, and is not on every server yet.
+	Coming bool
 	// Open says that every server has the account and that it is not on its way out: nobody else is let in.
 	Open    bool
 	Members []Membership // that were accepted
@@ -76,7 +80,7 @@ const shards = 1024
 // Directory holds the self-service accounts. It is immutable; a nil one is empty.
 type Directory struct {
 	seed   maphash.Seed
-	byName [shards]map[string]*Entry
+	byName [shards]map[string]*Entry // as [foldName] makes names one
 	byID   [shards]map[string]*Entry
 	size   int
 }
@@ -129,7 +133,8 @@ func put(shard *map[string]*Entry, key string, e *Entry) {
 
 func (d *Directory) put(e *Entry, set func(*map[string]*Entry, string, *Entry)) {
 	set(&d.byID[d.shard(e.Account.ID)], e.Account.ID, e)
-	set(&d.byName[d.shard(e.Account.Name)], e.Account.Name, e)
+	name := foldName(e.Account.Name)
+	set(&d.byName[d.shard(name)], name, e)
 	d.size++
 }
 
@@ -140,7 +145,7 @@ func (d *Directory) remove(id string, set func(*map[string]*Entry, string, *Entr
 	}
 	set(&d.byID[d.shard(id)], id, nil)
 	// The name may be another account's by now.
-	if name := e.Account.Name; d.byName[d.shard(name)][name] == e {
+	if name := foldName(e.Account.Name); d.byName[d.shard(name)][name] == e {
 		set(&d.byName[d.shard(name)], name, nil)
 	}
 	d.size--
@@ -150,11 +155,23 @@ func (d *Directory) shard(key string) int { return int(maphash.String(d.seed, ke
 
 // Named returns the account with exactly that name, nil when there is none.
 func (d *Directory) Named(name string) *Entry {
+	if e := d.Like(name); e != nil && e.Account.Name == name {
+		return e
+	}
+	return nil
+}
+
+// Like returns the account that has the name, in whatever case, nil when there is none: two such are one name to the store.
+func (d *Directory) Like(name string) *Entry {
 	if d == nil {
 		return nil
 	}
+	name = foldName(name)
 	return d.byName[d.shard(name)][name]
 }
+
+// foldName returns the name as package account compares names.
+func foldName(name string) string { return strings.ToLower(name) }
 
 // ID returns the account with that id, nil when there is none.
 func (d *Directory) ID(id string) *Entry {
@@ -188,6 +205,30 @@ func (d *Directory) All(yield func(*Entry) bool) {
 
 // grants returns what the memberships of the account give the identity, as bindings, or why nothing.
 func (e *Entry) grants(plans map[string]*Plan, id *Identity, now time.Time, trace *Trace) ([]*Binding, *Refusal) {
+	grants := e.memberships(plans, id, now, trace)
+	if len(grants) == 0 {
+		return nil, Refuse(AccountNotGranted, "no membership of account %s is the identity's", e.Account.Name)
+	}
+	if r := e.unready(); r != nil {
+		return nil, r
+	}
+	return slices.Clip(grants), nil
+}
+
+// unready says why nobody can be let into the account now, nil when somebody can.
+func (e *Entry) unready() *Refusal {
+	switch {
+	case !e.Open:
+		return Refuse(AccountUnready, "account %s is %s: it is not confirmed on every server", e.Account.Name, e.State)
+	case len(e.Account.SigningKeys) == 0:
+		return Refuse(AccountUnready, "account %s has no signing key that is current", e.Account.Name)
+	default:
+		return nil
+	}
+}
+
+// memberships returns what the memberships of the account give the identity, as bindings.
+func (e *Entry) memberships(plans map[string]*Plan, id *Identity, now time.Time, trace *Trace) []*Binding {
 	var grants []*Binding
 	plan := plans[e.Plan]
 	for i := range e.Members {
@@ -207,15 +248,7 @@ func (e *Entry) grants(plans map[string]*Plan, id *Identity, now time.Time, trac
 			grants = append(grants, b)
 		}
 	}
-	switch {
-	case len(grants) == 0:
-		return nil, Refuse(AccountNotGranted, "no membership of account %s is the identity's", e.Account.Name)
-	case !e.Open:
-		return nil, Refuse(AccountUnready, "account %s is %s: it is not confirmed on every server", e.Account.Name, e.State)
-	case len(e.Account.SigningKeys) == 0:
-		return nil, Refuse(AccountUnready, "account %s has no signing key that is current", e.Account.Name)
-	}
-	return slices.Clip(grants), nil
+	return grants
 }
 
 // IsMember reports whether a membership of the account is the identity's at now.

@@ -19,7 +19,7 @@ func (r *Rules) Index() { r.indexFrom(indexedFrom) }
 // indexFrom makes an index for each list of so many bindings or more.
 func (r *Rules) indexFrom(many int) {
 	r.indexes = map[**Binding]*bindingIndex{}
-	for _, lists := range []map[string][]*Binding{r.Bindings, r.Admins, r.Lobby, r.SignUps} {
+	for _, lists := range []map[string][]*Binding{r.Bindings, r.Admins, r.Lobby, r.SignUps, r.Creates} {
 		for _, list := range lists {
 			if len(list) == 0 || len(list) < many {
 				continue

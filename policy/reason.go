@@ -26,6 +26,7 @@ const (
 	SnapshotStale     Reason = "snapshot_stale"
 	KeysUnavailable   Reason = "keys_unavailable"
 	AccountUnready    Reason = "account_unready"
+	AccountCreating   Reason = "account_creating"
 	RecordUnavailable Reason = "record_unavailable"
 	Internal          Reason = "internal"
 
@@ -68,6 +69,7 @@ const (
 	AccountAmbiguous      Reason = "account_ambiguous"
 	RoleAmbiguous         Reason = "role_ambiguous"
 	AccountNotGranted     Reason = "account_not_granted"
+	AccountForeign        Reason = "account_foreign"
 	AccountExpired        Reason = "account_expired"
 	AccountSuspended      Reason = "account_suspended"
 	ClaimUnsafe           Reason = "claim_unsafe"
@@ -90,7 +92,7 @@ const (
 var silent = map[Reason]bool{
 	RequestMalformed: true, RequestUnsealed: true, RequestForged: true, RequestReplayed: true,
 	RequestLate: true, ServerUnknown: true, Overloaded: true, SourceThrottled: true,
-	SnapshotStale: true, KeysUnavailable: true, AccountUnready: true, RecordUnavailable: true,
+	SnapshotStale: true, KeysUnavailable: true, AccountUnready: true, AccountCreating: true, RecordUnavailable: true,
 	Internal: true,
 }
 

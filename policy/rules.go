@@ -33,6 +33,8 @@ type Rules struct {
 	Lobby map[string][]*Binding
 	// SignUps are the bindings that let sign up for self-service accounts, by issuer name.
 	SignUps map[string][]*Binding
+	// Creates are the bindings that lead to accounts by claims, by issuer name: the first login makes one.
+	Creates map[string][]*Binding
 	// Plans of self-service accounts by name.
 	Plans map[string]*Plan
 
@@ -105,6 +107,7 @@ type Binding struct {
 	Direct          *Direct          // terms for direct users with the grant; nil permits none
 	Rights          []Right          // of those in [Rules.Admins]
 	SignUp          []string         // plans; of those in [Rules.SignUps], and of a backend that acts for others
+	Create          *Create          // of those in [Rules.Creates]
 	OnBehalf        bool             // acts for others, of those in [Rules.Admins]
 	TTL             time.Duration    // longest life of a credential, over 0
 	Until           time.Time        // when what it gives ends; zero: never
@@ -124,6 +127,8 @@ func (b *Binding) gives() string {
 		return "gives tokens for administration the rights " + joined(b.Rights)
 	case b.OnBehalf:
 		return "lets tokens for administration act for others, under the plans " + strings.Join(b.SignUp, ", ")
+	case b.Create != nil:
+		return "leads to account " + b.Create.Name.String() + ", which the first login makes under plan " + b.Create.Plan
 	case len(b.SignUp) > 0:
 		return "lets sign up for an account under the plans " + strings.Join(b.SignUp, ", ")
 	default:

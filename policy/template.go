@@ -235,22 +235,31 @@ func (s segment) value(id *Identity, account *Account) (string, *Refusal) {
 	case placeInbox:
 		return InboxPrefix(id.IssuerURL, id.Subject), nil
 	default:
-		what := "claim " + s.path.String()
-		v, ok := s.path.Lookup(id.Claims)
-		if !ok {
-			return "", Refuse(ClaimUnsafe, "%s is not in the token", what)
+		text, _, r := s.path.text(id)
+		if r != nil {
+			return "", r
 		}
-		switch v := v.(type) {
-		case string:
-			return safeToken(what, v)
-		case json.Number:
-			if strings.ContainsAny(string(v), ".eE+") {
-				return "", Refuse(ClaimUnsafe, "%s is a number with a fraction or an exponent", what)
-			}
-			return safeToken(what, string(v))
-		default:
-			return "", Refuse(ClaimUnsafe, "%s is %s, not a text or a whole number", what, kindOf(v))
+		return safeToken("claim "+s.path.String(), text)
+	}
+}
+
+// text returns the claim as it stands in subjects and names, and as the token has it; or a [ClaimUnsafe] refusal when it is not
+// there, or neither a text nor a whole number.
+func (p ClaimPath) text(id *Identity) (string, any, *Refusal) {
+	v, ok := p.Lookup(id.Claims)
+	if !ok {
+		return "", nil, Refuse(ClaimUnsafe, "claim %s is not in the token", p)
+	}
+	switch v := v.(type) {
+	case string:
+		return v, v, nil
+	case json.Number:
+		if strings.ContainsAny(string(v), ".eE+") {
+			return "", v, Refuse(ClaimUnsafe, "claim %s is a number with a fraction or an exponent", p)
 		}
+		return string(v), v, nil
+	default:
+		return "", v, Refuse(ClaimUnsafe, "claim %s is %s, not a text or a whole number", p, kindOf(v))
 	}
 }
 

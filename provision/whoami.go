@@ -152,9 +152,14 @@ func identity(id *policy.Identity) api.Identity {
 // Decision returns what the wire shows of a decision.
 func Decision(d policy.Decision) api.Decision {
 	if !d.Allowed() {
-		return refusal(d.Refusal)
+		out := refusal(d.Refusal)
+		if out.Creates = creates(d.Create); d.Create != nil {
+			out.Message = d.Refusal.Detail
+		}
+		return out
 	}
 	out := api.Decision{
+		Creates: creates(d.Create),
 		Allowed: true, Reason: string(policy.Allowed),
 		Account: d.Account.Name, AccountID: d.Account.ID,
 		Roles: d.Roles, Bindings: d.Bindings,
@@ -165,6 +170,14 @@ func Decision(d policy.Decision) api.Decision {
 		out.Permissions = permissions(d.Permissions)
 	}
 	return out
+}
+
+// creates returns what the wire shows of an account that a login makes.
+func creates(c *policy.Creation) *api.Creation {
+	if c == nil {
+		return nil
+	}
+	return &api.Creation{Account: c.Name, Plan: c.Plan, Binding: c.Binding}
 }
 
 // templated adds the permissions of a scoped signing key's template, as far as a server has shown them.

@@ -89,6 +89,15 @@ func TestWireContract(t *testing.T) {
 					Key: "AWORKER", Account: r.Accounts["APP"], Tags: []policy.Template{tag},
 				}},
 			}}}
+			own, err := policy.ParseNameTemplate("of-{{claim.sub}}")
+			if err != nil {
+				t.Fatal(err)
+			}
+			role := &policy.Role{Name: "app"}
+			r.Plans = map[string]*policy.Plan{"free": {Name: "free", Roles: map[string]*policy.Role{"app": role}, TTL: time.Hour}}
+			r.Creates = map[string][]*policy.Binding{"corp": {{
+				Name: "homes", Issuer: "corp", When: subject("nina"), TTL: time.Hour, Create: &policy.Create{Plan: "free", Role: role, Name: own, Own: true},
+			}}}
 			loaded, err := o.Store.Load(t.Context())
 			if err != nil {
 				t.Error(err)
@@ -162,6 +171,7 @@ func TestWireContract(t *testing.T) {
 	}{
 		{"whoami_allowed", api.OpWhoami, "alice", `{"account":"APP"}`, 200, &api.Whoami{}},
 		{"whoami_bound", api.OpWhoami, "bound", "", 200, &api.Whoami{}},
+		{"whoami_creates", api.OpWhoami, "nina", `{"account":"of-nina"}`, 200, &api.Whoami{}},
 		{"whoami_scoped", api.OpWhoami, "job", "", 200, &api.Whoami{}},
 		{"explain_scoped", api.OpExplain, "", `{"token":"job"}`, 200, &api.Explanation{}},
 		{"whoami_admin", api.OpWhoami, "admin:carol", "", 200, &api.Whoami{}},

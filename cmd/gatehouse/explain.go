@@ -341,6 +341,10 @@ func explains(d api.Decision) bool { return d.Reason == string(policy.NoBinding)
 
 // printDecision shows what an identity gets to people.
 func (c *cli) printDecision(d api.Decision, inbox string) {
+	if d.Creates != nil && !d.Allowed {
+		fmt.Fprintf(c.out, "NOT YET: %s\n", printable(d.Message))
+		return
+	}
 	if !d.Allowed {
 		fmt.Fprintf(c.out, "REFUSED: %s\n%s\n", d.Reason, printable(d.Message))
 		if known, ok := api.Explain(d.Reason); ok && !explains(d) && !strings.Contains(d.Message, known.Remedy) {

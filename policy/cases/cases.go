@@ -26,14 +26,19 @@ type Login struct {
 }
 
 // Decide returns what the login gets by the rules at now, with a token issued then. An issuer that
-// the rules do not know is refused. The trace may be nil.
+// the rules do not know is refused. A login that would make an account is allowed what it would get there, since
+// here are none; [policy.Decision.Create] stays set. The trace may be nil.
 func (l Login) Decide(rules *policy.Rules, now time.Time, trace *policy.Trace) policy.Decision {
 	for name, url := range rules.Issuers {
 		if url == l.IssuerURL {
 			id := &policy.Identity{
 				Issuer: name, IssuerURL: url, Subject: l.Subject, Claims: l.Claims, IssuedAt: now, Expires: now.Add(life),
 			}
-			return policy.Decide(&policy.Snapshot{Rules: rules}, id, l.Conn, now, trace)
+			d := policy.Decide(&policy.Snapshot{Rules: rules}, id, l.Conn, now, trace)
+			if d.Create != nil {
+				d.Refusal = nil
+			}
+			return d
 		}
 	}
 	return policy.Decision{Refusal: policy.Refuse(policy.IssuerUnknown, "issuer %s is not configured", l.IssuerURL)}
@@ -168,10 +173,12 @@ func Unexercised(rules *policy.Rules, results []Result) []string {
 		}
 	}
 	var list []string
-	for _, bindings := range rules.Bindings {
-		for _, b := range bindings {
-			if !gave[b.Name] {
-				list = append(list, b.Name)
+	for _, of := range []map[string][]*policy.Binding{rules.Bindings, rules.Creates} {
+		for _, bindings := range of {
+			for _, b := range bindings {
+				if !gave[b.Name] {
+					list = append(list, b.Name)
+				}
 			}
 		}
 	}

@@ -114,6 +114,37 @@ func TestWhatIsHeardThoughNobodyNamesIt(t *testing.T) {
 	}
 }
 
+// A login that would make an account is allowed what it would get there.
+func TestCaseOfAFirstLogin(t *testing.T) {
+	t.Parallel()
+	rules := world(t)
+	name, err := policy.ParseNameTemplate("team-{{claim.team}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	role := &policy.Role{Name: "member", Publish: policy.PermissionRules{Allow: template(t, "{{account}}.>")}}
+	rules.Plans = map[string]*policy.Plan{"team": {Name: "team", Roles: map[string]*policy.Role{"member": role}, TTL: time.Minute}}
+	rules.Creates = map[string][]*policy.Binding{"corp": {
+		{Name: "teams", Issuer: "corp", TTL: time.Hour, Create: &policy.Create{Plan: "team", Role: role, Name: name}},
+	}}
+	of := func(team string) Login {
+		return Login{IssuerURL: url, Subject: "alice", Claims: map[string]any{"team": team}, Conn: policy.Connection{Type: policy.Standard}}
+	}
+	r := Run(rules, Case{Login: of("a"), Expect: Expect{
+		Account: "team-a", Roles: []string{"member"}, Bindings: []string{"teams"}, TTL: time.Minute, Publish: Probe{Can: []string{"team-a.x"}, Cannot: []string{"team-b.x"}},
+	}}, now)
+	if len(r.Failures) > 0 || r.Decision.Create == nil || r.Decision.Create.Name != "team-a" {
+		t.Errorf("got %+v, failures %v", r.Decision, r.Failures)
+	}
+	if got := Unexercised(rules, []Result{r}); slices.Contains(got, "teams") {
+		t.Errorf("unexercised are %v", got)
+	}
+	changes := Compare(r.Decision, of("b").Decide(rules, now, nil))
+	if len(changes) == 0 || changes[0].Kind != Moves {
+		t.Errorf("another account is %v", changes)
+	}
+}
+
 func TestUnexercised(t *testing.T) {
 	t.Parallel()
 	rules := world(t)

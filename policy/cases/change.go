@@ -46,7 +46,7 @@ func Compare(before, after policy.Decision) []Change {
 		return []Change{{Loses, fmt.Sprintf("%s, before account %s as %s by %s", reason(after), before.Account.Name, names(before.Roles), names(before.Bindings))}}
 	}
 	var changes []Change
-	if before.Account.ID != after.Account.ID {
+	if before.Account.ID != after.Account.ID || before.Create != nil && after.Create != nil && before.Create.Name != after.Create.Name {
 		changes = append(changes, Change{Moves, fmt.Sprintf("account %s, before %s", account(after, before), account(before, after))})
 	}
 	for _, part := range []struct {
