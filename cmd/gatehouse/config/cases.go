@@ -15,6 +15,7 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
+	"github.com/gatehouse-nats/gatehouse/account"
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/policy/cases"
@@ -161,6 +162,7 @@ func (r *report) publicText(path, text string) string {
 type named struct {
 	issuers                   []*Issuer
 	accounts, roles, bindings []string
+	creates                   bool // logins make accounts, whose names are in no configuration
 }
 
 func namesOf(configurations []*Config) named {
@@ -171,6 +173,7 @@ func namesOf(configurations []*Config) named {
 		n.roles = append(n.roles, sorted(c.Roles)...)
 		for _, b := range c.Bindings {
 			n.bindings = append(n.bindings, b.Name)
+			n.creates = n.creates || b.Grant.Create.Name != ""
 		}
 	}
 	return n
@@ -237,8 +240,16 @@ func (r *report) compileCase(at string, c *Case, dir string, against named) case
 	} else if out.Claims != nil {
 		out.Claims["iss"] = out.IssuerURL // as in every token
 	}
-	r.refer(join(join(at, "from"), "account"), "account", c.From.Account, against.accounts)
+	r.caseAccount(join(join(at, "from"), "account"), c.From.Account, against)
 	return out
+}
+
+// caseAccount reports the name of an account that there cannot be.
+func (r *report) caseAccount(at, name string, against named) {
+	if against.creates && account.CheckName(name) == nil {
+		return
+	}
+	r.refer(at, "account", name, against.accounts)
 }
 
 // claimsFile returns the claims in a JSON file.
@@ -294,7 +305,7 @@ func (r *report) expectation(at string, e Expect, against named) cases.Expect {
 		return cases.Expect{}
 	}
 	a, at := e.Allow, join(at, "allow")
-	r.refer(join(at, "account"), "account", a.Account, against.accounts)
+	r.caseAccount(join(at, "account"), a.Account, against)
 	r.referEach(join(at, "roles"), "role", a.Roles, against.roles)
 	r.referEach(join(at, "bindings"), "binding", a.Bindings, against.bindings)
 	return cases.Expect{

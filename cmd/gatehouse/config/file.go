@@ -518,9 +518,27 @@ type Grant struct {
 
 	// Names of the plans that they may sign up for an account under: alone, beside an account and a role, or beside lobby.
 	SignUp []string `yaml:"sign_up" mode:"operator"`
+	// An account by the claims of who logs in, in place of an account and a role. The first login makes it.
+	Create Create `yaml:"create"`
 	// true lets a portal's backend act for identities that it names, with a token for administration: sign them up under
 	// the plans in sign_up, and do in their accounts what they could. Beside sign_up, and beside admin if it has rights too.
 	OnBehalfOf bool `yaml:"on_behalf_of" default:"false" mode:"operator"`
+}
+
+// Create leads logins to an account that is named by claims. docs/accounts.md says how.
+type Create struct {
+	// Name of the plan of the accounts, one without approval.
+	Plan string `yaml:"plan" mode:"operator"`
+	// Name of the role that it gives there, one of the plan's.
+	Role string `yaml:"role" mode:"operator"`
+	// What the accounts are named: fixed text with {{claim.PATH}} for claims and {{name}} for the principal name. Where
+	// a claim is not there, or makes no name, the binding gives nothing.
+	Name string `yaml:"name" mode:"operator"`
+	// Whose an account is: person, its own whose login made it, or team, of all whom the binding is for and who have exactly
+	// the same values in the claims of its name.
+	For string `yaml:"for" enum:"person team" mode:"operator"`
+	// The most accounts that the binding makes in a minute, on each replica.
+	PerMinute int `yaml:"per_minute" default:"600" min:"1" max:"60000" mode:"operator"`
 }
 
 // Direct are the terms on which somebody may hold user JWTs for own keys.

@@ -32,6 +32,10 @@ func (r *report) lint(f *File, rules *policy.Rules, bindings []*policy.Binding, 
 	for i, b := range bindings {
 		at := index("bindings", i)
 		r.lintConditions(at, b, rules.Issuers)
+		if b.Create != nil {
+			r.lintCreate(at, f, b, bindings)
+			continue
+		}
 		if b.Grant.Role == nil {
 			r.lintAdmin(at, b, rules.Issuers[b.Issuer])
 			continue
@@ -175,6 +179,11 @@ func (r *report) lintUnused(f *File, bindings []*policy.Binding) {
 		used["issuer "+b.Issuer] = true
 		if b.Grant.Role != nil {
 			used["account "+b.Grant.Account.Name], used["role "+b.Grant.Role.Name] = true, true
+		}
+	}
+	for _, plan := range f.Plans {
+		for _, role := range plan.Roles {
+			used["role "+role] = true
 		}
 	}
 	for i, issuer := range f.Issuers {

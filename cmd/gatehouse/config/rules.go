@@ -42,6 +42,7 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 		Admins:   map[string][]*policy.Binding{},
 		Lobby:    map[string][]*policy.Binding{},
 		SignUps:  map[string][]*policy.Binding{},
+		Creates:  map[string][]*policy.Binding{},
 	}
 	lobby, lobbyKey := r.lobby(f)
 	for _, i := range f.Issuers {
@@ -70,6 +71,7 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 	}
 	rules.Plans = r.plans(f, roles)
 	var bindings []*policy.Binding // in the order of the file
+	var places []int               // where they stand
 	names := map[string]int{}
 	for i, b := range f.Bindings {
 		at := index("bindings", i)
@@ -79,11 +81,14 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 		if binding == nil {
 			continue
 		}
-		bindings = append(bindings, binding)
+		bindings, places = append(bindings, binding), append(places, i)
 		if len(binding.SignUp) > 0 && !binding.OnBehalf {
 			rules.SignUps[b.Issuer] = append(rules.SignUps[b.Issuer], binding)
 		}
 		switch {
+		case binding.Create != nil:
+			rules.Creates[b.Issuer] = append(rules.Creates[b.Issuer], binding)
+			continue
 		case binding.Grant.Role != nil:
 			rules.Bindings[b.Issuer] = append(rules.Bindings[b.Issuer], binding)
 			continue
@@ -96,10 +101,12 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 			rules.Lobby[b.Issuer] = append(rules.Lobby[b.Issuer], intoLobby(binding, lobby))
 		}
 	}
+	r.founding(f)
+	r.sameAccounts(bindings, places)
 	if f.Audit.Claims == "policy" {
 		rules.Recorded = map[string]*policy.ClaimSet{}
 		for name := range rules.Issuers {
-			rules.Recorded[name] = policy.NewClaimSet(slices.Concat(rules.Bindings[name], rules.Admins[name], rules.Lobby[name], rules.SignUps[name]))
+			rules.Recorded[name] = policy.NewClaimSet(slices.Concat(rules.Bindings[name], rules.Admins[name], rules.Lobby[name], rules.SignUps[name], rules.Creates[name]))
 		}
 	}
 	if len(r.problems) == 0 {
@@ -366,6 +373,8 @@ func (r *report) binding(at string, f *File, b *Binding, accounts map[string]*po
 	}
 	r.signUp(at, f, b, binding)
 	switch {
+	case r.given(join(grant, "create")):
+		return r.create(at, f, b, binding, roles)
 	case r.given(join(grant, "admin")) || b.Grant.OnBehalfOf:
 		return r.admin(at, f, b, binding)
 	case b.Grant.Lobby:
