@@ -139,6 +139,10 @@ type Store interface {
 	// Answer returns what the call with the key was answered, nil when there was none; [ErrConflict] when the
 	// key was used for another call.
 	Answer(ctx context.Context, key string, call []byte) (json.RawMessage, error)
+	// Remember keeps what a call is answered, in the place of the answer before: nil when there is none yet. An answer of nil
+	// forgets it. When there is another one, that is returned and nothing is changed; [ErrChanged] when there is none any more,
+	// [ErrConflict] when the key was used for another call.
+	Remember(ctx context.Context, o Once, before json.RawMessage) (first json.RawMessage, err error)
 	// Accounts lists by name, a page at a time; an empty next cursor means the end.
 	Accounts(ctx context.Context, f AccountFilter) (page []account.Account, next string, err error)
 	// MarkApplied notes which revisions all servers have applied, and of the newest one the claims that were signed

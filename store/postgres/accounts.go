@@ -110,35 +110,6 @@ func saveAccount(ctx context.Context, tx pgx.Tx, c store.AccountChange) error {
 	return nil
 }
 
-// answered returns what the call with this key was answered, nil when there was none.
-func answered(ctx context.Context, db interface {
-	QueryRow(ctx context.Context, query string, args ...any) pgx.Row
-}, key string, call []byte) (json.RawMessage, error) {
-	if err := row.AnswerHash(call); err != nil {
-		return nil, err
-	}
-	var before []byte
-	var answer string
-	err := db.QueryRow(ctx, `SELECT call, answer FROM answers WHERE key = $1`, row.KeyHash(key)).Scan(&before, &answer)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	case !bytes.Equal(before, call):
-		return nil, store.ErrConflict
-	}
-	return json.RawMessage(answer), nil
-}
-
-// Answer implements [store.Store].
-func (s *Store) Answer(ctx context.Context, key string, call []byte) (json.RawMessage, error) {
-	bound, cancel := s.bound(ctx, callTimeout)
-	defer cancel()
-	answer, err := answered(bound, s.pool, key, call)
-	return answer, s.failure(ctx, "look an answer up", err)
-}
-
 // Accounts implements [store.Store].
 func (s *Store) Accounts(ctx context.Context, f store.AccountFilter) ([]account.Account, string, error) {
 	const what = "list accounts"

@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -103,36 +102,6 @@ func saveAccount(ctx context.Context, tx *sql.Tx, c store.AccountChange) error {
 		return err
 	}
 	return none
-}
-
-// answered returns what the call with this key was answered, nil when there was none.
-func answered(ctx context.Context, db interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}, key string, call []byte) (json.RawMessage, error) {
-	if err := row.AnswerHash(call); err != nil {
-		return nil, err
-	}
-	var before []byte
-	var answer string
-	err := db.QueryRowContext(ctx, `SELECT call, answer FROM answers WHERE key = ?`, row.KeyHash(key)).Scan(&before, &answer)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	case !bytes.Equal(before, call):
-		return nil, store.ErrConflict
-	}
-	return json.RawMessage(answer), nil
-}
-
-// Answer implements [store.Store].
-func (s *Store) Answer(ctx context.Context, key string, call []byte) (answer json.RawMessage, err error) {
-	err = s.write(ctx, "look an answer up", func(ctx context.Context, tx *sql.Tx) error {
-		answer, err = answered(ctx, tx, key, call)
-		return err
-	})
-	return answer, err
 }
 
 // Accounts implements [store.Store].

@@ -23,6 +23,8 @@ var accountTests = map[string]func(*testing.T, store.Store){
 	"NotMoreThanMost":   testMostAccounts,
 	"NotMoreAtOnce":     testMostAccountsAtOnce,
 	"AnsweredOnce":      testAnsweredOnce,
+	"Remembered":        testRemembered,
+	"RememberedAtOnce":  testRememberedAtOnce,
 	"Filters":           testAccountFilters,
 	"MarkApplied":       testMarkApplied,
 	"AppliedMeanwhile":  testAppliedMeanwhile,
@@ -151,42 +153,6 @@ func testMostAccountsAtOnce(t *testing.T, s store.Store) {
 func call(text string) []byte {
 	sum := sha256.Sum256([]byte(text))
 	return sum[:]
-}
-
-func testAnsweredOnce(t *testing.T, s store.Store) {
-	c := created("orders", "alice")
-	c.Once = &store.Once{Key: "k", Call: call("orders"), Answer: json.RawMessage(`{"n": 1}`)}
-	if first, err := s.SaveAccount(t.Context(), c); err != nil || first != nil {
-		t.Fatalf("got %s, %v", first, err)
-	}
-	again := created("orders", "alice")
-	again.Account.ID = "Aanother"
-	again.Once = &store.Once{Key: "k", Call: call("orders"), Answer: json.RawMessage(`{"n": 2}`)}
-	if first, err := s.SaveAccount(t.Context(), again); err != nil || string(first) != `{"n": 1}` {
-		t.Errorf("again: %s, %v", first, err)
-	}
-	if first, err := s.Answer(t.Context(), "k", call("orders")); err != nil || string(first) != `{"n": 1}` {
-		t.Errorf("looked up: %s, %v", first, err)
-	}
-	if _, err := s.Answer(t.Context(), "k", call("other")); !errors.Is(err, store.ErrConflict) {
-		t.Errorf("of another call: %v", err)
-	}
-	again.Once.Call = call("other")
-	if _, err := s.SaveAccount(t.Context(), again); !errors.Is(err, store.ErrConflict) {
-		t.Errorf("another call: %v", err)
-	}
-	if first, err := s.Answer(t.Context(), "unused", call("orders")); err != nil || first != nil {
-		t.Errorf("unused: %s, %v", first, err)
-	}
-	// A change that fails leaves no answer.
-	failed := created("ORDERS", "bob")
-	failed.Once = &store.Once{Key: "f", Call: call("f"), Answer: json.RawMessage(`{}`)}
-	if _, err := s.SaveAccount(t.Context(), failed); !errors.Is(err, store.ErrTaken) {
-		t.Fatal(err)
-	}
-	if first, err := s.Answer(t.Context(), "f", call("f")); err != nil || first != nil {
-		t.Errorf("of a change that failed: %s, %v", first, err)
-	}
 }
 
 func testAccountFilters(t *testing.T, s store.Store) {
