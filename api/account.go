@@ -197,6 +197,8 @@ type AccountSuspendRequest struct {
 	Account string    `json:"account"`
 	Reason  string    `json:"reason"`
 	Until   time.Time `json:"until,omitzero"` // zero: until it is resumed
+	// IdempotencyKey makes the call happen once, also where the account was resumed meanwhile.
+	IdempotencyKey string `json:"idempotency_key,omitempty" max:"128"`
 }
 
 // AccountDeleteRequest deletes an account: it is closed at once, and gone when its grace ends.

@@ -15,6 +15,8 @@ type AccountAdoptRequest struct {
 	Owner *Owner   `json:"owner,omitempty"`
 	// DryRun changes nothing, and says what would become of it.
 	DryRun bool `json:"dry_run,omitempty"`
+	// IdempotencyKey gives the first answer again when the same call is repeated.
+	IdempotencyKey string `json:"idempotency_key,omitempty" max:"128"`
 }
 
 // AccountAdoption says what was, or would be, taken over.

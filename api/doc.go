@@ -94,6 +94,8 @@ const (
 	ReasonUnauthenticated  = "unauthenticated"
 	ReasonForbidden        = "forbidden"
 	ReasonConflict         = "conflict"
+	ReasonUnfinished       = "unfinished" // the call with that idempotency key was begun, and its answer is not known
+	ReasonShownOnce        = "shown_once" // the call with that idempotency key was answered with a secret, which is kept nowhere
 	ReasonUnavailable      = "unavailable"
 	ReasonTooLarge         = "too_large"
 	ReasonRateLimited      = "rate_limited"

@@ -126,6 +126,8 @@ type ActivateRequest struct {
 	Importer string `json:"importer"` // name or id
 	// Until is the token's end; zero: for good. A revocation of kind activation ends it before.
 	Until time.Time `json:"until,omitzero"`
+	// IdempotencyKey gives the first answer again when the same call is repeated.
+	IdempotencyKey string `json:"idempotency_key,omitempty" max:"128"`
 }
 
 // Activation is an activation token: it goes into the import of the account that it is for, and is of use in no other.

@@ -39,6 +39,8 @@ type MemberInviteRequest struct {
 	// Email limits it to whom an issuer with trust_email says to have that address.
 	Email string `json:"email,omitempty"`
 	TTL   string `json:"ttl,omitempty"` // how long it may be taken, such as 24h, up to 720h; without it 168h
+	// IdempotencyKey makes the call happen once. Sent again it is told what was made, and not the secret: that is kept nowhere.
+	IdempotencyKey string `json:"idempotency_key,omitempty" max:"128"`
 }
 
 // MemberInvitation is an invitation. The secret is shown this once, and kept nowhere.
@@ -52,6 +54,8 @@ type MemberInvitation struct {
 type MemberAcceptRequest struct {
 	Account string `json:"account"`          // name or id
 	Secret  string `json:"secret,omitempty"` // of an invitation
+	// IdempotencyKey gives the first answer again when the same call is repeated.
+	IdempotencyKey string `json:"idempotency_key,omitempty" max:"128"`
 }
 
 // Membership is what the caller is in an account.
@@ -66,6 +70,8 @@ type Membership struct {
 type MemberRemoveRequest struct {
 	Account string `json:"account"`
 	ID      string `json:"id"`
+	// IdempotencyKey gives the first answer again when the same call is repeated.
+	IdempotencyKey string `json:"idempotency_key,omitempty" max:"128"`
 }
 
 // MemberRemoval says what was removed and closed.

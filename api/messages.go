@@ -302,6 +302,8 @@ type AdminTokenRequest struct {
 	Rights []string `json:"rights" enum:"revoke sessions accounts audit explain"`
 	Reason string   `json:"reason" min:"1" max:"1024"`
 	TTL    string   `json:"ttl,omitempty"` // such as 15m, which is the default; at most 1h
+	// IdempotencyKey makes the call happen once. Sent again it is told what was made, and not the secret: that is kept nowhere.
+	IdempotencyKey string `json:"idempotency_key,omitempty" max:"128"`
 }
 
 // AdminToken is such a token. It is taken by every replica, and void once its id is logged out.

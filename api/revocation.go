@@ -123,6 +123,8 @@ type LiftRequest struct {
 	Issuer  string `json:"issuer,omitempty"`
 	Subject string `json:"subject,omitempty"`
 	Reason  string `json:"reason" min:"1" max:"1024"`
+	// IdempotencyKey gives the first answer again when the same call is repeated.
+	IdempotencyKey string `json:"idempotency_key,omitempty" max:"128"`
 }
 
 // LiftResult lists what was lifted.

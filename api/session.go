@@ -57,6 +57,8 @@ type KickRequest struct {
 	Reason string `json:"reason" max:"1024"`
 	// DryRun closes nothing, and says what would be closed.
 	DryRun bool `json:"dry_run,omitempty"`
+	// IdempotencyKey gives the first answer again when the same call is repeated.
+	IdempotencyKey string `json:"idempotency_key,omitempty" max:"128"`
 }
 
 // KickResult says what was closed.

@@ -2,7 +2,6 @@ package provision
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -157,13 +156,10 @@ func (s *Service) change(ctx context.Context, p party, c act, do func(*account.A
 }
 
 func (c *act) check() error {
-	switch {
-	case len(c.reason) > MaxReason:
+	if len(c.reason) > MaxReason {
 		return badRequest("reason has %d bytes, at most %d are kept", len(c.reason), MaxReason)
-	case len(c.key) > maxKey:
-		return badRequest("idempotency key has %d bytes, at most %d are possible", len(c.key), maxKey)
 	}
-	return nil
+	return checkRepeat(c.key)
 }
 
 // changed reads the account, lets do change it, and returns the record to store.
@@ -217,12 +213,10 @@ func (s *Service) once(ctx context.Context, p party, c act) (*store.Once, json.R
 	if c.key == "" {
 		return nil, nil, nil
 	}
-	asked, err := json.Marshal(c.request)
+	o, err := onceOnly(c.op, p.key(), c.key, c.request)
 	if err != nil {
 		return nil, nil, err
 	}
-	call := sha256.Sum256(append([]byte(c.op+"\x00"), asked...))
-	o := &store.Once{Key: p.key() + "\x00" + c.key, Call: call[:]}
 	first, err := s.Store.Answer(ctx, o.Key, o.Call)
 	if err != nil {
 		return nil, nil, s.storeError(c.op, err)

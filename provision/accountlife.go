@@ -281,12 +281,16 @@ func (s *Service) AccountSuspend(ctx context.Context, c Caller, req api.AccountS
 		if err != nil {
 			return api.Account{}, err
 		}
-		r, err := s.revocation(api.RevokeRequest{Kind: string(policy.Suspension), Target: api.Target{Account: a.ID}, Reason: req.Reason, Until: req.Until}, s.now())
+		r, err := s.revocation(api.RevokeRequest{Kind: string(policy.Suspension), Target: api.Target{Account: a.ID}, Reason: req.Reason, Until: req.Until, IdempotencyKey: req.IdempotencyKey}, s.now())
 		if err != nil {
 			return api.Account{}, err
 		}
 		r.ID, r.Actor = newID(), p.Actor
-		if _, _, err := s.revoke(ctx, r, "", p.RequestID); err != nil {
+		key := req.IdempotencyKey
+		if key != "" {
+			key = p.key() + "\x00" + key
+		}
+		if _, _, err := s.revoke(ctx, r, key, p.RequestID); err != nil {
 			return api.Account{}, err
 		}
 		return s.wireAccount(&a), nil
@@ -306,24 +310,30 @@ func (s *Service) AccountResume(ctx context.Context, c Caller, req api.AccountAc
 		case req.Reason == "" || len(req.Reason) > MaxReason:
 			return api.Account{}, errNoReason
 		}
-		now := s.now()
-		list, err := s.suspensions(ctx, a.ID, now)
-		if err != nil {
-			return api.Account{}, err
-		}
-		for _, r := range list {
-			if r.ID == a.Closing {
-				continue
-			}
-			if err := s.lift(ctx, store.Lift{ID: r.ID, At: now, Actor: p.Actor, Note: req.Reason}); err != nil {
-				return api.Account{}, err
-			}
-		}
-		if err := s.refresh(ctx); err != nil {
-			return api.Account{}, err
-		}
-		return s.wireAccount(&a), nil
+		r := keyed[api.Account](p, api.OpAccountResume, req.IdempotencyKey, req)
+		return once(ctx, s, r, func() (api.Account, error) { return s.resume(ctx, p, &a, req.Reason) })
 	})
+}
+
+// resume lifts the suspensions of the account, but for that of its deletion.
+func (s *Service) resume(ctx context.Context, p party, a *account.Account, reason string) (api.Account, error) {
+	now := s.now()
+	list, err := s.suspensions(ctx, a.ID, now)
+	if err != nil {
+		return api.Account{}, err
+	}
+	for _, r := range list {
+		if r.ID == a.Closing {
+			continue
+		}
+		if err := s.lift(ctx, store.Lift{ID: r.ID, At: now, Actor: p.Actor, Note: reason}); err != nil {
+			return api.Account{}, err
+		}
+	}
+	if err := s.refresh(ctx); err != nil {
+		return api.Account{}, err
+	}
+	return s.wireAccount(a), nil
 }
 
 // suspensions returns those of the account that are in force.

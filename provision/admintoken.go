@@ -74,11 +74,24 @@ func isAdminToken(token string) bool {
 }
 
 // MakeAdminToken makes an admin token with some rights for a short time.
-func (s *Service) MakeAdminToken(_ context.Context, c Caller, req api.AdminTokenRequest) (api.AdminToken, error) {
-	var out api.AdminToken
+func (s *Service) MakeAdminToken(ctx context.Context, c Caller, req api.AdminTokenRequest) (api.AdminToken, error) {
 	if err := c.admin(); err != nil {
-		return out, err
+		return api.AdminToken{}, err
 	}
+	r := keyed[api.AdminToken](party{Caller: c}, api.OpAdminToken, req.IdempotencyKey, req)
+	r.withhold = withholdToken
+	return once(ctx, s, r, func() (api.AdminToken, error) { return s.makeAdminToken(c, req) })
+}
+
+// withholdToken takes the token out of an answer.
+func withholdToken(made *api.AdminToken) error {
+	made.Token = ""
+	return shownOnce("admin token %s was made by the first call with this idempotency key, until %s, and was shown in that answer alone: make another with a new key; gatehouse revoke --issuer %s --jti %s voids that one",
+		made.ID, made.Expires.Format(time.RFC3339), adminTokenName, made.ID)
+}
+
+func (s *Service) makeAdminToken(c Caller, req api.AdminTokenRequest) (api.AdminToken, error) {
+	var out api.AdminToken
 	claims, err := s.adminClaims(c, req)
 	if err != nil {
 		return out, err

@@ -39,7 +39,16 @@ type Others struct {
 // AccountAdopt takes an account over that others made. What Gatehouse does not own of its claims stays theirs to change, and
 // its identity key is never needed. Admins on the host only: seeds may come along.
 func (s *Service) AccountAdopt(ctx context.Context, c Caller, req api.AccountAdoptRequest) (api.AccountAdoption, error) {
-	return asParty(ctx, s, api.OpAccountAdopt, c, req, s.adopt)
+	return asParty(ctx, s, api.OpAccountAdopt, c, req, func(ctx context.Context, p party, req api.AccountAdoptRequest) (api.AccountAdoption, error) {
+		if err := checkRepeat(req.IdempotencyKey); err != nil {
+			return api.AccountAdoption{}, err
+		}
+		if req.DryRun {
+			return s.adopt(ctx, p, req)
+		}
+		r := keyed[api.AccountAdoption](p, api.OpAccountAdopt, req.IdempotencyKey, req)
+		return once(ctx, s, r, func() (api.AccountAdoption, error) { return s.adopt(ctx, p, req) })
+	})
 }
 
 func (s *Service) adopt(ctx context.Context, p party, req api.AccountAdoptRequest) (api.AccountAdoption, error) {

@@ -25,14 +25,16 @@ func (s *Service) AccountActivate(ctx context.Context, c Caller, req api.Activat
 		if !req.Until.IsZero() && !req.Until.After(s.Now()) {
 			return api.Activation{}, badRequest("until lies in the past: give a time to come")
 		}
-		e := account.Export{Name: req.Export}
-		return s.activate(ctx, p, req.Account, importer, req.Until, func(a *account.Account) (*account.Export, error) {
-			i := slices.IndexFunc(a.Exports, func(o account.Export) bool { return o.Name == e.Name })
+		pick := func(a *account.Account) (*account.Export, error) {
+			i := slices.IndexFunc(a.Exports, func(o account.Export) bool { return o.Name == req.Export })
 			if i < 0 {
-				return nil, found(false, a, "export", e.Name)
+				return nil, found(false, a, "export", req.Export)
 			}
 			return &a.Exports[i], nil
-		})
+		}
+		// The token may be kept: it is of use in the account that it is for alone, whose record holds it too.
+		r := keyed[api.Activation](p, api.OpAccountActivate, req.IdempotencyKey, req)
+		return once(ctx, s, r, func() (api.Activation, error) { return s.activate(ctx, p, req.Account, importer, req.Until, pick) })
 	})
 }
 

@@ -195,6 +195,12 @@ func (s *Service) MemberRemove(ctx context.Context, c Caller, req api.MemberRemo
 }
 
 func (s *Service) removeMember(ctx context.Context, p party, req api.MemberRemoveRequest) (api.MemberRemoval, error) {
+	r := keyed[api.MemberRemoval](p, api.OpMemberRemove, req.IdempotencyKey, req)
+	return once(ctx, s, r, func() (api.MemberRemoval, error) { return s.dismiss(ctx, p, req) })
+}
+
+// dismiss removes a member, and ends what it has opened.
+func (s *Service) dismiss(ctx context.Context, p party, req api.MemberRemoveRequest) (api.MemberRemoval, error) {
 	var gone account.Member
 	c := act{op: api.OpMemberRemove, account: req.Account, reason: "removed", detail: "member " + clipped(req.ID)}
 	a, err := s.change(ctx, p, c, func(a *account.Account) error {

@@ -27,7 +27,17 @@ const maxSecret = 64
 
 // MemberInvite makes an invitation, whose secret is shown in the answer and nowhere else.
 func (s *Service) MemberInvite(ctx context.Context, c Caller, req api.MemberInviteRequest) (api.MemberInvitation, error) {
-	return asParty(ctx, s, api.OpMemberInvite, c, req, s.invite)
+	return asParty(ctx, s, api.OpMemberInvite, c, req, func(ctx context.Context, p party, req api.MemberInviteRequest) (api.MemberInvitation, error) {
+		r := keyed[api.MemberInvitation](p, api.OpMemberInvite, req.IdempotencyKey, req)
+		r.withhold = withholdInvitation
+		return once(ctx, s, r, func() (api.MemberInvitation, error) { return s.invite(ctx, p, req) })
+	})
+}
+
+// withholdInvitation takes the secret out of an answer.
+func withholdInvitation(made *api.MemberInvitation) error {
+	made.Secret = ""
+	return shownOnce("invitation %s to account %s was made by the first call with this idempotency key, and its secret was shown in that answer alone: remove it, and invite anew with a new key", made.Member.ID, made.Account)
 }
 
 func (s *Service) invite(ctx context.Context, p party, req api.MemberInviteRequest) (api.MemberInvitation, error) {
@@ -47,7 +57,6 @@ func (s *Service) invite(ctx context.Context, p party, req api.MemberInviteReque
 			return api.MemberInvitation{}, err
 		}
 	}
-	// Never answered again for an idempotency key: the secret would have to be kept.
 	a, err := s.change(ctx, p, act{op: api.OpMemberInvite, account: req.Account, reason: "invited", detail: describeMember(m)}, func(a *account.Account) error {
 		return s.join(a, m)
 	})
@@ -65,7 +74,10 @@ func digest(secret string) string {
 
 // MemberAccept takes an invitation, or whatever an owner gave the caller.
 func (s *Service) MemberAccept(ctx context.Context, c Caller, req api.MemberAcceptRequest) (api.Membership, error) {
-	return asParty(ctx, s, api.OpMemberAccept, c, req, s.accept)
+	return asParty(ctx, s, api.OpMemberAccept, c, req, func(ctx context.Context, p party, req api.MemberAcceptRequest) (api.Membership, error) {
+		r := keyed[api.Membership](p, api.OpMemberAccept, req.IdempotencyKey, req)
+		return once(ctx, s, r, func() (api.Membership, error) { return s.accept(ctx, p, req) })
+	})
 }
 
 // errInvitation is all that is said of what cannot be accepted, so that nobody learns which accounts there are.

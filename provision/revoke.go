@@ -91,8 +91,6 @@ func (s *Service) revocation(req api.RevokeRequest, now time.Time) (store.Revoca
 		return out, badRequest("reason is empty: say why, for the audit trail")
 	case len(req.Reason) > MaxReason:
 		return out, badRequest("reason has %d bytes, at most %d are kept", len(req.Reason), MaxReason)
-	case len(req.IdempotencyKey) > maxKey:
-		return out, badRequest("idempotency key has %d bytes, at most %d are possible", len(req.IdempotencyKey), maxKey)
 	case !req.At.IsZero() && (kind != policy.Logout || out.Whole()):
 		return out, badRequest("at is for the logout of an identity, an issuer or an account: the time until which tokens are void")
 	case at.After(now):
@@ -103,6 +101,9 @@ func (s *Service) revocation(req api.RevokeRequest, now time.Time) (store.Revoca
 		return out, badRequest("this logout has no end: it voids what was issued until now")
 	case req.Programs && out.Scope() != policy.OfIdentity:
 		return out, badRequest("programs are those of an identity: give its issuer and subject")
+	}
+	if err := checkRepeat(req.IdempotencyKey); err != nil {
+		return out, err
 	}
 	return out, s.manageable(kind)
 }
@@ -132,6 +133,12 @@ func (s *Service) Lift(ctx context.Context, c Caller, req api.LiftRequest) (api.
 	if req.Reason == "" || len(req.Reason) > MaxReason {
 		return api.LiftResult{}, badRequest("reason must have 1 to %d bytes: say why, for the audit trail", MaxReason)
 	}
+	r := keyed[api.LiftResult](party{Caller: c}, api.OpRevokeLift, req.IdempotencyKey, req)
+	return once(ctx, s, r, func() (api.LiftResult, error) { return s.liftAll(ctx, c, req) })
+}
+
+// liftAll is [Service.Lift] for a request that was checked.
+func (s *Service) liftAll(ctx context.Context, c Caller, req api.LiftRequest) (api.LiftResult, error) {
 	now := s.now()
 	ids, err := s.liftTargets(ctx, req, now)
 	if err != nil {

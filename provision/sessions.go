@@ -65,16 +65,29 @@ func (s *Service) Kick(ctx context.Context, c Caller, req api.KickRequest) (api.
 	case filter == (api.SessionsRequest{}) && !req.All:
 		return result, badRequest("nothing says whose connections: give an identity, an account or another filter; to close every connection say that all are meant")
 	}
-	list, unanswered, err := s.connected(ctx, filter)
-	if err != nil {
+	if err := checkRepeat(req.IdempotencyKey); err != nil {
 		return result, err
 	}
-	result = api.KickResult{Found: len(list), Unanswered: unanswered}
-	if req.DryRun || len(list) == 0 {
+	if req.DryRun {
+		list, unanswered, err := s.connected(ctx, filter)
+		return api.KickResult{Found: len(list), Unanswered: unanswered}, err
+	}
+	r := keyed[api.KickResult](party{Caller: c}, api.OpKick, req.IdempotencyKey, req)
+	return once(ctx, s, r, func() (api.KickResult, error) { return s.kick(ctx, c, filter, req.Reason) })
+}
+
+// kick closes the connections that the filter chooses.
+func (s *Service) kick(ctx context.Context, c Caller, filter api.SessionsRequest, reason string) (api.KickResult, error) {
+	list, unanswered, err := s.connected(ctx, filter)
+	if err != nil {
+		return api.KickResult{}, err
+	}
+	result := api.KickResult{Found: len(list), Unanswered: unanswered}
+	if len(list) == 0 {
 		return result, nil
 	}
 	e := store.AuditEntry{
-		ID: newID(), At: s.now(), Kind: store.AdminEntry, Op: api.OpKick, Actor: c.Actor, Outcome: "done", Reason: req.Reason,
+		ID: newID(), At: s.now(), Kind: store.AdminEntry, Op: api.OpKick, Actor: c.Actor, Outcome: "done", Reason: reason,
 		Target: fmt.Sprintf("%.1024s", describe(filter)), Detail: fmt.Sprintf("%d connections found", len(list)), Replica: s.Replica,
 	}
 	if err := s.Store.Record(ctx, []store.AuditEntry{e}); err != nil {
@@ -83,7 +96,7 @@ func (s *Service) Kick(ctx context.Context, c Caller, req api.KickRequest) (api.
 	closed, silent := s.Servers.Close(ctx, list)
 	result.Closed = closed
 	result.Unanswered = slices.Compact(slices.Sorted(slices.Values(append(unanswered, silent...))))
-	s.Logger.Info("kick", "target", e.Target, "actor", c.Actor, "reason", req.Reason, "found", len(list), "closed", closed, "unanswered", result.Unanswered, "request_id", c.RequestID)
+	s.Logger.Info("kick", "target", e.Target, "actor", c.Actor, "reason", reason, "found", len(list), "closed", closed, "unanswered", result.Unanswered, "request_id", c.RequestID)
 	return result, nil
 }
 

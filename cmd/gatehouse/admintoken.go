@@ -46,5 +46,6 @@ otherwise, at most 1h. gatehouse revoke ends one before its time: the id that is
 	f.StringSliceVar(&req.Rights, "rights", nil, "what it is for: revoke, sessions, accounts, audit, explain")
 	f.StringVar(&req.Reason, "reason", "", "why the issuer is gone around, for the audit trail")
 	f.StringVar(&req.TTL, "ttl", "", "how long it is valid, at most 1h (default 15m)")
+	f.StringVar(&req.IdempotencyKey, "idempotency-key", "", "makes one token when the same call is repeated, and shows it once; takes the store")
 	return cmd
 }

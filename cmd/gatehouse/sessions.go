@@ -248,6 +248,7 @@ unless --yes is given. Exit code 4 says that a server did not answer.`,
 	f.BoolVar(&req.All, "all", false, "every connection of a user, on all servers")
 	f.StringVar(&req.Reason, "reason", "", "why, for the audit trail")
 	f.BoolVar(&req.DryRun, "dry-run", false, "close nothing, show what would be closed")
+	f.StringVar(&req.IdempotencyKey, "idempotency-key", "", "gives the first answer again when the same call is repeated")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd
 }
