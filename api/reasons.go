@@ -184,7 +184,7 @@ var reasons = []Reason{
 
 	{Code: "direct_not_granted",
 		Meaning: "The identity may log in with its token, and not hold a user JWT for a key of its own.",
-		Remedy:  "Log in with the token. Where that cannot be, every binding that gives it something in the account needs grant.direct."},
+		Remedy:  "Log in with the token. Where that cannot be, every binding that gives it something in the account needs grant.direct; of an account of sign-up its plan needs direct."},
 	{Code: "signup_proof_invalid",
 		Meaning: "The proof of sign-up is not the user key's signature of exactly this request: key, audience, account, program, token and time.",
 		Remedy:  "Sign the bytes that docs/protocol.md gives, with the key that the user JWT is for and the address of this service as audience."},

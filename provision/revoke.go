@@ -262,7 +262,7 @@ func (s *Service) wire(r store.Revocation, now time.Time) api.Revocation {
 		name = s.principalName(r.Principal)
 	}
 	return api.Revocation{
-		ID: r.ID, Kind: string(r.Kind), Target: wireTarget(r.Target), Name: name, AccountName: s.accountName(r.Account),
+		ID: r.ID, Kind: string(r.Kind), Target: wireTarget(r.Target), Name: name, AccountName: s.shownAccount(r.Account),
 		Programs: r.Programs, Reason: r.Reason, Actor: r.Actor, At: r.At, Until: r.Until,
 		LiftedAt: r.LiftedAt, LiftedBy: r.LiftedBy, LiftCause: r.LiftNote, InForce: r.InForce(now), DoneAt: r.DoneAt,
 	}

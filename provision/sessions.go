@@ -266,7 +266,7 @@ func (s *Service) wireSession(session *policy.Session) api.Session {
 	if session.Direct() {
 		out.Kind = "direct"
 	}
-	if name := s.accountName(session.Account); name != "" {
+	if name := s.shownAccount(session.Account); name != "" {
 		out.Account = name
 	}
 	if l := session.Login; l != nil {

@@ -25,6 +25,8 @@ const (
 
 // SigningKeys finds the key that a direct user's JWT is signed with.
 type SigningKeys interface {
+	// ReadEverywhere returns once it is known what every server has applied of the account, or when ctx ends.
+	ReadEverywhere(ctx context.Context, account *policy.Account)
 	SigningKeyOfAll(account *policy.Account, scoped string, leafNodes bool, now time.Time) (string, *policy.Refusal)
 }
 
@@ -130,6 +132,7 @@ func (s *Service) signUp(ctx context.Context, c Caller, id *policy.Identity, req
 	if req.Program != "" {
 		up.name = policy.ProgramName(req.Program, id.IssuerURL, id.Subject)
 	}
+	s.Direct.Servers.ReadEverywhere(ctx, up.decision.Account)
 	if up.credential, r = s.mint(up.decision, up.name, req.UserKey, now); r != nil {
 		return up, r
 	}

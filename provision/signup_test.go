@@ -35,6 +35,8 @@ type known struct {
 	asked   func(leafNodes bool)
 }
 
+func (k *known) ReadEverywhere(context.Context, *policy.Account) {}
+
 func (k *known) SigningKeyOfAll(_ *policy.Account, _ string, leafNodes bool, _ time.Time) (string, *policy.Refusal) {
 	if k.asked != nil {
 		k.asked(leafNodes)

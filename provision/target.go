@@ -176,6 +176,19 @@ func (s *Service) accountName(id string) string {
 	return ""
 }
 
+// shownAccount returns the name of an account that the configuration or a record has; empty when neither has it.
+func (s *Service) shownAccount(id string) string {
+	if name := s.accountName(id); name != "" {
+		return name
+	}
+	if state := s.State(); state != nil {
+		if e := state.Accounts.ID(id); e != nil {
+			return e.Account.Name
+		}
+	}
+	return ""
+}
+
 // wireTarget returns a target as answers show it.
 func wireTarget(t policy.Target) api.Target {
 	return api.Target{

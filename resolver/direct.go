@@ -30,6 +30,9 @@ func (r *Resolver) SigningKeyOfAll(account *policy.Account, scoped string, leafN
 	for _, s := range r.servers {
 		state, ok := s.accounts[account.ID]
 		if !ok {
+			state, ok = r.keys.get(s.ID, account.ID, time.Now())
+		}
+		if !ok {
 			return "", policy.Refuse(policy.AccountUnready, "account %s has not been read back from server %s yet", account.Name, s.Name)
 		}
 		all = append(all, holding{state, s.Name, now.Add(s.Offset)})

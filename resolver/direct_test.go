@@ -83,3 +83,32 @@ func TestSigningKeyOfAllServers(t *testing.T) {
 		t.Errorf("without a system connection: %v", refusal)
 	}
 }
+
+// A direct user of an account of sign-up may connect to every server, so that all are asked.
+func TestAccountIsReadEverywhereForADirectUser(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, 3)
+	records := newRecords()
+	k := keep(t, s, newLedger(), records, nil)
+	other := s.run(t, Options{Interval: never}, s.need(t)) // a replica that did not push it
+	ready(t, other)
+	a := signUp(t, records, 1)[0]
+	k.active(t, a)
+	record := records.get(a.ID)
+	named := record.Entry().Account
+	if key, refusal := other.SigningKeyOfAll(&named, "", false, time.Now()); refusal == nil || refusal.Reason != policy.AccountUnready {
+		t.Errorf("before anybody was asked: %s, %v", key, refusal)
+	}
+	for _, r := range []*Resolver{other, k.r} {
+		r.ReadEverywhere(t.Context(), &named)
+		if key, refusal := r.SigningKeyOfAll(&named, "", false, time.Now()); key != a.Keys[0].Public {
+			t.Errorf("%s, %v", key, refusal)
+		}
+	}
+	unknown := newSigned(t, "absent")
+	absent := unknown.Entry().Account
+	other.ReadEverywhere(t.Context(), &absent)
+	if key, refusal := other.SigningKeyOfAll(&absent, "", false, time.Now()); refusal == nil || refusal.Reason != policy.AccountUnready {
+		t.Errorf("an account that nobody has: %s, %v", key, refusal)
+	}
+}

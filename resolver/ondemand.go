@@ -50,6 +50,24 @@ func (r *Resolver) Reading(server string, account *policy.Account) <-chan struct
 	return done
 }
 
+// ReadEverywhere returns once every server was asked what it has applied of an account that no configuration names, unless that is
+// known, or when ctx ends.
+func (r *Resolver) ReadEverywhere(ctx context.Context, account *policy.Account) {
+	var pending []<-chan struct{}
+	for _, s := range r.Servers() {
+		if read := r.Reading(s.ID, account); read != nil {
+			pending = append(pending, read)
+		}
+	}
+	for _, read := range pending {
+		select {
+		case <-read:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // readOnce asks for the account and keeps what it learns. A push that comes meanwhile voids it.
 func (r *Resolver) readOnce(of reading) {
 	ctx, cancel := context.WithTimeout(r.life, readTimeout)

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/nats-io/nats.go"
 )
 
 // TestAccountsPage runs the commands of docs/accounts.md against a real server, with its configuration: each ends well, and prints
@@ -31,7 +34,7 @@ func TestAccountsPage(t *testing.T) {
 		w.personFile(who)
 	}
 	secret := regexp.MustCompile(`(?m)^[A-Z2-7]{26}$`)
-	file := regexp.MustCompile(`(--token-file|--secret-file) (\S+)`)
+	file := regexp.MustCompile(`(--token-file|--secret-file|--out) (\S+)`)
 	ran := 0
 	for _, block := range regexp.MustCompile("(?s)```console\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
 		for step := range strings.SplitSeq(strings.TrimPrefix(block[1], "$ "), "\n$ ") {
@@ -57,6 +60,21 @@ func TestAccountsPage(t *testing.T) {
 			if strings.HasPrefix(line, "account accept") {
 				who := file.FindAllStringSubmatch(line, -1)
 				w.mustEnterAccount(0, "team-orders", filepath.Join(w.dir, who[len(who)-1][2]))
+			}
+			switch creds := filepath.Join(w.dir, "nightly.creds"); {
+			case strings.HasPrefix(line, "creds "):
+				nc, err := w.direct(creds)
+				if err != nil {
+					t.Fatalf("with the creds of the program: %v", err)
+				}
+				nc.Close()
+			case strings.HasPrefix(line, "revoke "):
+				if nc, err := w.direct(creds); !errors.Is(err, nats.ErrAuthorization) {
+					t.Errorf("with the creds of a program that was revoked: %v", err)
+					if err == nil {
+						nc.Close()
+					}
+				}
 			}
 		}
 	}
