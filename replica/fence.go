@@ -12,9 +12,9 @@ const (
 	// lookEvery is how often it is looked who is silent, which adds to the time.
 	lookEvery = 100 * time.Millisecond
 	// lateEcho is how late an own heartbeat may come back before a replica takes itself for slow, and
-	// calm for how long it then closes nobody's connections.
+	// calm for how long it then closes nobody's connections: peers have that long to be heard again.
 	lateEcho = 600 * time.Millisecond
-	calm     = 10 * time.Second
+	calm     = 2 * silence
 	// turn is how much longer the next replica leaves it to the one before.
 	turn = 500 * time.Millisecond
 	// kickTimeout bounds the closing of a peer's connections.

@@ -37,8 +37,8 @@ func TestFrozen(t *testing.T) {
 		"it does not hear itself":             {self: "a", own: echo{began: ago(time.Hour), heard: ago(2 * time.Second)}, peers: map[string]*peer{"b": peerAt(2 * time.Second)}},
 		"it has never heard itself":           {self: "a", own: echo{began: ago(time.Hour)}, peers: map[string]*peer{"b": peerAt(2 * time.Second)}},
 		"its last beat has not come back":     {self: "a", own: echo{began: ago(time.Hour), heard: ago(700 * time.Millisecond), sent: map[uint64]time.Time{9: ago(700 * time.Millisecond)}}, peers: map[string]*peer{"b": peerAt(2 * time.Second)}},
-		"a beat came back late a moment ago":  {self: "a", own: echo{began: ago(time.Hour), heard: ago(beatEvery), late: ago(9 * time.Second)}, peers: map[string]*peer{"b": peerAt(2 * time.Second)}},
-		"a beat came back late some time ago": {self: "a", own: echo{began: ago(time.Hour), heard: ago(beatEvery), late: ago(11 * time.Second)}, peers: map[string]*peer{"b": peerAt(2 * time.Second)}, want: 1},
+		"a beat came back late a moment ago":  {self: "a", own: echo{began: ago(time.Hour), heard: ago(beatEvery), late: ago(calm - time.Millisecond)}, peers: map[string]*peer{"b": peerAt(2 * time.Second)}},
+		"a beat came back late some time ago": {self: "a", own: echo{began: ago(time.Hour), heard: ago(beatEvery), late: ago(calm + time.Millisecond)}, peers: map[string]*peer{"b": peerAt(2 * time.Second)}, want: 1},
 	} {
 		o := Options{Name: c.self, Kick: kick}
 		if c.unable {
@@ -60,14 +60,18 @@ func TestPauseIsLate(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	e := echo{began: now.Add(-time.Hour), heard: now.Add(-10 * time.Second), sent: map[uint64]time.Time{5: now.Add(-10 * time.Millisecond)}}
-	e.hear(5, now)
+	if !e.hear(5, now) {
+		t.Error("a pause is not late")
+	}
 	if e.prompt(now) || e.prompt(now.Add(calm/2)) {
 		t.Error("after a pause it would fence at once")
 	}
 	for n := uint64(6); n < 60; n++ {
 		now = now.Add(beatEvery)
 		e.sent[n] = now
-		e.hear(n, now.Add(time.Millisecond))
+		if e.hear(n, now.Add(time.Millisecond)) {
+			t.Fatal("a beat that comes back in time is late")
+		}
 	}
 	if !e.prompt(now) {
 		t.Error("it never fences again")

@@ -64,9 +64,9 @@ type Options struct {
 	Now  func() time.Time // this host's clock; nil is [time.Now]
 	// Kick closes a connection of a server; nil where that cannot be done.
 	Kick func(ctx context.Context, serverID string, cid uint64) error
-	// OnDropped and OnFenced count; they may be nil.
-	OnDropped, OnFenced func()
-	Logger              *slog.Logger
+	// OnDropped, OnFenced and OnLate count; they may be nil.
+	OnDropped, OnFenced, OnLate func()
+	Logger                      *slog.Logger
 }
 
 // Group is the replicas of a service, as one of them knows them.
@@ -119,7 +119,7 @@ func New(o Options) *Group {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	for _, f := range []*func(){&o.OnDropped, &o.OnFenced} {
+	for _, f := range []*func(){&o.OnDropped, &o.OnFenced, &o.OnLate} {
 		if *f == nil {
 			*f = func() {}
 		}
@@ -301,7 +301,9 @@ func (g *Group) hearBeat(msg *nats.Msg) {
 	defer g.mu.Unlock()
 	now := time.Now()
 	if b.From == g.Name {
-		g.own.hear(b.Number, now)
+		if late := g.own.hear(b.Number, now); late {
+			g.OnLate()
+		}
 		return
 	}
 	p := g.peers[b.From]
@@ -320,13 +322,14 @@ func (g *Group) hearBeat(msg *nats.Msg) {
 	g.tell()
 }
 
-// hear notes that a beat of this replica has come back.
-func (e *echo) hear(n uint64, now time.Time) {
+// hear notes that a beat of this replica has come back, and reports whether it came late or after a pause.
+func (e *echo) hear(n uint64, now time.Time) (late bool) {
 	sent, ok := e.sent[n]
 	if !ok {
-		return
+		return false
 	}
-	if now.Sub(sent) > lateEcho || now.Sub(e.heard) > lateEcho+beatEvery {
+	late = !e.heard.IsZero() && (now.Sub(sent) > lateEcho || now.Sub(e.heard) > lateEcho+beatEvery)
+	if late || e.heard.IsZero() {
 		e.late = now
 	}
 	e.heard = now
@@ -335,6 +338,7 @@ func (e *echo) hear(n uint64, now time.Time) {
 			delete(e.sent, m)
 		}
 	}
+	return late
 }
 
 // tell wakes whoever waits for something that a peer says; the caller holds mu.

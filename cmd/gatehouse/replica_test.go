@@ -8,14 +8,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
 	"github.com/gatehouse-nats/gatehouse/api"
@@ -333,106 +331,4 @@ func (r *replica) daemon(now func() time.Time) *daemon {
 		d.close()
 	})
 	return d
-}
-
-// TestProveFrozenReplica freezes one of two replicas: the other one has its connections closed, and logins go on.
-func TestProveFrozenReplica(t *testing.T) {
-	t.Parallel()
-	perSecond, rounds := 20, 1
-	if long() {
-		perSecond, rounds = 100, 5
-	}
-	w := newWorld(t, worldOptions{servers: 3, mode: devtest.AsProcess})
-	o := serveOptions{process: true, store: storetest.Postgres(t, postgres.Migrate)}
-	healthy, frozen := w.serve(o), w.serve(o)
-	hear(t, healthy, frozen)
-	before := time.Now()
-	var failed, all atomic.Int64
-	var last atomic.Int64 // when a login failed last that had begun after the freeze
-	var froze atomic.Int64
-	token := w.token("alice", developer(someone()))
-	stopped := make(chan struct{})
-	var logins sync.WaitGroup
-	logins.Go(func() {
-		tick := time.NewTicker(time.Second / time.Duration(perSecond))
-		defer tick.Stop()
-		for n := 0; ; n++ {
-			select {
-			case <-stopped:
-				return
-			case <-tick.C:
-			}
-			logins.Go(func() {
-				began := time.Now().UnixNano()
-				nc, err := dial(w.servers[n%3].ClientURL(), token, nats.Timeout(1900*time.Millisecond))
-				all.Add(1)
-				if err == nil {
-					nc.Close()
-					return
-				}
-				if errors.Is(err, nats.ErrAuthorization) {
-					err = nil // the server's own timeout looks like it
-				}
-				if began >= froze.Load() && froze.Load() > 0 {
-					failed.Add(1)
-					last.Store(max(last.Load(), began))
-				}
-			})
-		}
-	})
-	var worst int64
-	var longest time.Duration
-	for range rounds {
-		// A replica fences nobody before it has heard itself for a while.
-		eventually(t, func() error {
-			if d := time.Since(before); d < 15*time.Second {
-				return fmt.Errorf("%s since the last round", d)
-			}
-			return nil
-		})
-		failed.Store(0)
-		last.Store(0)
-		fenced := healthy.metric("gatehouse_replica_fenced_total")
-		if err := frozen.run.(*process).signal(syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-		froze.Store(time.Now().UnixNano())
-		eventually(t, func() error {
-			if healthy.metric("gatehouse_replica_fenced_total") <= fenced {
-				return errors.New("the frozen replica is not fenced")
-			}
-			return nil
-		})
-		// Logins that the frozen one has swallowed end within two seconds; after them all are admitted.
-		settled := time.Now()
-		eventually(t, func() error {
-			if time.Since(settled) < 4*time.Second {
-				return errors.New("not settled")
-			}
-			return nil
-		})
-		worst = max(worst, failed.Load())
-		if at := last.Load(); at > 0 {
-			longest = max(longest, time.Duration(at-froze.Load()))
-		}
-		froze.Store(0)
-		if err := frozen.run.(*process).signal(syscall.SIGCONT); err != nil {
-			t.Fatal(err)
-		}
-		hear(t, healthy, frozen)
-		frozen.mustGetReady()
-		before = time.Now()
-	}
-	close(stopped)
-	logins.Wait()
-	share := float64(perSecond) / 2
-	right, wrong := healthy.metric("gatehouse_replica_fenced_total"), frozen.metric("gatehouse_replica_fenced_total")
-	t.Logf("one of 2 replicas frozen %d times at %d logins a second: at most %d logins failed (%.2f s worth of its share), the last of them began %s after the freeze; %d logins in all; it was fenced %g times, and fenced the other one %g times",
-		rounds, perSecond, worst, float64(worst)/share, longest.Round(time.Millisecond), all.Load(), right, wrong)
-	if long() && (right != float64(rounds) || wrong != 0) {
-		t.Errorf("fenced %g times and the other one %g times, want %d and 0", right, wrong, rounds)
-	}
-	if limit := 1.5 * share; long() && float64(worst) > limit {
-		t.Errorf("%d logins failed, at most %.0f", worst, limit)
-	}
 }

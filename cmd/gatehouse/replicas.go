@@ -22,11 +22,15 @@ func (d *daemon) newGroup(cfg *config.Config) *replicas.Group {
 		Name: "gatehouse_replica_fenced_total",
 		Help: "Times that this replica had the connections of another one closed, which had fallen silent.",
 	})
-	d.registry.MustRegister(dropped, fenced)
+	late := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "gatehouse_replica_late_total",
+		Help: "Heartbeats of this replica that it heard late or after a pause: it then takes itself for slow, and closes nobody's connections for a while.",
+	})
+	d.registry.MustRegister(dropped, fenced, late)
 	o := replicas.Options{
 		Conns: d.conns, Name: d.replica, Key: cfg.NATS.Callout.SigningKey.Key(), Mirror: d.mirror, Directory: d.store,
 		MaxStaleness: time.Duration(cfg.MaxStaleness), Serving: d.callout.Serving, Skew: d.resolver.Skew, Now: d.now,
-		OnDropped: dropped.Inc, OnFenced: fenced.Inc, Logger: d.log,
+		OnDropped: dropped.Inc, OnFenced: fenced.Inc, OnLate: late.Inc, Logger: d.log,
 	}
 	if d.system != nil {
 		o.Kick = d.resolver.Kick
