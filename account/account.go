@@ -34,6 +34,8 @@ type Account struct {
 	Applied int64 `json:"applied,omitempty"`
 	// Issued is the second in which the claims were signed that all servers were seen to have applied; 0 is none.
 	Issued int64 `json:"issued,omitempty"`
+	// Signer is the public operator key that signed those.
+	Signer string `json:"signer,omitempty"`
 	// Adopted says that others made the account: what Gatehouse does not own of its claims stays theirs.
 	Adopted bool `json:"adopted,omitempty"`
 

@@ -76,7 +76,7 @@ func (c *Claims) onPacked(s Server, said print) {
 	r := c.roster
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.open || !r.loaded {
+	if !r.open || !r.loaded || r.anew.blind {
 		return
 	}
 	setIn(&r.checks.said, s.ID, said)

@@ -36,11 +36,11 @@ const (
 // The conditions that callers tell apart.
 var (
 	// ErrNotManaged says that there is no operator signing key to change claims with.
-	ErrNotManaged = errors.New("operator.signing_key is not configured, so that no account's claims can be changed")
+	ErrNotManaged = errors.New("there is no operator signing key, so that no account's claims can be changed: configure operator.signing_key, or gatehouse keys operator import FILE")
 	// ErrClaimsFull says that an account's claims have no room for what is asked.
 	ErrClaimsFull = errors.New("the account's claims are full")
 	// ErrUntrusted says that servers do not apply what the operator signing key signed.
-	ErrUntrusted = errors.New("the servers do not trust operator.signing_key")
+	ErrUntrusted = errors.New("the servers do not trust the operator signing key")
 )
 
 // ClaimsStore keeps what the writer of claims needs.
@@ -100,6 +100,7 @@ type Claims struct {
 	accounts map[string]*accountStatus
 	proven   string    // public part of the signing key that a server has applied claims of
 	distrust *distrust // of the signing key that none has
+	vetted   distrust  // the signing key and servers that were asked whether they trust it
 	lastErr  error
 }
 

@@ -105,6 +105,7 @@ type desk struct {
 	c      *Claims
 	drifts sync.Map // how → *atomic.Int64
 	pushes atomic.Int64
+	key    atomic.Pointer[nkeys.KeyPair] // that signs
 }
 
 // startDesk starts a writer with the operator's key unless another is given.
@@ -117,6 +118,7 @@ func startDesk(t *testing.T, s *system, l *ledger, key nkeys.KeyPair) *desk {
 			t.Fatal(err)
 		}
 	}
+	d.key.Store(&key)
 	for _, subject := range []string{"$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE"} {
 		if _, err := s.admin.Subscribe(subject, func(*nats.Msg) { d.pushes.Add(1) }); err != nil {
 			t.Fatal(err)
@@ -130,7 +132,7 @@ func startDesk(t *testing.T, s *system, l *ledger, key nkeys.KeyPair) *desk {
 		once.Do(func() {
 			d.c = NewClaims(ClaimsOptions{
 				Resolver: r, Store: l, Revocations: l.all, Holder: t.Name(), Leeway: 10 * time.Second, Interval: 200 * time.Millisecond,
-				Signer: func() nkeys.KeyPair { return key }, Closed: func() Closed { return Closed{s.Callout.ID: nil, s.System.ID: nil} },
+				Signer: func() nkeys.KeyPair { return *d.key.Load() }, Closed: func() Closed { return Closed{s.Callout.ID: nil, s.System.ID: nil} },
 				OnDrift: func(_, how string) {
 					n, _ := d.drifts.LoadOrStore(how, new(atomic.Int64))
 					n.(*atomic.Int64).Add(1)
@@ -587,11 +589,12 @@ func TestServerThatWasDown(t *testing.T) {
 	s.keptOut(t, user)
 }
 
-// A key that the servers do not trust is found out by what they have applied, the account is left as it was, also
-// on their disks, and nothing more is pushed.
+// A key that the servers do not trust is found out by what they have applied where they do not say whom they trust: the account
+// is left as it was, also on their disks, and nothing more is pushed until there is another key.
 func TestUntrustedKey(t *testing.T) {
 	t.Parallel()
 	s := startSystem(t, 3)
+	s.silence(t)
 	stranger, public := newKey(t, nkeys.PrefixByteOperator)
 	d := startDesk(t, s, newLedger(), stranger)
 	before, err := d.r.lookup(t.Context(), s.App.ID)
@@ -620,6 +623,11 @@ func TestUntrustedKey(t *testing.T) {
 	if n := d.pushes.Load(); n != pushes || n != 2 {
 		t.Errorf("%d pushes, want one and one that puts back", n)
 	}
+	right := keyOf(t, s.OperatorSigningKey)
+	d.key.Store(&right)
+	d.converged(r)
+	d.lift(r)
+	d.everywhere("the base", func(c *jwt.AccountClaims) bool { return len(c.Revocations) == 0 })
 }
 
 // A rival whose key the servers do not trust changes what they store and not what they have applied: the account would

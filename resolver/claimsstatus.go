@@ -29,7 +29,7 @@ type attempt struct {
 	next    time.Time // when to make the same again
 }
 
-// distrust remembers that servers do not trust a key: nothing is pushed with it before either changes.
+// distrust is a key and servers, such as those that do not trust it: nothing is pushed with it before either changes.
 type distrust struct {
 	key     string
 	servers string

@@ -322,7 +322,7 @@ func (d *document) identifier() string {
 func (d *document) sign(key nkeys.KeyPair, issued, revision int64) (string, error) {
 	public, err := key.PublicKey()
 	if err != nil {
-		return "", fmt.Errorf("operator.signing_key: %w", err)
+		return "", fmt.Errorf("operator signing key: %w", err)
 	}
 	signed := *d
 	signed.claims = d.content()
@@ -333,7 +333,7 @@ func (d *document) sign(key nkeys.KeyPair, issued, revision int64) (string, erro
 	token := head + "." + base64.RawURLEncoding.EncodeToString(signed.render(signed.claims))
 	signature, err := key.Sign([]byte(token))
 	if err != nil {
-		return "", fmt.Errorf("operator.signing_key: %w", err)
+		return "", fmt.Errorf("operator signing key: %w", err)
 	}
 	return token + "." + base64.RawURLEncoding.EncodeToString(signature), nil
 }

@@ -12,13 +12,21 @@ import (
 	"github.com/gatehouse-nats/gatehouse/store"
 )
 
-// change signs, keeps and pushes an account's claims, and waits until they are applied.
-func (c *Claims) change(ctx context.Context, a *accountStatus, record store.AccountClaims, h history, d *decision, held []serverClaims, o overlay) error {
+// change signs, keeps and pushes an account's claims, and waits until they are applied; with renew until servers have those
+// that are signed now.
+func (c *Claims) change(ctx context.Context, a *accountStatus, record store.AccountClaims, h history, d *decision, held []serverClaims, o overlay, renew bool) error {
 	signer := c.Signer()
 	if signer == nil {
 		return ErrNotManaged
 	}
 	if err := c.mayPush(a, d, signer); err != nil {
+		return err
+	}
+	public, err := signer.PublicKey()
+	if err != nil {
+		return err
+	}
+	if err := c.vet(ctx, public); err != nil {
 		return err
 	}
 	if !rest(ctx, pushEvery-time.Since(a.pushed)) {
@@ -31,6 +39,7 @@ func (c *Claims) change(ctx context.Context, a *accountStatus, record store.Acco
 	if err != nil {
 		return err
 	}
+	before := record
 	record.Base, record.Desired = base, token
 	if err := c.save(ctx, record); err != nil {
 		return err
@@ -43,7 +52,12 @@ func (c *Claims) change(ctx context.Context, a *accountStatus, record store.Acco
 	if err != nil {
 		return err
 	}
-	err = c.await(ctx, a, push{record.Account, d.desired, o, held, answers, refused}, signer)
+	err = c.await(ctx, a, push{record.Account, d.desired, o, held, answers, refused, renew}, public)
+	if errors.Is(err, ErrUntrusted) {
+		// What the store has is believed only of keys that servers trust.
+		before.Revision++
+		err = errors.Join(err, c.save(ctx, before))
+	}
 	if err != nil && !errors.Is(err, errOvertaken) {
 		a.refused = &attempt{d.desired, c.r.serverIDs(), time.Now().Add(max(a.retry, firstRetry))}
 	} else {
@@ -58,11 +72,11 @@ func (c *Claims) mayPush(a *accountStatus, d *decision, signer nkeys.KeyPair) er
 	if err != nil {
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.distrust != nil && *c.distrust == (distrust{public, c.r.serverIDs()}) {
+	if c.isDistrusted(public) {
 		return untrusted(public)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if last := a.refused; last != nil && time.Now().Before(last.next) && last.servers == c.r.serverIDs() && last.want.same(d.desired) {
 		return errNotYet
 	}
@@ -79,14 +93,9 @@ func (c *Claims) signed(record store.AccountClaims, h history, d *decision, held
 		if s.found != nil {
 			issued = max(issued, s.found.issued()+1)
 		}
-		if s.found != nil && s.found.same(d.base) {
-			base = s.token
-		}
 	}
-	if base == "" {
-		if base, err = d.base.sign(signer, d.base.issued(), record.Revision); err != nil {
-			return "", "", err
-		}
+	if base, err = d.base.sign(signer, d.base.issued(), record.Revision); err != nil {
+		return "", "", err
 	}
 	if token, err = d.desired.sign(signer, issued, record.Revision+1); err != nil {
 		return "", "", err
@@ -115,16 +124,13 @@ type push struct {
 	before  []serverClaims
 	answers int      // of servers
 	refused []string // what servers said that refused it
+	renew   bool     // the same as before, signed by another key
 }
 
 // await reads the account back until every server that is known has applied what was pushed, or something else is
 // asked. Claims that no server applies although they store them are signed by a key that they do not trust, and
 // would break the account at their next start: those from before are put back.
-func (c *Claims) await(ctx context.Context, a *accountStatus, p push, signer nkeys.KeyPair) error {
-	public, err := signer.PublicKey()
-	if err != nil {
-		return err
-	}
+func (c *Claims) await(ctx context.Context, a *accountStatus, p push, public string) error {
 	began := time.Now()
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
 		missing, err := c.missing(ctx, p, public, lookTimeout+time.Since(began))
@@ -148,7 +154,7 @@ func (c *Claims) missing(ctx context.Context, p push, public string, limit time.
 	defer cancel()
 	held, err := c.r.appliedEverywhere(short, p.account)
 	for _, s := range held {
-		if s.found == nil || !p.want.same(s.found) {
+		if s.found == nil || !p.want.same(s.found) || p.renew && !s.signedBy(public) {
 			missing = append(missing, s.server.Name)
 		}
 		if s.signedBy(public) {
@@ -182,14 +188,12 @@ func (c *Claims) isProven(public string) bool {
 }
 
 func untrusted(public string) error {
-	return fmt.Errorf("%w (%s): they store what it signs and do not apply it: configure a signing key of the operator that the servers have; nothing more is pushed with this one", ErrUntrusted, public)
+	return fmt.Errorf("%w (%s): they do not apply what it signs: give Gatehouse a signing key of the operator that all servers have in their operator JWT (docs/keys.md); nothing more is pushed with this one", ErrUntrusted, public)
 }
 
 // putBack gives the servers the claims that they had before.
 func (c *Claims) putBack(ctx context.Context, account, public string, before []serverClaims) error {
-	c.mu.Lock()
-	c.distrust = &distrust{public, c.r.serverIDs()}
-	c.mu.Unlock()
+	c.suspect(public)
 	var latest *serverClaims
 	for i, h := range before {
 		if h.found != nil && (latest == nil || h.found.issued() > latest.found.issued()) {

@@ -37,16 +37,18 @@ type roster struct {
 	plans    map[string]string // what the limits of each plan in use were when claims were made last
 	prints   fingerprint
 	checks   checks
+	anew     anew
 }
 
 // kept is one account; guarded by roster.mu.
 type kept struct {
 	id       string
 	plan     string
-	revision int64 // of the record
-	applied  int64 // of these, the newest that all servers had
-	issued   int64 // the second of the claims that servers were given last; 0 is not known
-	print    print // of these claims; zero is not known
+	revision int64  // of the record
+	applied  int64  // of these, the newest that all servers had
+	issued   int64  // the second of the claims that servers were given last; 0 is not known
+	signer   string // operator key of the claims that all servers had last; empty is not known
+	print    print  // of these claims; zero is not known
 	record   *account.Account
 	look     look // what is to be read of it before anything is pushed
 	sample   bool // where it is lacking, all are looked at
@@ -86,7 +88,7 @@ func (r *roster) clear(holds bool) {
 	defer r.mu.Unlock()
 	r.open, r.loaded, r.size = holds, false, leastAtOnce
 	r.accounts, r.due, r.prints = map[string]*kept{}, map[string]*kept{}, fingerprint{}
-	r.checks = checks{due: true}
+	r.checks, r.anew = checks{due: true}, anew{}
 }
 
 // take notes a record; r.mu is held.
@@ -111,6 +113,9 @@ func (r *roster) take(a *account.Account, now time.Time) {
 			k.look = atApplied
 		}
 		r.accounts[a.ID] = k
+	}
+	if a.Issued > 0 && a.Issued >= k.issued {
+		k.signer = a.Signer
 	}
 	k.applied, k.issued = max(k.applied, a.Applied), max(k.issued, a.Issued)
 	if a.Revision <= k.revision {
@@ -214,7 +219,7 @@ func (r *roster) ready(records AccountStore) bool {
 func (c *Claims) enter(page []account.Account) {
 	prints := make([]print, len(page))
 	for i := range page {
-		if a := &page[i]; a.Lives() && !a.Adopted && a.Applied == a.Revision && a.Issued > 0 {
+		if a := &page[i]; a.Lives() && !a.Adopted && a.Applied == a.Revision && a.Issued > 0 && c.isOwn(a.Signer) {
 			if token, err := c.claimsOf(a, a.Issued); err == nil {
 				prints[i] = printOf(token)
 			}
@@ -231,6 +236,8 @@ func (c *Claims) enter(page []account.Account) {
 		case prints[i] != print{} && k.issued == page[i].Issued:
 			k.look, k.print = atNothing, prints[i]
 			c.roster.prints.replace(print{}, k.print, now)
+		case k.signer != "" && !c.isOwn(k.signer) && page[i].Applied == page[i].Revision:
+			k.look = atNothing // what it has is known when it is signed anew
 		default:
 			c.roster.lookAt(k, atApplied) // the holder before may have pushed it
 		}
@@ -309,7 +316,7 @@ func (c *Claims) ask(wanted map[string]overlay) {
 		}
 	}
 	c.askPlans()
-	if len(r.due) > 0 {
+	if len(r.due) > 0 || !c.isOwn(r.anew.key) {
 		r.stir()
 	}
 }

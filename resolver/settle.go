@@ -19,7 +19,7 @@ func (c *Claims) settle(ctx context.Context, a *accountStatus, record store.Acco
 	if d == nil {
 		return err
 	}
-	if err := c.vouch(record, held); err != nil {
+	if err := c.vouch(ctx, record, held); err != nil {
 		return err
 	}
 	for _, how := range d.drifts {
@@ -27,9 +27,10 @@ func (c *Claims) settle(ctx context.Context, a *accountStatus, record store.Acco
 	}
 	stale, failed := c.stale(ctx, record.Account, d, held)
 	err = errors.Join(err, failed)
+	renew := c.signedByAnother(h, held)
 	switch {
-	case d.push || stale:
-		return errors.Join(c.change(ctx, a, record, h, d, held, o), err)
+	case d.push || stale || renew:
+		return errors.Join(c.change(ctx, a, record, h, d, held, o, renew), err)
 	case !d.base.same(h.base) || !d.desired.same(h.desired):
 		return errors.Join(c.adopt(ctx, record, d, held), err)
 	default:
@@ -37,15 +38,30 @@ func (c *Claims) settle(ctx context.Context, a *accountStatus, record store.Acco
 	}
 }
 
-// vouch returns an error unless what the store has of an account was signed by our key, or by one that servers have
-// applied claims of: whoever writes to the store must not get claims of their own signed.
-func (c *Claims) vouch(record store.AccountClaims, held []serverClaims) error {
+// signedByAnother reports whether claims that are to stay as they are must be signed anew, for the operator signing key has
+// changed since: another than ours signed what the store has, or what a server has applied of ours.
+func (c *Claims) signedByAnother(h history, held []serverClaims) bool {
+	if h.base == nil {
+		return false
+	}
+	return !c.isOwn(h.base.issuer()) || c.isOwn(h.desired.issuer()) && slices.ContainsFunc(held, func(s serverClaims) bool {
+		if s.found == nil || c.isOwn(s.found.issuer()) {
+			return false
+		}
+		_, ours := s.found.ours()
+		return ours || s.found.issued() < h.desired.issued()
+	})
+}
+
+// vouch returns an error unless what the store has of an account was signed by our key, by one that servers have applied claims
+// of, or by one that they trust: whoever writes to the store must not get claims of their own signed.
+func (c *Claims) vouch(ctx context.Context, record store.AccountClaims, held []serverClaims) error {
 	for _, token := range []string{record.Base, record.Desired} {
 		if token == "" {
 			continue
 		}
 		issuer, err := signedBy(token)
-		if err == nil && !c.isOwn(issuer) && !slices.ContainsFunc(held, func(h serverClaims) bool { return h.signedBy(issuer) }) {
+		if err == nil && !c.isOwn(issuer) && !slices.ContainsFunc(held, func(h serverClaims) bool { return h.signedBy(issuer) }) && !c.trustedKey(ctx, issuer) {
 			err = fmt.Errorf("key %s signed it", issuer)
 		}
 		if err != nil {

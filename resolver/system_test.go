@@ -36,6 +36,7 @@ const (
 type system struct {
 	*setup.Set
 	servers []*devtest.Server
+	confs   []string   // their files
 	admin   *nats.Conn // the emergency user of the system account, who may do everything
 	app     *policy.Account
 }
@@ -74,7 +75,7 @@ func startSystemOf(t *testing.T, o setup.Options, mode devtest.Mode, edits ...fu
 			rewrite(t, confs[i], edit)
 		}
 	}
-	s := &system{Set: set, servers: devtest.StartServers(t, confs, mode)}
+	s := &system{Set: set, servers: devtest.StartServers(t, confs, mode), confs: confs}
 	s.admin = s.connect(t, set.EmergencySystemCreds)
 	s.app = &policy.Account{Name: set.App.Name, ID: set.App.ID, SigningKeys: []string{public(t, set.App.SigningKey)}}
 	return s

@@ -58,9 +58,10 @@ func (c *Claims) tend(ctx context.Context) (next time.Duration, err error) {
 		return firstRetry, err
 	}
 	for ctx.Err() == nil {
+		more := c.signAnew(time.Now())
 		batch, wait := c.roster.batch(time.Now())
 		if len(batch) == 0 {
-			return min(wait, c.Interval), nil
+			return min(wait, more, c.Interval), nil
 		}
 		err := c.tendBatch(ctx, batch)
 		if err != nil {
@@ -213,7 +214,7 @@ func (c *Claims) tendBatch(ctx context.Context, batch []*kept) error {
 	if err != nil {
 		return err
 	}
-	if c.distrusts(public) {
+	if c.isDistrusted(public) {
 		c.roster.postpone(batch, untrusted(public), c.Interval)
 		return nil
 	}
@@ -229,6 +230,12 @@ func (c *Claims) tendBatch(ctx context.Context, batch []*kept) error {
 	}
 	jobs, err = c.plan(ctx, jobs, signer)
 	if err != nil || len(jobs) == 0 {
+		return err
+	}
+	if err := c.vet(ctx, public); errors.Is(err, ErrUntrusted) {
+		c.roster.postpone(batch, err, c.Interval)
+		return nil
+	} else if err != nil {
 		return err
 	}
 	if err := c.ensureLease(ctx); err != nil {
@@ -256,14 +263,6 @@ func (c *Claims) complete(batch []*kept, public string) []*kept {
 		}
 		return waits
 	})
-}
-
-// distrusts reports whether the servers that there are do not trust the key.
-func (c *Claims) distrusts(public string) bool {
-	ids := c.r.serverIDs()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.distrust != nil && *c.distrust == (distrust{public, ids})
 }
 
 // ensureLease makes sure, right before a push, that this replica still holds the lease.
@@ -424,7 +423,7 @@ func (c *Claims) conclude(ctx context.Context, jobs []*job, public string) error
 		}
 		err := c.outcome(t, missing, any, complete, public)
 		if err == nil {
-			applied = append(applied, store.Applied{ID: t.id, Revision: t.revision, Issued: t.issued})
+			applied = append(applied, store.Applied{ID: t.id, Revision: t.revision, Issued: t.issued, Signer: public})
 			good = append(good, t)
 			continue
 		}
@@ -459,6 +458,7 @@ func (c *Claims) conclude(ctx context.Context, jobs []*job, public string) error
 	c.roster.mu.Lock()
 	defer c.roster.mu.Unlock()
 	for _, t := range good {
+		t.signer = public
 		c.roster.done(t)
 	}
 	return nil
@@ -502,10 +502,7 @@ func (c *Claims) prove(public string) {
 
 // restore notes that servers do not trust the key, and gives them the claims that they had of the account before.
 func (c *Claims) restore(ctx context.Context, t *job, public string) error {
-	ids := c.r.serverIDs()
-	c.mu.Lock()
-	c.distrust = &distrust{public, ids}
-	c.mu.Unlock()
+	c.suspect(public)
 	for _, token := range t.delivery.applied {
 		if token != "" {
 			_, _, err := c.r.push(ctx, t.id, token)

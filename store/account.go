@@ -35,7 +35,8 @@ type Once struct {
 type Applied struct {
 	ID       string
 	Revision int64
-	Issued   int64 // the second in which the claims were signed
+	Issued   int64  // the second in which the claims were signed
+	Signer   string // public operator key that signed them
 	// Published says that servers store nothing: the account is published then, never active.
 	Published bool
 }
@@ -62,10 +63,13 @@ type AccountFilter struct {
 	Cursor  string
 }
 
-// SealedKey is the seed of an account's signing key, sealed.
+// OfOperator is the account of the sealed operator signing key, of which there is one at most.
+const OfOperator = ""
+
+// SealedKey is the seed of a signing key of an account, or of the operator, sealed.
 type SealedKey struct {
-	Public  string // A…
-	Account string // id
+	Public  string // A…, or O… of the operator
+	Account string // id, or [OfOperator]
 	Box     []byte // what package seal makes
 }
 

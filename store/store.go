@@ -159,6 +159,10 @@ type Store interface {
 	// Reseal puts the box of the key in place of the one before; [ErrChanged] when that is not the one stored.
 	Reseal(ctx context.Context, k SealedKey, before []byte) error
 
+	// SetOperatorKey keeps the sealed seed of an operator signing key in place of the one before, with its audit entry; nil keeps
+	// none. [ErrNotFound] when there is none to give up.
+	SetOperatorKey(ctx context.Context, k *SealedKey, e AuditEntry) error
+
 	// Close releases everything; calls in flight fail, later ones return [ErrClosed].
 	Close() error
 }

@@ -108,7 +108,7 @@ func watchingUser(claims *jwt.UserClaims) {
 	claims.Pub.Allow.Add(
 		"$SYS.REQ.SERVER.PING",
 		"$SYS.REQ.SERVER.*.IDZ", "$SYS.REQ.SERVER.*.STATSZ", "$SYS.REQ.SERVER.*.CONNZ", "$SYS.REQ.SERVER.*.JSZ",
-		"$SYS.REQ.SERVER.*.ACCOUNTZ", "$SYS.REQ.SERVER.*.KICK",
+		"$SYS.REQ.SERVER.*.ACCOUNTZ", "$SYS.REQ.SERVER.*.VARZ", "$SYS.REQ.SERVER.*.KICK",
 		"$SYS.REQ.ACCOUNT.*.INFO", "$SYS.REQ.ACCOUNT.*.CONNZ",
 	)
 	claims.Sub.Allow.Add("$SYS.SERVER.>", "$SYS.ACCOUNT.>", "_INBOX.>",

@@ -110,6 +110,7 @@ func checkSystemUser(t *testing.T, set *setup.Set, servers int) {
 		{"$SYS.REQ.SERVER.PING", ""},
 		{"$SYS.REQ.SERVER.PING.IDZ", ""},
 		{"$SYS.REQ.SERVER.PING.STATSZ", ""},
+		{"$SYS.REQ.SERVER.PING.VARZ", ""},
 		{"$SYS.REQ.SERVER.PING.CONNZ", `{"auth":true}`},
 		{"$SYS.REQ.SERVER.PING.ACCOUNTZ", `{"account":"` + set.App.ID + `"}`},
 		{"$SYS.REQ.ACCOUNT." + set.App.ID + ".CONNZ", ""},

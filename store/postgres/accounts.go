@@ -226,6 +226,30 @@ func (s *Store) SealedKeys(ctx context.Context, f store.SealedKeyFilter) ([]stor
 	return page, next, nil
 }
 
+// SetOperatorKey implements [store.Store].
+func (s *Store) SetOperatorKey(ctx context.Context, k *store.SealedKey, e store.AuditEntry) error {
+	return s.write(ctx, callTimeout, "keep an operator key", func(ctx context.Context, tx pgx.Tx) error {
+		// One at a time: two that saw none before would keep one each.
+		if _, err := tx.Exec(ctx, `LOCK TABLE sealed_keys IN SHARE ROW EXCLUSIVE MODE`); err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, `DELETE FROM sealed_keys WHERE account = $1`, store.OfOperator)
+		if err != nil {
+			return err
+		}
+		if k == nil && tag.RowsAffected() == 0 {
+			return row.NoOperatorKey()
+		}
+		var batch pgx.Batch
+		if k != nil {
+			batch.Queue(`INSERT INTO sealed_keys (public, account, box) VALUES ($1, $2, $3)`, row.Text(k.Public), store.OfOperator, k.Box)
+		}
+		arrive(&batch, e)
+		settle(&batch)
+		return tx.SendBatch(ctx, &batch).Close()
+	})
+}
+
 // Reseal implements [store.Store].
 func (s *Store) Reseal(ctx context.Context, k store.SealedKey, before []byte) error {
 	return s.write(ctx, callTimeout, "reseal a key", func(ctx context.Context, tx pgx.Tx) error {

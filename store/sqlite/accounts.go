@@ -215,6 +215,24 @@ func (s *Store) SealedKeys(ctx context.Context, f store.SealedKeyFilter) ([]stor
 	return page, next, nil
 }
 
+// SetOperatorKey implements [store.Store].
+func (s *Store) SetOperatorKey(ctx context.Context, k *store.SealedKey, e store.AuditEntry) error {
+	return s.write(ctx, "keep an operator key", func(ctx context.Context, tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx, `DELETE FROM sealed_keys WHERE account = ?`, store.OfOperator)
+		if err != nil {
+			return err
+		}
+		if k == nil {
+			if n, err := result.RowsAffected(); n == 0 || err != nil {
+				return errors.Join(err, row.NoOperatorKey())
+			}
+		} else if _, err := tx.ExecContext(ctx, `INSERT INTO sealed_keys (public, account, box) VALUES (?, ?, ?)`, row.Text(k.Public), store.OfOperator, k.Box); err != nil {
+			return err
+		}
+		return s.arrive(ctx, tx, e)
+	})
+}
+
 // Reseal implements [store.Store].
 func (s *Store) Reseal(ctx context.Context, k store.SealedKey, before []byte) error {
 	return s.write(ctx, "reseal a key", func(ctx context.Context, tx *sql.Tx) error {

@@ -32,6 +32,7 @@ var accountTests = map[string]func(*testing.T, store.Store){
 	"SealedKeys":        testSealedKeys,
 	"ServedClaims":      testServedClaims,
 	"Published":         testPublished,
+	"OperatorKey":       testOperatorKey,
 	"AuditedAndPruned":  testAccountAudit,
 	"ChangedAtOnce":     testAccountAtOnce,
 	"DeletedAreNoMore":  testDeletedAccount,
@@ -207,14 +208,14 @@ func testMarkApplied(t *testing.T, s store.Store) {
 	if a := mark(store.Applied{ID: "Aorders", Revision: 2}, store.Applied{ID: "Anone", Revision: 1}); a.Applied != 0 || a.State != account.Creating {
 		t.Errorf("a revision that there is not: %+v", a)
 	}
-	a := mark(store.Applied{ID: "Aorders", Revision: 1, Issued: 7})
+	a := mark(store.Applied{ID: "Aorders", Revision: 1, Issued: 7, Signer: "O1"})
 	if a.Applied != 1 || a.State != account.Active || a.Revision != 1 || a.Issued != 7 {
 		t.Errorf("got %+v", a)
 	}
-	if a := mark(store.Applied{ID: "Aorders", Revision: 1, Issued: 6}); a.Issued != 7 {
+	if a := mark(store.Applied{ID: "Aorders", Revision: 1, Issued: 6, Signer: "O2"}); a.Issued != 7 || a.Signer != "O1" {
 		t.Errorf("claims from before: %+v", a)
 	}
-	if a = mark(store.Applied{ID: "Aorders", Revision: 1, Issued: 9}); a.Issued != 9 {
+	if a = mark(store.Applied{ID: "Aorders", Revision: 1, Issued: 9, Signer: "O3"}); a.Issued != 9 || a.Signer != "O3" {
 		t.Errorf("the same revision signed anew: %+v", a)
 	}
 	a.Revision, c.Account, c.Entry = 2, a, acted("account.update", "orders")
@@ -403,6 +404,60 @@ func testSealedKeys(t *testing.T, s store.Store) {
 	}
 	if diff := cmp.Diff(other.Keys, list(store.SealedKeyFilter{Accounts: []string{"Aother"}})); diff != "" {
 		t.Errorf("another account's key: %s", diff)
+	}
+}
+
+// There is one operator key at most, however many are given at once, and keys of accounts stay as they are.
+func testOperatorKey(t *testing.T, s store.Store) {
+	c := created("orders", "alice")
+	c.Keys = []store.SealedKey{{Public: "AK1", Account: "Aorders", Box: []byte("one")}}
+	saveAccount(t, s, c)
+	kept := func() []store.SealedKey {
+		t.Helper()
+		list, _, err := s.SealedKeys(t.Context(), store.SealedKeyFilter{Accounts: []string{store.OfOperator}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	if err := s.SetOperatorKey(t.Context(), nil, acted("keys.operator.remove", "")); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("none to give up: %v", err)
+	}
+	errs := make(chan error)
+	for i := range 4 {
+		k := store.SealedKey{Public: fmt.Sprint("OK", i), Box: []byte{byte(i + 1)}}
+		go func() { errs <- s.SetOperatorKey(t.Context(), &k, acted("keys.operator.import", k.Public)) }()
+	}
+	for range 4 {
+		if err := <-errs; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list := kept(); len(list) != 1 {
+		t.Fatalf("kept %v", list)
+	}
+	last := store.SealedKey{Public: "OK1", Box: []byte("last")}
+	for range 2 {
+		if err := s.SetOperatorKey(t.Context(), &last, acted("keys.operator.import", last.Public)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]store.SealedKey{last}, kept()); diff != "" {
+		t.Error(diff)
+	}
+	if err := s.Reseal(t.Context(), store.SealedKey{Public: "OK1", Box: []byte("anew")}, last.Box); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetOperatorKey(t.Context(), nil, acted("keys.operator.remove", "OK1")); err != nil || len(kept()) != 0 {
+		t.Errorf("kept %v, %v", kept(), err)
+	}
+	list, _, err := s.SealedKeys(t.Context(), store.SealedKeyFilter{})
+	if diff := cmp.Diff(c.Keys, list); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+	trail, _, err := s.Audit(t.Context(), store.AuditFilter{Op: "keys.operator.import"})
+	if err != nil || len(trail) != 6 {
+		t.Errorf("%d entries, %v", len(trail), err)
 	}
 }
 

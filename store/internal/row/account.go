@@ -67,7 +67,10 @@ func Apply(a *account.Account, applied store.Applied, now time.Time) bool {
 	if !a.Lives() || !newer || applied.Revision > a.Revision {
 		return false
 	}
-	a.Applied, a.Issued, a.Updated = applied.Revision, max(a.Issued, applied.Issued), Time(now)
+	a.Applied, a.Updated = applied.Revision, Time(now)
+	if applied.Issued >= a.Issued {
+		a.Issued, a.Signer = applied.Issued, applied.Signer
+	}
 	if a.State == account.Creating || a.State.InUse() {
 		a.State = state
 	}
@@ -78,6 +81,9 @@ func Apply(a *account.Account, applied store.Applied, now time.Time) bool {
 // applied it changes no revision.
 func Keep(a *account.Account, before *account.Account) {
 	a.Applied = max(a.Applied, before.Applied)
+	if before.Issued > a.Issued {
+		a.Issued, a.Signer = before.Issued, before.Signer
+	}
 	if before.State.InUse() && (a.State == account.Creating || a.State.InUse()) {
 		a.State = before.State
 	}
@@ -143,6 +149,9 @@ func NamePage[T any](rows []T, limit int, place func(T) string) (page []T, next 
 func SealedKeyTargets(k *store.SealedKey) []any {
 	return []any{(*Text)(&k.Public), (*Text)(&k.Account), &k.Box}
 }
+
+// NoOperatorKey returns the error of an operator key that is to be given up and is not there.
+func NoOperatorKey() error { return fmt.Errorf("operator key: %w", store.ErrNotFound) }
 
 // BoxChanged returns the error of a key whose box is not the one before.
 func BoxChanged(k store.SealedKey) error {
