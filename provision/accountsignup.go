@@ -97,6 +97,9 @@ func (s *Service) plan(offered []string, name string) (*account.Plan, error) {
 	if name == "" && len(offered) == 1 {
 		name = offered[0]
 	}
+	if name == "" {
+		return nil, refuse(http.StatusBadRequest, api.ReasonPlanUnknown, "plan is not given, and several are offered to you: say which of %s", strings.Join(offered, ", "))
+	}
 	plan := s.Accounts.Plans()[name]
 	if plan == nil || !slices.Contains(offered, name) {
 		return nil, refuse(http.StatusBadRequest, api.ReasonPlanUnknown, "plan %.80q is not offered to you: say which of %s", name, strings.Join(offered, ", "))

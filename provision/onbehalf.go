@@ -83,7 +83,7 @@ func (s *Service) represented(ctx context.Context, p *party) (backend, acted *po
 	}
 	who, err := s.person(p.OnBehalf.owner)
 	if err != nil {
-		return backend, nil, refuse(http.StatusBadRequest, api.ReasonBadRequest, `the header %s names nobody: write {"issuer": NAME or URL, "subject": SUB}, once, of a configured issuer`, api.OnBehalfHeader)
+		return backend, nil, refuse(http.StatusBadRequest, api.ReasonBadRequest, `the header %s names nobody: write {"issuer": NAME or URL, "subject": SUB}, once, of a configured issuer: %v`, api.OnBehalfHeader, err)
 	}
 	acted = &policy.Identity{IssuerURL: who.Issuer, Subject: who.Subject, TokenID: backend.TokenID, IssuedAt: now, Expires: backend.Expires, Claims: map[string]any{"sub": who.Subject}}
 	for name, url := range s.Issuers() {

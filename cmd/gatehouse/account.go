@@ -225,11 +225,11 @@ func (c *cli) printAccount(a api.Account) error {
 		return printJSON(c.out, a)
 	}
 	state := a.State
-	if a.Suspended {
+	switch {
+	case a.State == "deleting" && !a.DeleteAt.IsZero():
+		state += ", gone " + when(a.DeleteAt)
+	case a.Suspended:
 		state += ", suspended"
-	}
-	if !a.DeleteAt.IsZero() && a.State == "deleting" {
-		state += " at " + when(a.DeleteAt)
 	}
 	line := func(label, text string) { fmt.Fprintf(c.out, "  %-12s %s\n", label, printable(text)) }
 	fmt.Fprintf(c.out, "account %s\n", printable(a.Name))

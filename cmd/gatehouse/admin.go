@@ -207,12 +207,8 @@ func (c *cli) printCheck(cfg *config.Config) error {
 		return printJSON(c.out, out)
 	}
 	c.printWarnings(cfg)
-	bindings, needKey := 0, []string{}
-	for _, list := range rules.Admins {
-		bindings += len(list)
-	}
+	needKey := []string{}
 	for _, list := range rules.Bindings {
-		bindings += len(list)
 		for _, b := range list {
 			if b.RequireKey {
 				needKey = append(needKey, b.Name)
@@ -220,7 +216,7 @@ func (c *cli) printCheck(cfg *config.Config) error {
 		}
 	}
 	fmt.Fprintf(c.out, "%s is valid: %s, %s, %s, %s (rules %s).\n", cfg.Path(), count(len(cfg.Issuers), "issuer"),
-		count(len(rules.Accounts), "account"), count(len(cfg.Roles), "role"), count(bindings, "binding"), rules.Version)
+		count(len(rules.Accounts), "account"), count(len(cfg.Roles), "role"), count(len(cfg.Bindings), "binding"), rules.Version)
 	xkey := "no xkey: requests come unsealed"
 	if cfg.NATS.Callout.XKey.Given() {
 		xkey = "xkey " + cfg.NATS.Callout.XKey.Public()
