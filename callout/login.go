@@ -46,6 +46,8 @@ type login struct {
 	conn      policy.Connection
 	source    netip.Prefix
 	fresh     bool // the request was found not to be a replay
+	// unfounded says why the account was not made that the login has waited for; nil before that.
+	unfounded func() *policy.Refusal
 
 	// Set on the way, for the record.
 	id         string
@@ -254,7 +256,7 @@ func ended(dec *json.Decoder) bool {
 }
 
 // admit decides on a verified identity and mints its credential. It returns what to wait for when it is not known what the
-// server has applied of the account.
+// server has applied of the account, or when that has to be made.
 func (s *Service) admit(l *login) (*wait, *policy.Refusal) {
 	state := s.State()
 	if state == nil {
@@ -264,6 +266,9 @@ func (s *Service) admit(l *login) (*wait, *policy.Refusal) {
 	now := s.Now()
 	l.decision = policy.Decide(state, l.identity, l.conn, now, nil)
 	s.Metrics.stage(stageDecide, s.Now().Sub(now))
+	if c := l.decision.Create; c != nil {
+		return s.found(l, c)
+	}
 	if r := l.decision.Refusal; r != nil {
 		return nil, r
 	}
@@ -291,6 +296,22 @@ func (s *Service) admit(l *login) (*wait, *policy.Refusal) {
 	}
 	l.credential = credential
 	return nil, nil
+}
+
+// found has the login wait, once, for the account that it leads to.
+func (s *Service) found(l *login, c *policy.Creation) (*wait, *policy.Refusal) {
+	switch {
+	case s.Found == nil:
+		return nil, l.decision.Refusal
+	case l.unfounded == nil:
+		var done <-chan struct{}
+		done, l.unfounded = s.Found(l.identity, l.conn.Source, c)
+		return &wait{what: "account " + c.Name + " to be made", done: done, late: policy.AccountCreating, count: &s.forFirst}, nil
+	}
+	if r := l.unfounded(); r != nil {
+		return nil, r
+	}
+	return nil, l.decision.Refusal
 }
 
 // end records a login and answers it.

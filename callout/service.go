@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -34,8 +35,8 @@ const (
 	patience = 1500 * time.Millisecond
 	// answerTime is kept for the answer's way back when a server waits for less than that.
 	answerTime = 500 * time.Millisecond
-	// maxWaiting bounds the logins that wait for an issuer's keys, and those that wait for
-	// a server to be found, each.
+	// maxWaiting bounds the logins that wait for an issuer's keys, those that wait for a server to be found, for
+	// an account to be read back, and for one to be made, each.
 	maxWaiting = 1024
 	// pendingLimit bounds what the client library buffers for one connection.
 	pendingMessages = 16384
@@ -69,7 +70,7 @@ type Recorder interface {
 	Append(store.AuditEntry) error
 }
 
-// Options configure a [Service]. All but Sealer, OnRejected, Logger, Now, Workers and Replica
+// Options configure a [Service]. All but Sealer, Found, OnRejected, Logger, Now, Workers and Replica
 // are needed.
 type Options struct {
 	Conns   []*nats.Conn // to the callout account; owned by the caller
@@ -83,6 +84,10 @@ type Options struct {
 	Metrics *Metrics
 	State   func() *policy.Snapshot // may return nil: not loaded yet
 	Keys    func() *mint.Keyring
+
+	// Found has the account made that a login leads to, without blocking: done is closed once the account is open or is not
+	// to be, and refusal then says why, nil where nothing is known against it. Nil where no login makes any.
+	Found func(id *policy.Identity, source netip.Addr, c *policy.Creation) (done <-chan struct{}, refusal func() *policy.Refusal)
 
 	// OnRejected is told when a server did not accept an answer, as when a signing key was
 	// taken from an account's claims; may be nil.
@@ -106,6 +111,7 @@ type Service struct {
 
 	inFlight                         atomic.Int64 // logins that have arrived and not ended
 	forKeys, forServers, forAccounts atomic.Int64 // those that wait
+	forFirst                         atomic.Int64 // those that wait for an account that is being made
 	waiting                          sync.WaitGroup
 	ended                            chan struct{} // closed when the service ends
 
