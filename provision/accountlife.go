@@ -215,6 +215,9 @@ func (s *Service) AccountRename(ctx context.Context, c Caller, req api.AccountRe
 			if a.State == account.Deleting || a.State == account.Deleted {
 				return wrongState(a, "an account that is deleted is changed no more")
 			}
+			if a.Origin != nil {
+				return wrongState(a, "logins by binding "+a.Origin.Binding+" are led to it by its name, which it keeps")
+			}
 			plan := s.Accounts.Plans()[a.Plan]
 			if plan == nil {
 				plan = &account.Plan{Name: a.Plan} // it was removed, and asks nothing of names

@@ -175,24 +175,16 @@ func (s *Service) create(ctx context.Context, p party, req api.AccountSignupRequ
 	if err := s.unused(ctx, p, req); err != nil {
 		return account.Account{}, err
 	}
-	now := s.now()
-	a := account.Account{
-		ID: req.Key, Name: req.Name, State: account.Creating, Plan: plan.Name, Revision: 1, Owner: owner,
-		Description: req.Description, Tags: req.Tags, Members: founders(owner, plan, p.Actor, now), Created: now, Updated: now,
-	}
+	a := newAccount(req.Name, plan, s.now())
+	a.ID, a.Owner, a.Description, a.Tags = req.Key, owner, req.Description, req.Tags
+	a.Members = founders(owner, firstRole(plan), p.Actor, a.Created)
 	if plan.Approval && !p.admin {
 		a.State = account.Requested
 	}
-	if a.ID == "" {
-		if a.ID, err = newIdentityKey(); err != nil {
-			return a, err
-		}
-	}
-	key, err := newSigningKey(ring, a.ID)
+	key, err := identify(&a, ring)
 	if err != nil {
 		return a, err
 	}
-	a.Keys = []account.SigningKey{{Public: key.Public, Stage: account.Current, Since: now}}
 	change := store.AccountChange{Account: a, Entry: s.acted(p, api.OpAccountSignup, &a, "signed up"), Keys: []store.SealedKey{key}, Most: plan.PerSubject}
 	if p.admin {
 		change.Most = 0
@@ -258,13 +250,41 @@ func (s *Service) unused(ctx context.Context, p party, req api.AccountSignupRequ
 	return nil
 }
 
-// founders are the memberships of who has signed up: the one that manages the account, and one that logs in.
-func founders(owner account.Person, plan *account.Plan, actor string, now time.Time) []account.Member {
+// newAccount returns an account that is nobody's yet.
+func newAccount(name string, plan *account.Plan, now time.Time) account.Account {
+	return account.Account{Name: name, State: account.Creating, Plan: plan.Name, Revision: 1, Created: now, Updated: now}
+}
+
+// identify gives an account an identity, unless it has one, and its first signing key.
+func identify(a *account.Account, ring *seal.Ring) (store.SealedKey, error) {
+	var err error
+	if a.ID == "" {
+		if a.ID, err = newIdentityKey(); err != nil {
+			return store.SealedKey{}, err
+		}
+	}
+	key, err := newSigningKey(ring, a.ID)
+	if err == nil {
+		a.Keys = []account.SigningKey{{Public: key.Public, Stage: account.Current, Since: a.Created}}
+	}
+	return key, err
+}
+
+// founders are the memberships of who an account is made for: the one that manages it, and one that logs in, with that role.
+func founders(owner account.Person, role, actor string, now time.Time) []account.Member {
 	members := []account.Member{{ID: newID(), Role: account.OwnerRole, Person: owner, Accepted: now, By: actor}}
-	if len(plan.Roles) > 0 && !slices.Contains(plan.Roles, account.OwnerRole) {
-		members = append(members, account.Member{ID: newID(), Role: plan.Roles[0], Person: owner, Accepted: now, By: actor})
+	if role != account.OwnerRole {
+		members = append(members, account.Member{ID: newID(), Role: role, Person: owner, Accepted: now, By: actor})
 	}
 	return members
+}
+
+// firstRole is that of who signs up: the first one of the plan, unless owners log in as such.
+func firstRole(plan *account.Plan) string {
+	if len(plan.Roles) == 0 || slices.Contains(plan.Roles, account.OwnerRole) {
+		return account.OwnerRole
+	}
+	return plan.Roles[0]
 }
 
 // newIdentityKey returns the public key of an account whose seed nobody has.

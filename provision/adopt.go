@@ -81,7 +81,7 @@ func (s *Service) adopt(ctx context.Context, p party, req api.AccountAdoptReques
 		if a.Owner, err = s.person(*req.Owner); err != nil {
 			return out, err
 		}
-		a.Members = founders(a.Owner, plan, p.Actor, now)
+		a.Members = founders(a.Owner, firstRole(plan), p.Actor, now)
 	}
 	if req.DryRun {
 		return out, nil

@@ -79,13 +79,14 @@ type Options struct {
 // Service carries out operations. Its methods return errors of type *[api.Error].
 type Service struct {
 	Options
-	history chan struct{} // holds one for each read of the audit trail on behalf of whoami
-	rates   rates
-	proofs  proofs
-	leaving leaving
-	turns   turns
-	sampler *store.Sampler // of refused calls
-	polls   *store.Sampler // of calls that are repeated to see what has changed
+	history   chan struct{} // holds one for each read of the audit trail on behalf of whoami
+	rates     rates
+	proofs    proofs
+	leaving   leaving
+	foundings foundings
+	turns     turns
+	sampler   *store.Sampler // of refused calls
+	polls     *store.Sampler // of calls that are repeated to see what has changed
 
 	logoutChecks, logoutWaits slots
 }
@@ -107,8 +108,10 @@ func New(o Options) *Service {
 	return s
 }
 
-// Run records what was sampled, until ctx ends; it returns nil then.
+// Run records what was sampled, and lets logins make accounts, until ctx ends; it returns nil then.
 func (s *Service) Run(ctx context.Context) error {
+	s.foundings.begin(ctx)
+	defer s.foundings.end()
 	tick := time.NewTicker(store.SampleEvery)
 	defer tick.Stop()
 	for {
