@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/gatehouse-nats/gatehouse/account"
 	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
+	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/provision"
 	"github.com/gatehouse-nats/gatehouse/seal"
 )
@@ -32,6 +34,11 @@ func (d *daemon) accounts(cfg *config.Config) *provision.Accounts {
 		},
 		Others: d.others(cfg),
 	}
+}
+
+// found has the account made that a login leads to.
+func (d *daemon) found(id *policy.Identity, source netip.Addr, c *policy.Creation) (<-chan struct{}, func() *policy.Refusal) {
+	return d.provision.Found(id, source, c)
 }
 
 // others returns what taking accounts over needs; nil where no servers can be asked.

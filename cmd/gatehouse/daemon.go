@@ -215,7 +215,7 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 	d.callout = callout.New(callout.Options{
 		Conns: d.conns, Account: cfg.Addressee(), Closed: cfg.ClosedAccounts(), Signer: cfg.NATS.Callout.SigningKey.Key(), Sealer: sealer,
 		Servers: d.resolver, Tokens: d.tokens, Records: d.spool, Metrics: callout.NewMetrics(d.registry),
-		State: d.mirror.Snapshot, Keys: d.keyring.Load, OnRejected: d.resolver.Suspect,
+		State: d.mirror.Snapshot, Keys: d.keyring.Load, Found: d.found, OnRejected: d.resolver.Suspect,
 		MaxToken: int(cfg.MaxTokenSize), Version: semantic(version), Replica: d.replica, Now: d.now, Logger: d.log,
 	})
 	d.group = d.newGroup(cfg)

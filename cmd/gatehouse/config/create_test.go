@@ -1,10 +1,14 @@
 package config
 
 import (
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nkeys"
+
+	"github.com/gatehouse-nats/gatehouse/policy/cases"
 )
 
 // creating is a configuration with a binding of that grant, and one more line of plans.
@@ -30,6 +34,27 @@ bindings:
 `
 }
 
+// TestFirstLoginPage loads the example of docs/accounts.md.
+func TestFirstLoginPage(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../../docs/accounts.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "## Accounts that a first login makes")
+	_, section, _ = strings.Cut(section, "```yaml\n")
+	example, _, found := strings.Cut(section, "```")
+	if !found {
+		t.Fatal("the page has no example")
+	}
+	f := newFixture(t)
+	before, _, _ := strings.Cut(creating(f, "", ""), "plans:")
+	c := f.mustLoad(before + example)
+	if n := len(c.Rules().Creates["corp"]); n != 2 || len(c.Warnings) != 0 {
+		t.Errorf("%d bindings create accounts; warnings %v", n, c.Warnings)
+	}
+}
+
 func TestCreate(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -53,6 +78,18 @@ func TestCreate(t *testing.T) {
 	}
 	if len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0].Message, "may take such a name first") {
 		t.Errorf("warnings %v", c.Warnings)
+	}
+	list, err := ReadCases(f.write("cases.yaml", `
+cases:
+  - name: a first login
+    claims: { sub: alice, groups: dev, team: orders, region: eu }
+    expect: { allow: { account: team-orders, roles: app, bindings: teams, ttl: 10m, publish: { can: eu.x } } }
+`), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := cases.Run(rules, list[0], time.Now()); len(r.Failures) > 0 {
+		t.Error(r.Failures)
 	}
 	own := f.mustLoad(creating(f, `create: { plan: own, role: app, name: "{{name}}", for: person }`, "own: { roles: [app] }"))
 	if create := own.Rules().Creates["corp"][0].Create; !create.Own || create.PerMinute != 600 {
