@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	firstDelay = 2 * time.Second
-	delayGrows = 4 // times, with each failure
+	firstDelay = 4 * time.Second
+	delayGrows = 3 // times, with each failure
 	maxDelay   = 30 * time.Second
 	// holdFor is how long a connection must have held for the failures before it to be forgotten.
 	holdFor = 30 * time.Second
@@ -21,9 +21,9 @@ const (
 // log in without it, such as direct users. Any number of connections may be made with one.
 //
 // Before each attempt it pauses for any part of a bound (full jitter), also before the first, so that the many
-// that lost their connection in the same instant do not come back in step. The bound is two seconds at first
-// and four times as long, up to half a minute, with each attempt that reached a server, and each round of servers of which
-// none was reached. It is two seconds again once a connection has held for half a minute. The attempts go to the servers in turn.
+// that lost their connection in the same instant do not come back in step. The bound is four seconds at first
+// and three times as long, up to half a minute, with each attempt that reached a server, and each round of servers of which
+// none was reached. It is four seconds again once a connection has held for half a minute. The attempts go to the servers in turn.
 //
 // The network connection of an attempt that failed is closed, which nats.go leaves to the garbage collector.
 //
@@ -45,8 +45,8 @@ func spread(o *nats.Options, d *dialer) {
 	}
 }
 
-// delayBound returns the longest pause before an attempt after so many that failed: it grows fourfold
-// from two seconds to half a minute.
+// delayBound returns the longest pause before an attempt after so many that failed: it grows threefold
+// from four seconds to half a minute.
 func delayBound(failures int) time.Duration {
 	bound := firstDelay
 	for ; failures > 0 && bound < maxDelay; failures-- {

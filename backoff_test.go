@@ -16,7 +16,7 @@ import (
 func TestDelayBound(t *testing.T) {
 	t.Parallel()
 	for failures, want := range map[int]time.Duration{
-		-1: 2 * time.Second, 0: 2 * time.Second, 1: 8 * time.Second,
+		-1: 4 * time.Second, 0: 4 * time.Second, 1: 12 * time.Second,
 		2: 30 * time.Second, 3: 30 * time.Second, math.MaxInt: 30 * time.Second,
 	} {
 		if got := delayBound(failures); got != want {
@@ -94,7 +94,7 @@ func TestPaceGrowsWithEachAttemptThatReachedAServer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPaced(t, 3)
-		for i, want := range []time.Duration{2, 8, 30, 30, 30} {
+		for i, want := range []time.Duration{4, 12, 30, 30, 30} {
 			got, server := p.attempt(failed)
 			if got != want*time.Second || server != (i+1)%3 {
 				t.Errorf("attempt %d: server %d after %v, want server %d after %vs", i, server, got, (i+1)%3, int(want))
@@ -107,7 +107,7 @@ func TestPaceGrowsWithEachRoundOfServersThatAreNotThere(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPaced(t, 3)
-		for i, want := range []time.Duration{2, 2, 2, 8, 8, 8, 30} {
+		for i, want := range []time.Duration{4, 4, 4, 12, 12, 12, 30} {
 			if got, _ := p.attempt(unreached); got != want*time.Second {
 				t.Errorf("attempt %d after %v, want %vs", i, got, int(want))
 			}
