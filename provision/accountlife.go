@@ -180,7 +180,7 @@ func (s *Service) relimit(a *account.Account, req api.AccountUpdateRequest) erro
 	}
 	plan := s.Accounts.Plans()[a.Plan]
 	if plan == nil {
-		return refuse(http.StatusBadRequest, api.ReasonPlanUnknown, "plan %.80q is not in the configuration", a.Plan)
+		return refuse(http.StatusBadRequest, api.ReasonPlanUnknown, "plan %.80q is not in the configuration: put it back there, or give the account another plan", a.Plan)
 	}
 	if err := plan.Limits.With(a.Limits).Check(); err != nil {
 		return badRequest("%v", err)

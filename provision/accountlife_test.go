@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -354,5 +355,32 @@ func TestInterruptedDeletionIsClosed(t *testing.T) {
 	}
 	if back, err := b.AccountUndelete(t.Context(), caller("alice"), api.AccountActRequest{Account: "orders"}); err != nil || back.Suspended {
 		t.Errorf("%+v, %v", back, err)
+	}
+}
+
+// A plan that is taken out of the configuration while accounts use it lets nobody in and loses nothing: another plan, or the same one
+// put back, lets members in again.
+func TestPlanIsRemovedWhileItIsUsed(t *testing.T) {
+	t.Parallel()
+	b := newAccountBed(t)
+	b.orders(t)
+	rules := b.state.Load().Rules
+	b.plans["big"], rules.Plans["big"] = b.plans["free"], rules.Plans["free"]
+	delete(b.plans, "free")
+	delete(rules.Plans, "free")
+	if d := b.login("alice", "orders"); d.Allowed() {
+		t.Error("let in under no plan")
+	}
+	before := b.get(t, "orders")
+	ten := int64(10)
+	_, err := b.AccountUpdate(t.Context(), admin, api.AccountUpdateRequest{Account: "orders", Revision: before.Revision, Limits: &api.LimitsChange{Connections: &ten}})
+	if m := wantError(t, err, http.StatusBadRequest, api.ReasonPlanUnknown); !strings.Contains(m, "another plan") {
+		t.Errorf("it says %s", m)
+	}
+	if _, err := b.AccountUpdate(t.Context(), admin, api.AccountUpdateRequest{Account: "orders", Revision: before.Revision, Plan: "big"}); err != nil {
+		t.Fatal(err)
+	}
+	if d := b.login("alice", "orders"); !d.Allowed() {
+		t.Errorf("under another plan: %s", d.Reason())
 	}
 }
