@@ -116,7 +116,7 @@ func (c *Claims) confirm(ctx context.Context, id string, o overlay) error {
 	if !c.r.complete() {
 		return errors.New("not every server that the others count is known")
 	}
-	return c.Records.MarkApplied(ctx, []store.Applied{{ID: id, Revision: revision}})
+	return c.Records.MarkApplied(ctx, []store.Applied{{ID: id, Revision: revision, Published: !c.r.kind.stores()}})
 }
 
 // Keep notes the JWT of an account that is being adopted as what others made of it, but for the signing keys that are ours

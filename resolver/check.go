@@ -44,6 +44,10 @@ type checks struct {
 	buried    time.Time            // when servers were last asked to drop these
 	tried     []string             // what was left of them
 	keep      error                // why they are left
+
+	// Of servers that store nothing:
+	turn     []string // accounts that are still to be looked at before all are again
+	unburied bool     // a server has come: it may have what is deleted
 }
 
 // onPack hears what a server stores: the print of its store, which it sends to the others every interval. The subject
@@ -113,7 +117,7 @@ func setIn[V any](to *map[string]V, key string, v V) {
 func (c *Claims) joined(Server) {
 	c.roster.mu.Lock()
 	defer c.roster.mu.Unlock()
-	c.roster.checks.sample = true
+	c.roster.checks.sample, c.roster.checks.unburied = true, true
 	c.roster.stir()
 }
 

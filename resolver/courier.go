@@ -94,14 +94,7 @@ func (r *Resolver) deliver(ctx context.Context, batch []*delivery) error {
 		questions[i] = question{"$SYS.REQ.CLAIMS.UPDATE", []byte(d.token)}
 	}
 	return r.askAll(ctx, questions, func(i int, data []byte) bool {
-		d := batch[i]
-		var p pushed
-		if json.Unmarshal(data, &p) == nil && p.Error != nil {
-			d.refused = append(d.refused, p.Server.Name+": "+strings.TrimSpace(p.Error.Description))
-		} else {
-			d.answers++
-		}
-		return d.answers+len(d.refused) >= servers
+		return batch[i].answered(data) >= servers
 	})
 }
 
@@ -129,15 +122,7 @@ func (r *Resolver) count() int {
 // readBack has every server load the accounts, and asks what each stores and has applied of them: only of accounts that
 // every server stores, since a server that has to look for one answers nothing else meanwhile.
 func (r *Resolver) readBack(ctx context.Context, batch []*delivery) error {
-	questions, servers := make([]question, len(batch)), r.count()
-	for i, d := range batch {
-		questions[i] = question{"$SYS.REQ.ACCOUNT." + d.account + ".CONNZ", []byte(`{"limit":1}`)}
-	}
-	left := make([]int, len(batch))
-	err := r.askAll(ctx, questions, func(i int, _ []byte) bool {
-		left[i]++
-		return left[i] >= servers
-	})
+	err := r.load(ctx, batch)
 	if err == nil {
 		err = r.readApplied(ctx, batch)
 	}

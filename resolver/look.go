@@ -9,6 +9,9 @@ import (
 // lookAt reads what servers have of those accounts of a batch of which that is not known, and counts where it is not
 // what they were to have. An account that is as it is to be everywhere is not due any more.
 func (c *Claims) lookAt(ctx context.Context, batch []*kept) error {
+	if !c.r.kind.stores() {
+		return c.lookDirected(ctx, batch)
+	}
 	var list, closer []*delivery
 	var of []*kept
 	c.roster.mu.Lock()

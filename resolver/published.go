@@ -6,7 +6,8 @@ import (
 	"github.com/nats-io/jwt/v2"
 )
 
-// Published returns the claims that servers have stored of an account, the newest where they differ; nil when none has any.
+// Published returns the claims that servers have stored of an account, or have applied where they store none, the newest where they
+// differ; nil when none has any.
 func (r *Resolver) Published(ctx context.Context, account string) (*jwt.AccountClaims, error) {
 	if r.blind {
 		return nil, ErrNoSystemUser
@@ -21,5 +22,12 @@ func (r *Resolver) Published(ctx context.Context, account string) (*jwt.AccountC
 	if newest != nil {
 		return newest, nil
 	}
-	return nil, err
+	if err != nil || r.kind.stores() {
+		return nil, err
+	}
+	token, err := r.Newest(ctx, account)
+	if token == "" || err != nil {
+		return nil, err
+	}
+	return jwt.DecodeAccountClaims(token)
 }

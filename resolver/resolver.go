@@ -46,7 +46,9 @@ type Options struct {
 	// Blind says that there is no user of the system account, and no Conn, as servers without
 	// operator allow: every server is then known, its clock taken as ours, and every account
 	// as defined.
-	Blind    bool
+	Blind bool
+	// Kind is what the servers keep claims in; empty where they have no operator, or as [Full].
+	Kind     Kind
 	Interval time.Duration
 	Logger   *slog.Logger
 	Now      func() time.Time
@@ -56,6 +58,7 @@ type Options struct {
 type Resolver struct {
 	nc       *nats.Conn
 	blind    bool
+	kind     Kind
 	interval time.Duration
 	log      *slog.Logger
 	now      func() time.Time
@@ -80,6 +83,7 @@ type Resolver struct {
 	watchers []watcher
 	reborn   map[string]time.Time // ids that servers had before a restart, and when they were seen last
 	lost     map[string]Server    // that fell silent and were forgotten, by id: their connections may live on
+	census   census
 	lastErr  error
 	closed   bool
 }
@@ -117,7 +121,7 @@ func New(o Options) *Resolver {
 	life, end := context.WithCancel(context.Background())
 	return &Resolver{
 		life: life, end: end,
-		nc: o.Conn, blind: o.Blind, interval: o.Interval, log: o.Logger, now: o.Now,
+		nc: o.Conn, blind: o.Blind, kind: o.Kind, interval: o.Interval, log: o.Logger, now: o.Now,
 		wake:     make(chan struct{}, 1),
 		servers:  map[string]*server{},
 		pending:  map[string]chan struct{}{},
@@ -241,6 +245,7 @@ func (r *Resolver) round(ctx context.Context) error {
 		}
 	}
 	r.readAll(ctx)
+	r.takeCensus(ctx)
 	return nil
 }
 

@@ -20,6 +20,8 @@ type AccountStore interface {
 	Accounts(ctx context.Context, f store.AccountFilter) (page []account.Account, next string, err error)
 	// MarkApplied notes which revisions all servers have applied, at most [store.MaxPage] at a time.
 	MarkApplied(ctx context.Context, applied []store.Applied) error
+	// Serve keeps claims for servers that ask for them, at most [store.MaxPage] at a time.
+	Serve(ctx context.Context, claims []store.ServedClaims) error
 }
 
 // roster is what the holder of the lease knows of the self-service accounts that Gatehouse made; others than the
@@ -88,7 +90,7 @@ func (r *roster) clear(holds bool) {
 	defer r.mu.Unlock()
 	r.open, r.loaded, r.size = holds, false, leastAtOnce
 	r.accounts, r.due, r.prints = map[string]*kept{}, map[string]*kept{}, fingerprint{}
-	r.checks, r.anew = checks{due: true}, anew{}
+	r.checks, r.anew = checks{due: true, unburied: true}, anew{}
 }
 
 // take notes a record; r.mu is held.
@@ -236,7 +238,10 @@ func (c *Claims) enter(page []account.Account) {
 		case prints[i] != print{} && k.issued == page[i].Issued:
 			k.look, k.print = atNothing, prints[i]
 			c.roster.prints.replace(print{}, k.print, now)
-		case k.signer != "" && !c.isOwn(k.signer) && page[i].Applied == page[i].Revision:
+			if a := &page[i]; !c.r.kind.stores() || a.State.InUse() && a.State != c.r.kind.inUse() {
+				c.roster.lookAt(k, atApplied) // what others may have told these servers nobody makes known
+			}
+		case k.signer != "" && !c.isOwn(k.signer) && page[i].Applied == page[i].Revision && c.r.kind.stores():
 			k.look = atNothing // what it has is known when it is signed anew
 		default:
 			c.roster.lookAt(k, atApplied) // the holder before may have pushed it

@@ -32,18 +32,19 @@ type records struct {
 	mu       sync.Mutex
 	accounts map[string]account.Account
 	told     map[*Claims]bool
+	served   map[string]string
 	batches  atomic.Int64
 }
 
 func newRecords() *records {
-	return &records{accounts: map[string]account.Account{}, told: map[*Claims]bool{}}
+	return &records{accounts: map[string]account.Account{}, told: map[*Claims]bool{}, served: map[string]string{}}
 }
 
 func (r *records) Accounts(_ context.Context, f store.AccountFilter) (page []account.Account, next string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for id, a := range r.accounts {
-		if len(f.IDs) > 0 && !slices.Contains(f.IDs, id) || f.Unapplied && a.Applied >= a.Revision || !f.Deleted && a.State == account.Deleted {
+		if len(f.IDs) > 0 && !slices.Contains(f.IDs, id) || f.Unapplied && a.Applied >= a.Revision || f.State != "" && a.State != f.State || !f.Deleted && f.State != account.Deleted && a.State == account.Deleted {
 			continue
 		}
 		page = append(page, a)
@@ -60,7 +61,10 @@ func (r *records) MarkApplied(_ context.Context, applied []store.Applied) error 
 		if done.Revision < a.Applied || done.Revision > a.Revision {
 			continue
 		}
-		a.Applied, a.State = done.Revision, account.Active
+		a.Applied = done.Revision
+		if a.State = account.Active; done.Published {
+			a.State = account.Published
+		}
 		if done.Issued >= a.Issued {
 			a.Issued, a.Signer = done.Issued, done.Signer
 		}
@@ -69,6 +73,15 @@ func (r *records) MarkApplied(_ context.Context, applied []store.Applied) error 
 	}
 	r.mu.Unlock()
 	r.tell(changed...)
+	return nil
+}
+
+func (r *records) Serve(_ context.Context, claims []store.ServedClaims) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range claims {
+		r.served[c.Account] = c.Token
+	}
 	return nil
 }
 
@@ -177,6 +190,12 @@ type keeper struct {
 // keep starts a replica; key is the operator's unless another is given.
 func keep(t testing.TB, s *system, l *ledger, records *records, key nkeys.KeyPair) *keeper {
 	t.Helper()
+	return keepOf(t, s, l, records, key, Full)
+}
+
+// keepOf is keep for servers with another resolver.
+func keepOf(t testing.TB, s *system, l *ledger, records *records, key nkeys.KeyPair, kind Kind) *keeper {
+	t.Helper()
 	if key == nil {
 		var err error
 		if key, err = nkeys.FromSeed([]byte(s.OperatorSigningKey.Reveal())); err != nil {
@@ -190,7 +209,7 @@ func keep(t testing.TB, s *system, l *ledger, records *records, key nkeys.KeyPai
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.r = New(Options{Interval: 200 * time.Millisecond, Conn: nc, Logger: devtest.Log(t)})
+	k.r = New(Options{Kind: kind, Interval: 200 * time.Millisecond, Conn: nc, Logger: devtest.Log(t)})
 	k.c = NewClaims(ClaimsOptions{
 		Resolver: k.r, Store: l, Revocations: l.all, Holder: rand.Text(), Leeway: 10 * time.Second, Interval: 200 * time.Millisecond,
 		Signer: func() nkeys.KeyPair { return *k.key.Load() }, Closed: func() Closed { return Closed{s.Callout.ID: nil, s.System.ID: nil, s.Lobby.ID: nil} },

@@ -65,7 +65,7 @@ func templateRespond(p *jwt.ResponsePermission) policy.Respond {
 }
 
 // Warnings returns what the templates of the scoped signing keys promise and the servers do not
-// keep, sorted.
+// keep, and how the servers are of another kind than is configured, sorted.
 func (r *Resolver) Warnings() []string {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -87,6 +87,9 @@ func (r *Resolver) Warnings() []string {
 				}
 			}
 		}
+	}
+	if err := r.mismatch(); err != nil {
+		all = append(all, err.Error())
 	}
 	slices.Sort(all)
 	return all

@@ -24,7 +24,7 @@ const (
 )
 
 // errNoFullResolver says that servers store no claims.
-var errNoFullResolver = errors.New("no server answers a push of claims: self-service accounts need servers with an operator and a resolver of type full")
+var errNoFullResolver = errors.New("no server answers a push of claims: nats.resolver.type says full, and none has such a resolver; say what they have")
 
 // keepAccounts keeps the claims of the accounts on the roster until ctx ends.
 func (c *Claims) keepAccounts(ctx context.Context) {
@@ -100,11 +100,22 @@ func (c *Claims) catchUp(ctx context.Context) error {
 	if late {
 		r.checks.asked = time.Now()
 	}
-	if r.checks.sample {
+	stores := c.r.kind.stores()
+	switch {
+	case r.checks.sample && stores:
 		r.sampled()
+	case r.checks.sample:
+		r.checks.sample = false
+		r.all()
 	}
 	due := r.checks.due
 	r.mu.Unlock()
+	if !stores {
+		if late {
+			r.turn()
+		}
+		return c.entomb(ctx)
+	}
 	if due {
 		if err := c.check(ctx); err != nil {
 			return err
@@ -141,6 +152,9 @@ func (c *Claims) listUnapplied(ctx context.Context) error {
 // trusted returns what may be pushed now: one account until a server has applied something that our key signed, since a
 // key that servers do not trust spoils what they store.
 func (c *Claims) trusted(jobs []*job, public string) []*job {
+	if !c.r.kind.stores() {
+		return jobs // a server applies what it is given, or refuses it
+	}
 	if len(jobs) <= 1 || c.isProven(public) || c.r.applies(public) {
 		return jobs
 	}
@@ -202,6 +216,8 @@ type job struct {
 	want     *document
 	light    bool  // servers have had the JWT before: who stores it need not load it
 	issued   int64 // of the JWT
+	idle     bool  // all servers have it already
+	unfit    error // why there is no JWT
 }
 
 // tendBatch brings the accounts to what their records ask for.
@@ -318,13 +334,23 @@ func (c *Claims) plan(ctx context.Context, jobs []*job, signer nkeys.KeyPair) ([
 	kept := jobs[:0]
 	var soonest time.Duration
 	for _, t := range jobs {
-		err := c.planOne(t, signer, now)
+		t.unfit = c.planOne(t, signer, now)
+	}
+	public, err := signer.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.serve(ctx, jobs, public); err != nil {
+		return nil, err
+	}
+	for _, t := range jobs {
+		err := t.unfit
 		c.roster.mu.Lock()
 		switch {
 		case err != nil:
 			c.roster.report(c, t.kept, err)
 			c.roster.fail(t.kept, err, refusedRetry)
-		case t.token == "":
+		case t.idle:
 			c.roster.done(t)
 		default:
 			kept = append(kept, t)
@@ -338,7 +364,7 @@ func (c *Claims) plan(ctx context.Context, jobs []*job, signer nkeys.KeyPair) ([
 	return kept, nil
 }
 
-// planOne makes the JWT that the account is given; none when servers have it.
+// planOne makes the JWT that the account is given.
 func (c *Claims) planOne(t *job, signer nkeys.KeyPair, now int64) (err error) {
 	if t.want, err = c.documentOf(t.record); err != nil {
 		return err
@@ -346,7 +372,7 @@ func (c *Claims) planOne(t *job, signer nkeys.KeyPair, now int64) (err error) {
 	c.roster.mu.Lock()
 	had, issued, again := t.print, t.kept.issued, t.again
 	t.revision = t.record.Revision
-	applied := t.kept.applied >= t.revision
+	applied := t.kept.applied >= t.revision && (!t.record.State.InUse() || t.record.State == c.r.kind.inUse())
 	c.roster.mu.Unlock()
 	if issued > 0 && !again {
 		token, err := t.want.sign(signer, issued, t.revision)
@@ -354,10 +380,8 @@ func (c *Claims) planOne(t *job, signer nkeys.KeyPair, now int64) (err error) {
 			return err
 		}
 		if printOf(token) == had {
-			if t.issued = issued; !applied || t.look != atNothing {
-				t.light = applied
-				t.token = token // the same: who has it writes nothing
-			}
+			t.issued, t.token, t.light = issued, token, applied // the same: who has it writes nothing
+			t.idle = applied && t.look == atNothing
 			return nil
 		}
 	}
@@ -383,11 +407,24 @@ func (c *Claims) carryOut(ctx context.Context, jobs []*job, public string) error
 		t.kept.print, t.kept.issued, t.pushed, t.again = after, t.issued, now, false
 	}
 	c.roster.mu.Unlock()
+	servers := c.r.count()
+	var written, light []*delivery
+	if !c.r.kind.stores() {
+		for _, t := range jobs {
+			if t.light {
+				light = append(light, &t.delivery)
+			} else {
+				written = append(written, &t.delivery)
+			}
+		}
+		if err := c.r.deliverDirected(ctx, written, light); err != nil {
+			return err
+		}
+		return c.conclude(ctx, jobs, public)
+	}
 	if err := c.r.deliver(ctx, batch); err != nil {
 		return err
 	}
-	servers := c.r.count()
-	var written, light []*delivery
 	for _, t := range jobs {
 		if t.answers < servers {
 			continue
@@ -412,18 +449,18 @@ func (c *Claims) conclude(ctx context.Context, jobs []*job, public string) error
 	var applied []store.Applied
 	complete := c.r.complete()
 	var good []*job
-	silent := false
+	silent, stores := false, c.r.kind.stores()
 	failed := map[string][]string{}
 	for _, t := range jobs {
-		silent = silent || t.answers+len(t.refused) < c.r.count() || len(t.stored) < c.r.count() && len(t.refused) == 0
-		missing, any := c.r.lackingOf(&t.delivery, t.light)
+		silent = silent || t.answers+len(t.refused) < c.r.count() || stores && len(t.stored) < c.r.count() && len(t.refused) == 0
+		missing, any := c.r.lackingOf(&t.delivery, t.light && c.r.kind != Memory)
 		if any {
 			c.prove(public)
 			c.r.keys.learn(t.delivery.applied, t.token, t.record)
 		}
 		err := c.outcome(t, missing, any, complete, public)
 		if err == nil {
-			applied = append(applied, store.Applied{ID: t.id, Revision: t.revision, Issued: t.issued, Signer: public})
+			applied = append(applied, store.Applied{ID: t.id, Revision: t.revision, Issued: t.issued, Signer: public, Published: !stores})
 			good = append(good, t)
 			continue
 		}
@@ -436,7 +473,7 @@ func (c *Claims) conclude(ctx context.Context, jobs []*job, public string) error
 		}
 		c.roster.fail(t.kept, err, retryOf(t))
 		for _, has := range t.delivery.applied {
-			t.again = t.again || has != t.token && !(t.light && has == "") // it would not write the same again
+			t.again = t.again || stores && has != t.token && !(t.light && has == "") // it would not write the same again
 		}
 		for _, has := range t.stored {
 			t.again = t.again || has != t.token
@@ -451,6 +488,9 @@ func (c *Claims) conclude(ctx context.Context, jobs []*job, public string) error
 	}
 	if len(applied) == 0 {
 		return nil
+	}
+	if err := c.serve(ctx, good, public); err != nil {
+		return err
 	}
 	if err := c.Records.MarkApplied(ctx, applied); err != nil {
 		return err
@@ -473,6 +513,9 @@ func retryOf(t *job) time.Duration {
 
 // outcome says why an account is not as it is to be everywhere; nil when it is.
 func (c *Claims) outcome(t *job, missing []string, any, complete bool, public string) error {
+	if !c.r.kind.stores() {
+		return c.undirected(t, missing, complete)
+	}
 	switch {
 	case len(t.refused) > 0:
 		return fmt.Errorf("servers refuse the claims: %s", strings.Join(t.refused, "; "))
