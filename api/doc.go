@@ -52,6 +52,7 @@ const (
 	OpAccountUndelete = "account.undelete"
 	OpAccountAdopt    = "account.adopt"
 	OpAccountHandover = "account.handover"
+	OpAccountPreload  = "account.preload"
 
 	OpAccountRotate = "account.rotate"
 	OpKeysList      = "keys.list"

@@ -260,6 +260,7 @@ type AuditStreamStatus struct {
 // ClaimsStatus is how the claims of the accounts that Gatehouse changes stand, as a replica sees it.
 type ClaimsStatus struct {
 	Unmanaged string   `json:"unmanaged,omitempty"` // why no claims can be changed
+	Resolver  string   `json:"resolver,omitempty"`  // url or memory where servers store no claims
 	Writer    bool     `json:"writer"`              // whether this replica is the one that writes; only that one knows more
 	Accounts  int      `json:"accounts"`
 	Settled   int      `json:"settled"` // of those, as they are to be on every server

@@ -49,6 +49,7 @@ func (s *Service) Handler() http.Handler {
 	if s.Logouts != nil {
 		mux.HandleFunc(api.LogoutPath("{issuer}"), s.takeLogout)
 	}
+	s.serveAccounts(mux)
 	mux.HandleFunc("/", s.notFound)
 	return s.fromPages(mux)
 }

@@ -133,7 +133,7 @@ func TestAdminOperationsNeedAnActor(t *testing.T) {
 		if op == api.OpUserSignup {
 			continue // for whoever has a token, see its own tests
 		}
-		if op == api.OpAccountAdopt || op == api.OpAccountHandover {
+		if op == api.OpAccountAdopt || op == api.OpAccountHandover || op == api.OpAccountPreload {
 			call(t, public, http.MethodPost, api.Path(op), "admin:alice", "{}").refused(t, http.StatusForbidden, api.ReasonForbidden)
 			continue // for who is on the host
 		}

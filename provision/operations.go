@@ -44,6 +44,7 @@ func (s *Service) operations() []operation {
 		of(api.OpAccountGraph, anybody, s.AccountGraph),
 		of(api.OpAccountAdopt, onHost, s.AccountAdopt),
 		of(api.OpAccountHandover, onHost, s.AccountHandover),
+		of(api.OpAccountPreload, onHost, s.AccountPreload),
 		of(api.OpMemberAdd, anybody, s.MemberAdd),
 		of(api.OpMemberInvite, anybody, s.MemberInvite),
 		of(api.OpMemberAccept, anybody, s.MemberAccept),

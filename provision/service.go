@@ -70,6 +70,7 @@ type Options struct {
 	Web       func() Web // what calls over HTTP may come through; nil: no page, no proxy
 	Direct    *Direct    // signs direct users up; nil where nobody is
 	Accounts  *Accounts  // of sign-up; nil where there are none
+	Served    *Served    // what servers that store no claims are given; nil where they do
 	Keys      *Keys      // nil where they can be neither seen nor sealed anew
 	Replica   string     // name of the replica, for the audit trail
 	Logger    *slog.Logger

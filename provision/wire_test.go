@@ -162,7 +162,7 @@ func TestWireContract(t *testing.T) {
 	shown, unseen := map[field]bool{}, map[string]bool{}
 	for _, op := range operations(t) {
 		// Sign-up has its own tests, and those of others' accounts need servers: cmd/gatehouse/adopt_test.go.
-		unseen[op] = op != api.OpUserSignup && op != api.OpAccountAdopt && op != api.OpAccountHandover
+		unseen[op] = op != api.OpUserSignup && op != api.OpAccountAdopt && op != api.OpAccountHandover && op != api.OpAccountPreload
 	}
 	for _, test := range []struct {
 		name, op, token, body string

@@ -48,7 +48,7 @@ neither, the token is that of gatehouse login, and with --admin that of gatehous
 		c.accountApproveCommand(&f), c.accountRejectCommand(&f), c.accountSuspendCommand(&f), c.accountResumeCommand(&f),
 		c.accountDeleteCommand(&f), c.accountUndeleteCommand(&f),
 		c.membersCommand(&f), c.memberAddCommand(&f), c.memberInviteCommand(&f), c.memberAcceptCommand(&f), c.memberRemoveCommand(&f),
-		c.adoptCommand(), c.exportCommand(),
+		c.adoptCommand(), c.exportCommand(), c.preloadCommand(),
 	)
 	cmd.AddCommand(c.exchangeCommands(&f)...)
 	return cmd

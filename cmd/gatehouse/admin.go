@@ -227,6 +227,9 @@ func (c *cli) printCheck(cfg *config.Config) error {
 	} else {
 		fmt.Fprintf(c.out, "account claims are signed by %s\n", cfg.Operator.SigningKey.Public())
 	}
+	if is, ok := forgetful[cfg.NATS.Resolver.Type]; ok {
+		fmt.Fprintln(c.out, is)
+	}
 	if len(needKey) > 0 {
 		slices.Sort(needKey)
 		fmt.Fprintf(c.out, "require_key in %s: tokens that were renewed, or obtained by device code, are seldom bound to a key and get nothing there\n", strings.Join(needKey, ", "))

@@ -104,15 +104,28 @@ func (d *daemon) claimed(ctx context.Context, keys []store.UserKey) ([]store.Rev
 
 // claimsStatus says how account claims stand.
 func (d *daemon) claimsStatus() api.ClaimsStatus {
-	s := d.claims.Status()
+	s, resolver := d.claims.Status(), ""
+	if d.served(d.cfg.Load()) != nil {
+		resolver = d.cfg.Load().NATS.Resolver.Type
+	}
 	return api.ClaimsStatus{
+		Resolver:  resolver,
 		Unmanaged: d.cfg.Load().Unmanaged(), Writer: s.Holder, Accounts: s.Accounts, Settled: s.Settled, Problems: s.Problems,
 		SelfService: s.SelfService, Waiting: s.Waiting, Unknown: s.Unknown, Gone: s.Gone,
 	}
 }
 
+// forgetful says what servers are like that store no claims, by nats.resolver.type.
+var forgetful = map[string]string{
+	config.URLResolver:    "servers store no claims (nats.resolver.type: url): they fetch each account once, are told of changes, and fetch anew when they start",
+	config.MemoryResolver: "servers store no claims (nats.resolver.type: memory): one that starts has what its file preloads, until it is told what changed since",
+}
+
 // printAccounts tells people of accounts that are not as they are to be.
 func printAccounts(w io.Writer, s api.ClaimsStatus) {
+	if s.Resolver != "" {
+		fmt.Fprintln(w, forgetful[s.Resolver])
+	}
 	for _, line := range s.Problems {
 		fmt.Fprintln(w, "account claims:", printable(line))
 	}

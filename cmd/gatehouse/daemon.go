@@ -209,7 +209,7 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 		OnChange: func() { d.claims.Wake() }, OnAccounts: d.onAccounts,
 	})
 	d.mirror.SetRules(d.rules(cfg))
-	d.resolver = resolver.New(resolver.Options{Conn: d.system, Blind: d.system == nil, Now: d.now, Logger: d.log})
+	d.resolver = resolver.New(resolver.Options{Conn: d.system, Blind: d.system == nil, Kind: kindOf(cfg), Now: d.now, Logger: d.log})
 	d.resolver.SetAccounts(requirements(cfg))
 	d.claims = d.newClaims()
 	d.callout = callout.New(callout.Options{
@@ -223,7 +223,7 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 	d.provision = provision.New(provision.Options{
 		Store: d.store, Tokens: d.tokens, Logouts: d.tokens, Records: d.spool, Signer: cfg.NATS.Callout.SigningKey.Key(), Replica: d.replica, State: d.mirror.Snapshot, Issuers: d.issuers,
 		Enforce: d.enforce, Servers: d.connections(), Closed: cfg.ClosedAccounts(), Unmanaged: func() (string, string) { return unmanaged(d.cfg.Load()) },
-		Refresh: d.mirror.Refresh, Reload: d.reload, Status: d.status, Template: d.resolver.Template, Direct: d.direct(cfg), Accounts: d.accounts(cfg), Keys: keysOf(d.cfg.Load), Web: d.web, Discovery: d.discovery, Now: d.now, Logger: d.log,
+		Refresh: d.mirror.Refresh, Reload: d.reload, Status: d.status, Template: d.resolver.Template, Direct: d.direct(cfg), Accounts: d.accounts(cfg), Served: d.served(cfg), Keys: keysOf(d.cfg.Load), Web: d.web, Discovery: d.discovery, Now: d.now, Logger: d.log,
 	})
 	watchDaemon(d.registry, d)
 	return nil

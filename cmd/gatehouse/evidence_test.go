@@ -44,13 +44,16 @@ func (n *notebook) guard(password string) {
 // beginning; a seed of any kind.
 var secretForms = regexp.MustCompile(`eyJ[A-Za-z0-9_-]{16}|\bS[ANOUXC][A-Z2-7]{56}\b`)
 
+// accountLines match what account preload prints: the claims of accounts, which are for whoever asks.
+var accountLines = regexp.MustCompile(`(?m)^  A[A-Z2-7]{55}: "\S+"$`)
+
 // check returns an error for every secret, and for every data race that a service reported.
 func (n *notebook) check() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var errs []error
 	for _, r := range n.records {
-		text := []byte(r.String())
+		text := accountLines.ReplaceAll([]byte(r.String()), nil)
 		for _, at := range secretForms.FindAllIndex(text, 3) {
 			errs = append(errs, fmt.Errorf("%s holds a token or a seed:\n%s", r.source, around(text, at[0])))
 		}
@@ -95,6 +98,7 @@ func TestEvidenceFindsSecrets(t *testing.T) {
 		"start of a token": `"the client sent \"eyJhbGciOiJFUzI1NiIsImtpZCI6"`,
 		"seed":             "key SAAG6ZLVLJSVJ3RVQZ6EMRHHBFNMCVZRJVLHWWWTKU3OLTKRNCBSLBSAOU is wrong",
 		"password":         "postgres://gatehouse:hunter2@host",
+		"token as account": `  AAG6ZLVLJSVJ3RVQZ6EMRHHBFNMCVZRJVLHWWWTKU3OLTKRNCBSLBSA: "eyJhbGciOiJFUzI1NiIsImtpZCI6`,
 		"race":             "WARNING: DATA RACE\nRead at 0x00",
 	} {
 		var n notebook

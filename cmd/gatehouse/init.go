@@ -82,6 +82,7 @@ to connect with. Nothing is ever overwritten.`,
 	f.StringVar(&o.TLSCA, "tls-ca", "", "authority that the certificate is verified with (default: what this host trusts)")
 	f.StringSliceVar(&o.Origins, "origin", nil, "web page that may open WebSocket connections, such as https://portal.example.com")
 	f.BoolVar(&o.ConfigMode, "config-mode", false, "make servers without operator: accounts and users in their own files")
+	f.StringVar(&o.Resolver, "resolver", "", "what the servers keep account claims in: full, url or memory (default full, the best)")
 	f.BoolVar(&o.NoXKey, "no-xkey", false, "leave requests and answers of the callout unsealed")
 	f.BoolVar(&o.NoJetStream, "no-jetstream", false, "leave JetStream off")
 	f.StringVar(&o.Service.Store, "gatehouse-store", "", "store of Gatehouse (default sqlite:gatehouse.db)")

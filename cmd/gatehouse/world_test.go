@@ -44,6 +44,7 @@ type worldOptions struct {
 	jetStream bool   // for the servers and the account APP
 	ways      bool   // listen for MQTT and leaf nodes too, with JetStream
 	policy    string // default worldPolicy
+	resolver  string // of servers that store no claims: url or memory
 	// noDefaultSentinel leaves the first server's out until restoreDefaultSentinel.
 	noDefaultSentinel bool
 }
@@ -57,6 +58,7 @@ type world struct {
 	provider  *devstack.Provider
 	servers   []*devtest.Server
 	listeners []listeners // of each server
+	http      string      // address of the first replica's API; empty: any
 	system    *nats.Conn  // the emergency system user, as an eye that does not depend on the service
 	replicas  int
 	pushes    int // of claims
@@ -79,10 +81,15 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	if strings.Contains(o.policy, "admin:") {
 		issuer.AdminClientID = devstack.AdminClientID
 	}
+	if o.resolver != "" {
+		w.http = fmt.Sprintf("127.0.0.1:%d", devtest.Ports(t, 1)[0]) // servers fetch accounts there
+	}
 	var err error
 	w.set, err = setup.New(setup.Options{
 		Servers: o.servers, Ports: ports, NoXKey: o.noXKey, ConfigMode: o.config, NoJetStream: !o.jetStream && !o.ways,
+		Resolver: o.resolver,
 		Service: setup.Service{
+			HTTP:   w.http,
 			Issuer: issuer,
 			Policy: o.policy,
 		},
@@ -93,11 +100,17 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	if err := w.set.Write(w.dir); err != nil {
 		t.Fatal(err)
 	}
-	if o.noServers {
-		return w
+	if !o.noServers {
+		w.startServers(o)
 	}
+	return w
+}
+
+// startServers starts the servers, and connects to their system account.
+func (w *world) startServers(o worldOptions) {
+	w.Helper()
 	var confs []string
-	for i := range o.servers {
+	for i := range max(o.servers, 1) {
 		confs = append(confs, filepath.Join(w.dir, w.set.ServerFile(i)))
 	}
 	if o.ways {
@@ -106,14 +119,14 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	if o.noDefaultSentinel {
 		w.removeDefaultSentinel(confs[0])
 	}
-	w.servers = devtest.StartServers(t, confs, o.mode)
+	w.servers = devtest.StartServers(w, confs, o.mode)
+	var err error
 	w.system, err = nats.Connect(w.set.ClientURL(), w.emergency("system"),
 		nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	if err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
-	t.Cleanup(w.system.Close)
-	return w
+	w.Cleanup(w.system.Close)
 }
 
 // emergency is the option to connect without the service, to the account "system" or "app".
@@ -288,7 +301,10 @@ func (w *world) newReplica(o serveOptions) *replica {
 	w.replicas++
 	name := fmt.Sprintf("replica-%d", w.replicas)
 	ports := devtest.Ports(w, 2)
-	api, metrics := fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])
+	api, metrics := w.http, fmt.Sprintf("127.0.0.1:%d", ports[1])
+	if w.http = ""; api == "" {
+		api = fmt.Sprintf("127.0.0.1:%d", ports[0])
+	}
 	r := &replica{world: w, name: name, http: "http://" + api, metrics: "http://" + metrics, log: evidence.open(w.Name() + " " + name)}
 	r.env = append([]string{
 		"HOME=" + w.dir,

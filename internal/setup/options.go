@@ -43,7 +43,9 @@ type Options struct {
 	TLSCA           string   // file that verifies TLSCert; default: what this machine trusts
 	Origins         []string // web pages that may open WebSocket connections; default: same origin only
 
-	ConfigMode  bool // no operator: accounts and users are in the servers' files
+	ConfigMode bool // no operator: accounts and users are in the servers' files
+	// Resolver is what the servers keep account claims in: full (default), url or memory.
+	Resolver    string
 	NoXKey      bool // leave requests and answers of the callout unsealed
 	NoJetStream bool
 
@@ -89,6 +91,13 @@ const (
 	lobbyName   = "LOBBY"
 )
 
+// What Options.Resolver may be.
+const (
+	fullResolver   = "full"
+	urlResolver    = "url"
+	memoryResolver = "memory"
+)
+
 var reservedNames = []string{systemName, calloutName, lobbyName, "CALLOUT", "SYSTEM", "OPERATOR", "OPERATOR-SIGNING"}
 
 // problems collects what is wrong with options, so that all of it is said at once.
@@ -110,6 +119,13 @@ func (o Options) complete() (Options, error) {
 	o.Name = cmp.Or(o.Name, "gatehouse")
 	o.Account = cmp.Or(o.Account, "APP")
 	o.Servers = cmp.Or(o.Servers, 1)
+	o.Resolver = cmp.Or(o.Resolver, fullResolver)
+	switch {
+	case o.Resolver != fullResolver && o.Resolver != urlResolver && o.Resolver != memoryResolver:
+		bad.addf("resolver %q: use full, url or memory", o.Resolver)
+	case o.Resolver != fullResolver && o.ConfigMode:
+		bad.addf("resolver %q: servers without an operator have none", o.Resolver)
+	}
 	if !plainName.MatchString(o.Name) {
 		bad.addf("name %q: use a letter, then up to 62 letters, digits, - and _", o.Name)
 	}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"text/template"
+
+	"github.com/gatehouse-nats/gatehouse/api"
 )
 
 //go:embed templates/nats-server.conf.tmpl
@@ -16,6 +18,23 @@ var serverTemplate string
 var confFuncs = template.FuncMap{"q": confQuote, "list": confList}
 
 var serverConf = template.Must(template.New("nats-server.conf").Funcs(confFuncs).Parse(serverTemplate))
+
+var serverPreload = template.Must(template.New("preload.conf").Funcs(confFuncs).Parse(`resolver_preload {
+{{- range .}}
+  # {{.Name}}
+  {{.ID}}: {{q .JWT}}
+{{- end}}
+}
+`))
+
+// accountsURL returns where servers fetch accounts from Gatehouse.
+func (o Options) accountsURL() string {
+	host, port, _ := net.SplitHostPort(o.HTTP)
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port) + api.AccountsPath
+}
 
 // confQuote returns s as a string of nats-server's configuration language, whose escapes
 // are \\ and \" here (control characters never get this far).
@@ -51,7 +70,7 @@ func (s *Set) dataFolder(kind string, i int) string {
 func (s *Set) dataFolders() []string {
 	var folders []string
 	for i := range s.options.Servers {
-		if s.Users == nil {
+		if s.Users == nil && s.options.Resolver == fullResolver {
 			folders = append(folders, s.dataFolder("jwt", i))
 		}
 		if !s.options.NoJetStream {
@@ -80,6 +99,7 @@ func (s *Set) ServerConfig(i int, dir string) string {
 		Origins                    []string
 		JetStream                  bool
 		JetStreamDir, ResolverDir  string
+		Resolver, AccountsURL      string
 		Cluster, ClusterListen     string
 		RoutePassword              string
 		Routes                     []string
@@ -102,7 +122,8 @@ func (s *Set) ServerConfig(i int, dir string) string {
 		Origins:   o.Origins,
 		JetStream: !o.NoJetStream, JetStreamDir: inDir(s.dataFolder("jetstream", i)),
 		ResolverDir: inDir(s.dataFolder("jwt", i)),
-		Operator:    s.OperatorJWT, Sentinel: s.SentinelJWT,
+		Resolver:    o.Resolver, AccountsURL: o.accountsURL(),
+		Operator: s.OperatorJWT, Sentinel: s.SentinelJWT,
 		System: s.System, Accounts: s.accounts(),
 		TokenCookie: TokenCookie,
 		Users:       s.Users, Issuer: s.issuer, XKey: s.xkeyPublic, App: s.App.Name, Callout: s.Callout.Name,

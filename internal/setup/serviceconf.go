@@ -53,7 +53,9 @@ type serviceFile struct {
 	Lobby, LobbyKey                string // the lobby account's id and key; empty without an operator
 	OperatorKey                    string
 	SealKey                        string // empty where accounts of sign-up are not prepared for
-	OperatorIdentity               bool   // there is only the operator's identity key, which is not named
+	Resolver                       string
+	AccountJWTs                    []string // files, where servers do not keep them
+	OperatorIdentity               bool     // there is only the operator's identity key, which is not named
 	// Users says that there is no operator, and then these count too.
 	Users                                    *FileUsers
 	Callout, System, ServiceNkey, SystemNkey string
@@ -87,6 +89,12 @@ func (s *Set) ServiceConfig() string {
 	}
 	if s.XKey != nil {
 		f.XKey = "keys/callout.xk"
+	}
+	if s.Users == nil && s.options.Resolver != fullResolver {
+		f.Resolver = s.options.Resolver
+		for _, a := range s.accounts() {
+			f.AccountJWTs = append(f.AccountJWTs, a.jwtFile())
+		}
 	}
 	if s.Users == nil {
 		f.Lobby, f.LobbyKey = s.Lobby.ID, "keys/lobby.nk"

@@ -125,6 +125,9 @@ func (s *Set) ClientURL() string { return s.options.clientURL() }
 // appKeyFile returns the path of the application account's signing key in the folder.
 func (s *Set) appKeyFile() string { return "keys/" + strings.ToLower(s.App.Name) + ".nk" }
 
+// jwtFile returns the path of the account's JWT in the folder, where servers do not keep it.
+func (a Account) jwtFile() string { return "accounts/" + strings.ToLower(a.Name) + ".jwt" }
+
 // tree returns all files of the set for the folder dir, which must be absolute.
 func (s *Set) tree(dir string) tree {
 	if s.Users != nil {
@@ -155,6 +158,14 @@ func (s *Set) tree(dir string) tree {
 		t["keys/callout.xk"] = s.XKey.line()
 	}
 	t["keys/seal.key"] = s.sealKey + "\n"
+	if s.options.Resolver != fullResolver {
+		for _, a := range s.accounts() {
+			t[a.jwtFile()] = a.JWT + "\n"
+		}
+	}
+	if s.options.Resolver == memoryResolver {
+		t["preload.conf"] = render(serverPreload, s.accounts())
+	}
 	s.addServers(t, dir)
 	return t
 }

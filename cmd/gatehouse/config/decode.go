@@ -22,8 +22,11 @@ type tags struct {
 	min, max string
 	keyKind  string // of a key file
 	mode     string // nats.callout.mode that has the key; empty for both
-	restart  bool
+	restart  string
 }
+
+// restarts reports whether a running service does not take the field over, in a block that it takes over or not.
+func (t tags) restarts(block bool) bool { return t.restart == "true" || block && t.restart != "false" }
 
 func tagsOf(f reflect.StructField) tags {
 	return tags{
@@ -38,7 +41,7 @@ func tagsOf(f reflect.StructField) tags {
 		max:      f.Tag.Get("max"),
 		keyKind:  f.Tag.Get("key"),
 		mode:     f.Tag.Get("mode"),
-		restart:  f.Tag.Get("restart") == "true",
+		restart:  f.Tag.Get("restart"),
 	}
 }
 
@@ -390,7 +393,7 @@ func walk(v reflect.Value, at leaf, visit func(leaf)) {
 			}
 			child := leaf{
 				path: join(at.path, tag.key), name: join(at.name, tag.key),
-				value: v.Field(i), tags: tag, restart: at.restart || tag.restart,
+				value: v.Field(i), tags: tag, restart: tag.restarts(at.restart),
 			}
 			visit(child)
 			walk(child.value, child, visit)

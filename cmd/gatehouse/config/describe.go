@@ -40,6 +40,7 @@ var typeNames = map[reflect.Type]string{
 	reflect.TypeFor[TokenFile]():     "token file",
 	reflect.TypeFor[KeyFile]():       "key file",
 	reflect.TypeFor[SealKey]():       "seal key file",
+	reflect.TypeFor[AccountJWT]():    "file",
 	reflect.TypeFor[Quota]():         "limit",
 	reflect.TypeFor[WebhookSecret](): "file",
 	reflect.TypeFor[CertFile]():      "file",
@@ -57,7 +58,7 @@ func describeBlock(t reflect.Type, path string, restart bool) []Field {
 	var all []Field
 	for _, f := range fields(t) {
 		if tag := tagsOf(f); !tag.unbuilt {
-			all = append(all, describeField(t, f, tag, path, restart || tag.restart))
+			all = append(all, describeField(t, f, tag, path, tag.restarts(restart)))
 		}
 	}
 	return all

@@ -4,7 +4,7 @@ package config
 //
 // Tags: yaml names the key; default is its value when it is left out; required says what
 // to give, since there is none; enum, min and max bound it; restart marks what a running
-// service does not take over when the file changes; mode says which nats.callout.mode has
+// service does not take over when the file changes, and within it, false, what it does; mode says which nats.callout.mode has
 // the key, when it is not both. A field of type unbuilt is a key of the design that this
 // release refuses; the tag unbuilt lists such values of an enum, and refused those that
 // are refused with a reason of their own.
@@ -142,8 +142,20 @@ type NATS struct {
 	Callout Callout `yaml:"callout"`
 	// The connection to the system account.
 	System System `yaml:"system"`
+	// What the servers keep account claims in.
+	Resolver Resolver `yaml:"resolver"`
 	// The account in which users may only call Gatehouse's operations. Without it they are reached over HTTP alone.
 	Lobby Lobby `yaml:"lobby"`
+}
+
+// Resolver is what the servers keep account claims in, as resolver says in their files.
+type Resolver struct {
+	// full stores claims, and is what accounts of sign-up are best with. url fetches those of an account once, from http.url/jwt/v1/accounts/.
+	// memory has those of its file alone: gatehouse account preload prints them.
+	Type string `yaml:"type" mode:"operator" default:"full" enum:"full url memory"`
+	// Files with the JWTs of accounts that others make, such as the system account, for servers to be given with those of sign-up.
+	// With type url all that the configuration names must be there: servers have them from nowhere else.
+	Accounts []AccountJWT `yaml:"accounts" mode:"operator" restart:"false"`
 }
 
 // TLS says whom to trust besides the authorities that the host trusts.

@@ -33,6 +33,7 @@ func (r *report) compile(f *File) (*policy.Rules, *mint.Keyring) {
 	r.modeRules(&f.NATS)
 	r.auditStream(&f.Audit.Stream, &f.NATS)
 	r.webhooks(f)
+	r.resolver(f)
 	rules := &policy.Rules{
 		Leeway:   time.Duration(f.Leeway),
 		Display:  r.issuers(f.Issuers),

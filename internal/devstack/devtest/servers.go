@@ -129,6 +129,12 @@ func (s *Server) Kill() {
 	s.must(s.runner.signal(syscall.SIGKILL))
 }
 
+// Reload has the server's process read its file anew (SIGHUP); it does not wait for that.
+func (s *Server) Reload() {
+	s.t.Helper()
+	s.must(s.runner.signal(syscall.SIGHUP))
+}
+
 // Freeze stops the server's process in its tracks (SIGSTOP) and returns when it stands still: its connections stay open
 // and silent.
 func (s *Server) Freeze() {
