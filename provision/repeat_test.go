@@ -20,7 +20,7 @@ import (
 
 // unkeyed are the operations that take no idempotency key: those that change nothing, and those that the same call leaves as they are.
 var unkeyed = []string{
-	api.OpWhoami, api.OpAccountGet, api.OpAccountList, api.OpKeysList, api.OpAccountExchange, api.OpAccountGraph, api.OpAccountHandover, api.OpMemberList,
+	api.OpWhoami, api.OpAccountGet, api.OpAccountList, api.OpKeysList, api.OpAccountExchange, api.OpAccountGraph, api.OpAccountHandover, api.OpAccountPreload, api.OpMemberList,
 	api.OpExplain, api.OpProgress, api.OpRevocations, api.OpIdentities, api.OpSessions, api.OpAudit, api.OpStatus,
 	// The same key and the same name are the same user and the same account; what is sealed anew and loaded is so afterwards.
 	api.OpUserSignup, api.OpAccountSignup, api.OpKeysReseal, api.OpReload,

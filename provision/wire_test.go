@@ -48,7 +48,7 @@ func TestWireContract(t *testing.T) {
 					{Name: "corp", URL: corp, KeysLoaded: true, LoadedAt: now},
 					{Name: "partner", URL: partner, Error: "it answered 500"},
 				},
-				Claims:      api.ClaimsStatus{Unmanaged: "why", Writer: true, Accounts: 2, Settled: 1, SelfService: 3, Waiting: 1, Unknown: []string{"A"}, Gone: []string{"B"}, Problems: []string{"account A: what"}},
+				Claims:      api.ClaimsStatus{Unmanaged: "why", Resolver: "memory", Writer: true, Accounts: 2, Settled: 1, SelfService: 3, Waiting: 1, Unknown: []string{"A"}, Gone: []string{"B"}, Problems: []string{"account A: what"}},
 				AuditStream: &api.AuditStreamStatus{Stream: "AUDIT", Copying: true, Copied: 17, Current: now, Error: "stream AUDIT is not there"},
 			}
 		}
