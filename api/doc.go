@@ -58,6 +58,10 @@ const (
 	OpKeysList      = "keys.list"
 	OpKeysReseal    = "keys.reseal"
 
+	OpOperatorKey       = "keys.operator"
+	OpOperatorKeyImport = "keys.operator.import"
+	OpOperatorKeyRemove = "keys.operator.remove"
+
 	OpAccountExchange     = "account.exchange"
 	OpAccountExchangeSet  = "account.exchange.set"
 	OpAccountExportAdd    = "account.export.add"
@@ -102,11 +106,12 @@ const (
 	ReasonRateLimited      = "rate_limited"
 	ReasonMethodNotAllowed = "method_not_allowed"
 	ReasonOriginRefused    = "origin_refused" // a web page calls whose origin is not in http.origins
-	// ReasonNotManaged says that the call needs a change of account claims, and that operator.signing_key is not configured.
+	// ReasonNotManaged says that the call needs a change of account claims, and that there is no operator signing key.
 	ReasonNotManaged = "not_managed"
 	// ReasonNotInConfigMode says that the call needs account claims, and that the servers have no operator.
 	ReasonNotInConfigMode = "not_in_config_mode"
-	ReasonSealMissing     = "seal_missing" // seeds that are made could not be kept: seal.key is not configured
+	ReasonKeyUntrusted    = "key_untrusted" // a server does not trust the operator signing key
+	ReasonSealMissing     = "seal_missing"  // seeds that are made could not be kept: seal.key is not configured
 
 	ReasonNameInvalid   = "name_invalid"
 	ReasonNameReserved  = "name_reserved" // or an account of the configuration has it

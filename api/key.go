@@ -11,8 +11,10 @@ type KeysRequest struct {
 
 // KeysPage is signing keys: public keys, and nothing of a seed.
 type KeysPage struct {
-	// Operator is the public key that signs account claims; empty where none is configured.
-	Operator string `json:"operator,omitempty"`
+	// Operator is the public key that signs account claims, OperatorFrom where it comes from, operator.signing_key or store;
+	// empty where there is none.
+	Operator     string `json:"operator,omitempty"`
+	OperatorFrom string `json:"operator_from,omitempty"`
 	// SealingKey is the id of the key that seals seeds, OpeningKeys the ids of all that open them; empty where none is configured.
 	SealingKey  string   `json:"sealing_key,omitempty"`
 	OpeningKeys []string `json:"opening_keys,omitempty"`

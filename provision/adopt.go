@@ -31,7 +31,7 @@ type Others struct {
 	// Keep notes what others made of an account, but for the signing keys that are Gatehouse's from now on. Servers that have no
 	// claims of it, or older ones, get these.
 	Keep func(ctx context.Context, token string, owned []string) error
-	// OperatorKey is the public operator signing key of the configuration.
+	// OperatorKey is the public operator signing key.
 	OperatorKey func() string
 	Lobby       string // id; "" without
 }
@@ -190,7 +190,7 @@ func (s *Service) signedByOperator(ctx context.Context, req api.AccountAdoptRequ
 		}
 		keys := append([]string{operator.Subject}, operator.SigningKeys...)
 		if !slices.Contains(keys, own) {
-			return refuse(http.StatusConflict, api.ReasonWrongState, "operator %.80q is another one: operator.signing_key (%s) is none of its keys", operator.Name, own)
+			return refuse(http.StatusConflict, api.ReasonWrongState, "operator %.80q is another one: the operator signing key (%s) is none of its keys", operator.Name, own)
 		}
 		known = append(known, keys...)
 	}

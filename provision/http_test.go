@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -133,7 +134,7 @@ func TestAdminOperationsNeedAnActor(t *testing.T) {
 		if op == api.OpUserSignup {
 			continue // for whoever has a token, see its own tests
 		}
-		if op == api.OpAccountAdopt || op == api.OpAccountHandover || op == api.OpAccountPreload {
+		if slices.Contains([]string{api.OpAccountAdopt, api.OpAccountHandover, api.OpAccountPreload, api.OpOperatorKeyImport, api.OpOperatorKeyRemove}, op) {
 			call(t, public, http.MethodPost, api.Path(op), "admin:alice", "{}").refused(t, http.StatusForbidden, api.ReasonForbidden)
 			continue // for who is on the host
 		}

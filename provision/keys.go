@@ -16,8 +16,9 @@ import (
 // Keys is what the operations of keys need.
 type Keys struct {
 	Seal       func() *seal.Ring // nil: no sealing key is configured
-	Operator   func() string     // public operator signing key; empty: none is configured
+	Operator   func() string     // public operator signing key of the configuration; empty: none is configured
 	Configured func() []api.ConfiguredKey
+	Running    *OperatorKeys // nil where nothing serves
 }
 
 const (
@@ -34,7 +35,11 @@ func (s *Service) KeysList(ctx context.Context, c Caller, req api.KeysRequest) (
 		return api.KeysPage{}, badRequest("limit is %d: use 1 to %d, or none", req.Limit, maxKeyAccounts)
 	}
 	ring := s.Keys.Seal()
-	page := api.KeysPage{Operator: s.Keys.Operator(), OpeningKeys: ring.Keys(), Keys: []api.SigningKey{}}
+	operator, err := s.operatorKey(ctx, api.OpKeysList)
+	if err != nil {
+		return api.KeysPage{}, err
+	}
+	page := api.KeysPage{Operator: operator.Key, OperatorFrom: operator.From, OpeningKeys: ring.Keys(), Keys: []api.SigningKey{}}
 	if ring != nil {
 		page.SealingKey = ring.Current()
 	}

@@ -34,6 +34,9 @@ func (s *Service) operations() []operation {
 		of(api.OpAccountRotate, anybody, s.AccountRotate),
 		of(api.OpKeysList, admins(policy.RightAccounts), s.KeysList),
 		of(api.OpKeysReseal, admins(policy.RightAccounts), s.KeysReseal),
+		of(api.OpOperatorKey, admins(policy.RightAccounts), s.OperatorKey),
+		of(api.OpOperatorKeyImport, onHost, s.OperatorKeyImport),
+		of(api.OpOperatorKeyRemove, onHost, s.OperatorKeyRemove),
 		of(api.OpAccountExchange, anybody, s.AccountExchange),
 		of(api.OpAccountExchangeSet, anybody, s.ExchangeSet),
 		of(api.OpAccountExportAdd, anybody, s.ExportAdd),
@@ -102,6 +105,7 @@ func of[Req, Resp any](name string, a access, do func(context.Context, Caller, R
 func (s *Service) call(ctx context.Context, op operation, c Caller, body []byte) (resp any, err error) {
 	ctx, cancel := context.WithTimeout(ctx, handlerTimeout)
 	defer cancel()
+	defer clear(body) // there may be a seed in it
 	defer func() {
 		if p := recover(); p != nil {
 			s.Logger.Error("an operation made the service panic", "op", op.name, "request_id", c.RequestID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))

@@ -22,8 +22,9 @@ import (
 var unkeyed = []string{
 	api.OpWhoami, api.OpAccountGet, api.OpAccountList, api.OpKeysList, api.OpAccountExchange, api.OpAccountGraph, api.OpAccountHandover, api.OpAccountPreload, api.OpMemberList,
 	api.OpExplain, api.OpProgress, api.OpRevocations, api.OpIdentities, api.OpSessions, api.OpAudit, api.OpStatus,
-	// The same key and the same name are the same user and the same account; what is sealed anew and loaded is so afterwards.
+	// The same key and the same name are the same user and the same account; what is sealed anew, kept, deleted and loaded is so afterwards.
 	api.OpUserSignup, api.OpAccountSignup, api.OpKeysReseal, api.OpReload,
+	api.OpOperatorKey, api.OpOperatorKeyImport, api.OpOperatorKeyRemove,
 }
 
 func TestChangesTakeAnIdempotencyKey(t *testing.T) {

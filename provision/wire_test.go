@@ -31,6 +31,9 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
+// wireOperator is the public key of a seed of zeros.
+const wireOperator = "OA5WUJ54Z23KILLCUOUNAKTPBVZWKMQVO4O6EQ5GHLAERIMLLHNCSKTE"
+
 // The answers of every operation are part of the wire contract. Golden files show them, and
 // each field of each answer must be in one of them.
 func TestWireContract(t *testing.T) {
@@ -112,6 +115,15 @@ func TestWireContract(t *testing.T) {
 			Configured: func() []api.ConfiguredKey {
 				return []api.ConfiguredKey{{Key: accountIDs[3], Path: "accounts.APP.signing_key[0]", Account: accountIDs[0]}}
 			},
+			Running: &provision.OperatorKeys{
+				Trust: func(context.Context) ([]provision.OperatorTrust, error) {
+					return []provision.OperatorTrust{{Server: "n1", Keys: []string{"OA5WUJ54", wireOperator}, Strict: true}, {Server: "n2"}}, nil
+				},
+				Signed: func(context.Context) ([]api.OperatorSigned, error) {
+					return []api.OperatorSigned{{Key: wireOperator, Accounts: 2, Some: []string{"orders", "wanted"}}}, errors.New("server n3 did not say what it has")
+				},
+				Renew: func(context.Context) error { return nil },
+			},
 		}
 		js := account.JetStream{Memory: 0, Disk: 1 << 30, Streams: 5, Consumers: account.NoLimit}
 		o.Accounts = &provision.Accounts{
@@ -158,6 +170,12 @@ func TestWireContract(t *testing.T) {
 	}
 	b.saveFullAccounts(t)
 	b.saveTraders(t, tradeKey)
+	lost, _ := fixedRing(t, 9)
+	kept := store.SealedKey{Public: wireOperator, Account: store.OfOperator}
+	kept.Box = lost.Seal([]byte("seed"), kept.Row())
+	if err := b.Store.SetOperatorKey(t.Context(), &kept, store.AuditEntry{ID: "01970000-0000-7000-8000-0000000000f1", At: now.Add(-100 * time.Hour), Kind: store.AdminEntry, Outcome: "done", Op: api.OpOperatorKeyImport}); err != nil {
+		t.Fatal(err)
+	}
 	path := serveLocal(t, b)
 	shown, unseen := map[field]bool{}, map[string]bool{}
 	for _, op := range operations(t) {
@@ -233,6 +251,10 @@ func TestWireContract(t *testing.T) {
 		{"member_add_owner", api.OpMemberAdd, "", `{"account":"orders","role":"owner","issuer":"corp","subject":"carol"}`, 200, &api.Member{}},
 		{"member_accept", api.OpMemberAccept, "carol", `{"account":"orders"}`, 200, &api.Membership{}},
 		{"error_invitation", api.OpMemberAccept, "carol", `{"account":"orders","secret":"guessed"}`, 403, &api.Error{}},
+		{"keys_operator_problem", api.OpOperatorKey, "", ``, 200, &api.OperatorKey{}},
+		{"keys_operator_import", api.OpOperatorKeyImport, "", `{"seed":"SOAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAF7TI"}`, 200, &api.OperatorKey{}},
+		{"keys_operator", api.OpOperatorKey, "", ``, 200, &api.OperatorKey{}},
+		{"keys_operator_remove", api.OpOperatorKeyRemove, "", `{"reason":"in a file"}`, 200, &api.OperatorKey{}},
 		{"keys_list_account", api.OpKeysList, "", `{"account":"rotated"}`, 200, &api.KeysPage{}},
 		{"keys_reseal", api.OpKeysReseal, "", ``, 200, &api.Resealed{}},
 		{"account_rotate_preview", api.OpAccountRotate, "", `{"account":"rotated","now":true,"dry_run":true}`, 200, &api.Rotation{}},

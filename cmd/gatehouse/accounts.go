@@ -48,6 +48,6 @@ func (d *daemon) others(cfg *config.Config) *provision.Others {
 	}
 	return &provision.Others{
 		Claims: d.resolver.Newest, Signers: d.resolver.Signers, Keep: d.claims.Keep, Lobby: cfg.Lobby(),
-		OperatorKey: func() string { return d.cfg.Load().Operator.SigningKey.Public() },
+		OperatorKey: d.operatorPublic,
 	}
 }

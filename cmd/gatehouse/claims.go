@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/gatehouse-nats/gatehouse/account"
@@ -47,31 +46,6 @@ func (d *daemon) limits(plan string) (account.Limits, bool) {
 	return p.Limits, true
 }
 
-// operatorKey returns the operator signing key; nil while account claims cannot be changed.
-func (d *daemon) operatorKey() nkeys.KeyPair {
-	cfg := d.cfg.Load()
-	if cfg.Unmanaged() != "" {
-		return nil
-	}
-	key, err := nkeys.FromSeed(cfg.Operator.SigningKey.Seed())
-	if err != nil {
-		return nil // it was read when it was loaded
-	}
-	return key
-}
-
-// unmanaged returns with which reason, and why, account claims cannot be changed.
-func unmanaged(cfg *config.Config) (reason, why string) {
-	switch why := cfg.Unmanaged(); {
-	case why == "":
-		return "", ""
-	case cfg.NATS.Callout.Mode == config.ConfigMode:
-		return api.ReasonNotInConfigMode, why
-	default:
-		return api.ReasonNotManaged, why + ": name the key file of an operator signing key"
-	}
-}
-
 // ownAccounts returns the accounts that Gatehouse itself is in, with the public keys of its users there.
 func (d *daemon) ownAccounts() resolver.Closed {
 	nats := d.cfg.Load().NATS
@@ -110,7 +84,7 @@ func (d *daemon) claimsStatus() api.ClaimsStatus {
 	}
 	return api.ClaimsStatus{
 		Resolver:  resolver,
-		Unmanaged: d.cfg.Load().Unmanaged(), Writer: s.Holder, Accounts: s.Accounts, Settled: s.Settled, Problems: s.Problems,
+		Unmanaged: d.unmanaged(), Writer: s.Holder, Accounts: s.Accounts, Settled: s.Settled, Problems: s.Problems,
 		SelfService: s.SelfService, Waiting: s.Waiting, Unknown: s.Unknown, Gone: s.Gone,
 	}
 }

@@ -222,8 +222,8 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 	d.sweeper = d.newSweeper()
 	d.provision = provision.New(provision.Options{
 		Store: d.store, Tokens: d.tokens, Logouts: d.tokens, Records: d.spool, Signer: cfg.NATS.Callout.SigningKey.Key(), Replica: d.replica, State: d.mirror.Snapshot, Issuers: d.issuers,
-		Enforce: d.enforce, Servers: d.connections(), Closed: cfg.ClosedAccounts(), Unmanaged: func() (string, string) { return unmanaged(d.cfg.Load()) },
-		Refresh: d.mirror.Refresh, Reload: d.reload, Status: d.status, Template: d.resolver.Template, Direct: d.direct(cfg), Accounts: d.accounts(cfg), Served: d.served(cfg), Keys: keysOf(d.cfg.Load), Web: d.web, Discovery: d.discovery, Now: d.now, Logger: d.log,
+		Enforce: d.enforce, Servers: d.connections(), Closed: cfg.ClosedAccounts(), Unmanaged: func() (string, string) { return unmanaged(d.cfg.Load(), d.unmanaged()) },
+		Refresh: d.mirror.Refresh, Reload: d.reload, Status: d.status, Template: d.resolver.Template, Direct: d.direct(cfg), Accounts: d.accounts(cfg), Served: d.served(cfg), Keys: d.keysOf(), Web: d.web, Discovery: d.discovery, Now: d.now, Logger: d.log,
 	})
 	watchDaemon(d.registry, d)
 	return nil
@@ -282,7 +282,7 @@ func (d *daemon) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, task := range []func(context.Context) error{
 		d.serveLobby,
-		d.keepVault, d.mirror.Run, d.tokens.Run, d.resolver.Run, d.claims.Run, d.group.Run, d.sweeper.Run, d.callout.Run, d.provision.Run, d.provision.Tend,
+		d.keepVault, d.followOperator, d.mirror.Run, d.tokens.Run, d.resolver.Run, d.claims.Run, d.group.Run, d.sweeper.Run, d.callout.Run, d.provision.Run, d.provision.Tend,
 		d.ship, d.prune, d.copyTrail, d.tell, d.keepTime, d.follow, d.watchReadiness,
 		d.serve(d.public, d.publicServer(d.provision.Handler())),
 		d.serve(d.metrics, metricsServer(healthHandler(d.registry, d.readiness(), d.cfg.Load().Metrics.Pprof))),
@@ -369,6 +369,7 @@ func (d *daemon) reload(ctx context.Context) (api.Reloaded, error) {
 	}
 	before := d.cfg.Swap(u.Config)
 	d.useSeal(u.Config)
+	d.reloadOperator(ctx)
 	d.resolver.SetAccounts(requirements(u.Config))
 	d.claims.Wake()
 	d.mirror.SetRules(d.rules(u.Config))

@@ -53,11 +53,11 @@ func configuredKeys(cfg *config.Config) []api.ConfiguredKey {
 func (c *cli) keysCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
-		Short: "Signing keys and the keys that seal them: list, seal anew, make",
+		Short: "Signing keys and the keys that seal them: list, rotate, replace, seal anew, make",
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	for _, sub := range c.reachable(c.keysListCommand(), c.keysResealCommand(), c.rotateCommand()) {
+	for _, sub := range c.reachable(c.keysListCommand(), c.keysResealCommand(), c.rotateCommand(), c.operatorKeyCommand()) {
 		cmd.AddCommand(sub)
 	}
 	cmd.AddCommand(c.sealKeyCommand())
@@ -172,7 +172,11 @@ func (c *cli) listKeys(ctx context.Context, req api.KeysRequest) error {
 }
 
 func (c *cli) printConfigured(page api.KeysPage) {
-	fmt.Fprintf(c.out, "operator signing key  %s\nsealing key           %s\n", orDash(page.Operator), orDash(page.SealingKey))
+	from := ""
+	if page.OperatorFrom != "" {
+		from = ", from " + page.OperatorFrom
+	}
+	fmt.Fprintf(c.out, "operator signing key  %s%s\nsealing key           %s\n", orDash(page.Operator), from, orDash(page.SealingKey))
 	for _, id := range page.OpeningKeys {
 		if id != page.SealingKey {
 			fmt.Fprintf(c.out, "old sealing key       %s\n", id)

@@ -34,13 +34,14 @@ func TestKeysPage(t *testing.T) {
 	for _, block := range regexp.MustCompile("(?s)```console\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
 		for _, step := range strings.Split(strings.TrimPrefix(block[1], "$ "), "\n$ ") {
 			command, want, _ := strings.Cut(step, "\n")
+			command = strings.ReplaceAll(command, " keys/", " "+w.dir+"/keys/")
 			ran++
 			if err := r.shows(nil, command, want); err != nil {
 				t.Error(err)
 			}
 		}
 	}
-	if ran < 4 {
+	if ran < 6 {
 		t.Errorf("the page has %d commands", ran)
 	}
 	eventually(t, func() error {

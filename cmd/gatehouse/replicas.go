@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -56,6 +57,9 @@ func (d *daemon) warnings() []string {
 	list := d.resolver.Warnings()
 	if err := d.group.Heard(); err != nil && d.cfg.Load().Store.Driver() != config.SQLite {
 		list = append(list, err.Error())
+	}
+	if _, err := d.sealedOperator(); err != nil {
+		list = append(list, fmt.Sprintf("the operator signing key in the store cannot be used: %v", err))
 	}
 	if d.vault != nil {
 		list = append(list, d.vault.warnings()...)

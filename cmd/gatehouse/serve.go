@@ -99,7 +99,7 @@ func (c *cli) openDirect(ctx context.Context, cfg *config.Config) (*provision.Se
 		return nil, caller, nil, fmt.Errorf("no service answers on %s, and the store cannot be opened by itself: %w", cfg.Socket, err)
 	}
 	svc := provision.New(provision.Options{Store: s, Keys: keysOf(func() *config.Config { return cfg }), Signer: cfg.NATS.Callout.SigningKey.Key(), Closed: cfg.ClosedAccounts(), Unmanaged: func() (string, string) {
-		return unmanaged(cfg)
+		return storedUnmanaged(ctx, cfg, s)
 	}, Issuers: func() map[string]string {
 		list := map[string]string{}
 		for _, i := range cfg.Issuers {

@@ -36,6 +36,8 @@ type vault struct {
 	log     *slog.Logger
 	publish func() // is called when there are other seeds
 	seeds   atomic.Pointer[mint.Seeds]
+	// operator is the operator signing key that the store has, sealed.
+	operator atomic.Pointer[sealedOperator]
 
 	mu      sync.Mutex                     // held while seeds are read, so that a reading never overtakes a later one
 	ring    *seal.Ring                     // nil: no sealing key is configured
@@ -52,7 +54,16 @@ func openVault(ctx context.Context, s sealedKeys, ring *seal.Ring, log *slog.Log
 		held: map[string][]string{}, missing: map[string]map[string]struct{}{}, shut: map[string]map[string]error{},
 	}
 	var seeds []*mint.Seed
+	if _, err := v.readOperator(ctx); err != nil {
+		return nil, fmt.Errorf("read the sealed operator signing key: %w", err)
+	}
 	err := eachSealedKey(ctx, s, ring, func(k store.SealedKey, seed *mint.Seed, err error) {
+		if k.Account == store.OfOperator {
+			if err != nil {
+				log.Error("the operator signing key in the store cannot be used: account claims are left alone", "operator_key", k.Public, "error", err)
+			}
+			return
+		}
 		if err != nil {
 			v.shutOut(k.Account, k.Public, err)
 			return
@@ -109,12 +120,12 @@ func otherKeys(boxes map[string][]store.SealedKey) error {
 	if list == nil {
 		return nil
 	}
-	return fmt.Errorf("signing keys of accounts were %w, %s: name its file in seal.key or seal.old; gatehouse keys list shows what was sealed with which key", seal.ErrOtherKey, strings.Join(list, ", "))
+	return fmt.Errorf("signing keys were %w, %s: name its file in seal.key or seal.old; gatehouse keys list shows what was sealed with which key", seal.ErrOtherKey, strings.Join(list, ", "))
 }
 
 var errNoSealKey = fmt.Errorf("%w: seal.key is not configured", seal.ErrOtherKey)
 
-// openSeed opens what is sealed. No error holds anything of the seed.
+// openSeed opens what is sealed, of an operator key to see that it opens. No error holds anything of the seed.
 func openSeed(ring *seal.Ring, k store.SealedKey) (*mint.Seed, error) {
 	if ring == nil {
 		return nil, errNoSealKey
@@ -124,6 +135,9 @@ func openSeed(ring *seal.Ring, k store.SealedKey) (*mint.Seed, error) {
 		return nil, err
 	}
 	defer clear(text)
+	if k.Account == store.OfOperator {
+		return nil, nil
+	}
 	return mint.NewSeed(k.Public, text)
 }
 

@@ -198,8 +198,9 @@ type System struct {
 
 // Operator is what Gatehouse holds of the operator.
 type Operator struct {
-	// Key file (SO…) of a signing key of the operator, never its identity. Without it Gatehouse changes no account's
-	// claims: what only they can end, such as users with a user JWT of their own, answers not_managed.
+	// Key file (SO…) of a signing key of the operator, never its identity. Without it, and without one that was
+	// imported into the store (docs/keys.md), Gatehouse changes no account's claims: what only they can end, such as
+	// users with a user JWT of their own, answers not_managed.
 	SigningKey KeyFile `yaml:"signing_key" key:"operator" mode:"operator"`
 }
 
