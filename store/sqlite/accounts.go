@@ -16,7 +16,7 @@ import (
 
 // SaveAccount implements [store.Store].
 func (s *Store) SaveAccount(ctx context.Context, c store.AccountChange) (first json.RawMessage, err error) {
-	err = s.write(ctx, "save an account", func(ctx context.Context, tx *sql.Tx) error {
+	err = s.write(ctx, "save an account", func(ctx context.Context, tx *tx) error {
 		if c.Once != nil {
 			if first, err = answered(ctx, tx, c.Once.Key, c.Once.Call); first != nil || err != nil {
 				return err
@@ -57,7 +57,7 @@ func (s *Store) SaveAccount(ctx context.Context, c store.AccountChange) (first j
 }
 
 // saveAccount puts the record in the place of the one before.
-func saveAccount(ctx context.Context, tx *sql.Tx, c store.AccountChange) error {
+func saveAccount(ctx context.Context, tx *tx, c store.AccountChange) error {
 	a := c.Account
 	var taken bool
 	if err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM accounts WHERE name_key = ? AND id <> ? AND state <> 'deleted')`,
@@ -151,7 +151,7 @@ func texts(list []string) []any {
 // MarkApplied implements [store.Store].
 func (s *Store) MarkApplied(ctx context.Context, applied []store.Applied) error {
 	changed := false
-	err := s.write(ctx, "note what is applied", func(ctx context.Context, tx *sql.Tx) error {
+	err := s.write(ctx, "note what is applied", func(ctx context.Context, tx *tx) error {
 		now := time.Now()
 		var active []store.AuditEntry
 		for _, done := range applied {
@@ -217,7 +217,7 @@ func (s *Store) SealedKeys(ctx context.Context, f store.SealedKeyFilter) ([]stor
 
 // SetOperatorKey implements [store.Store].
 func (s *Store) SetOperatorKey(ctx context.Context, k *store.SealedKey, e store.AuditEntry) error {
-	return s.write(ctx, "keep an operator key", func(ctx context.Context, tx *sql.Tx) error {
+	return s.write(ctx, "keep an operator key", func(ctx context.Context, tx *tx) error {
 		result, err := tx.ExecContext(ctx, `DELETE FROM sealed_keys WHERE account = ?`, store.OfOperator)
 		if err != nil {
 			return err
@@ -235,7 +235,7 @@ func (s *Store) SetOperatorKey(ctx context.Context, k *store.SealedKey, e store.
 
 // Reseal implements [store.Store].
 func (s *Store) Reseal(ctx context.Context, k store.SealedKey, before []byte) error {
-	return s.write(ctx, "reseal a key", func(ctx context.Context, tx *sql.Tx) error {
+	return s.write(ctx, "reseal a key", func(ctx context.Context, tx *tx) error {
 		result, err := tx.ExecContext(ctx, `UPDATE sealed_keys SET box = ? WHERE public = ? AND box = ?`, k.Box, row.Text(k.Public), before)
 		if err != nil {
 			return err

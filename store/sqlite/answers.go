@@ -35,7 +35,7 @@ func answered(ctx context.Context, db interface {
 
 // Answer implements [store.Store].
 func (s *Store) Answer(ctx context.Context, key string, call []byte) (answer json.RawMessage, err error) {
-	err = s.write(ctx, "look an answer up", func(ctx context.Context, tx *sql.Tx) error {
+	err = s.write(ctx, "look an answer up", func(ctx context.Context, tx *tx) error {
 		answer, err = answered(ctx, tx, key, call)
 		return err
 	})
@@ -44,7 +44,7 @@ func (s *Store) Answer(ctx context.Context, key string, call []byte) (answer jso
 
 // Remember implements [store.Store].
 func (s *Store) Remember(ctx context.Context, o store.Once, before json.RawMessage) (first json.RawMessage, err error) {
-	err = s.write(ctx, "keep an answer", func(ctx context.Context, tx *sql.Tx) error {
+	err = s.write(ctx, "keep an answer", func(ctx context.Context, tx *tx) error {
 		there, err := answered(ctx, tx, o.Key, o.Call)
 		switch {
 		case err != nil:

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -87,7 +86,7 @@ func (s *Store) CopyCursor(ctx context.Context, name string) (string, error) {
 
 // SaveCopyCursor implements [store.Store].
 func (s *Store) SaveCopyCursor(ctx context.Context, name, cursor string) error {
-	return s.write(ctx, "note the place of a copy", func(ctx context.Context, tx *sql.Tx) error {
+	return s.write(ctx, "note the place of a copy", func(ctx context.Context, tx *tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO audit_copies (name, cursor, at) VALUES (?, ?, ?)
 			ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor, at = excluded.at`, name, cursor, micros(time.Now()))
 		return err

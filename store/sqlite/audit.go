@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"strings"
 	"time"
@@ -24,29 +23,32 @@ func (s *Store) Record(ctx context.Context, entries []store.AuditEntry) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	return s.write(ctx, "record audit entries", func(ctx context.Context, tx *sql.Tx) error {
+	err := s.write(ctx, "record audit entries", func(ctx context.Context, tx *tx) error {
 		if err := s.arrive(ctx, tx, entries...); err != nil {
 			return err
 		}
 		return s.see(ctx, tx, entries)
 	})
+	if err != nil {
+		s.familiar.forget()
+	}
+	return err
 }
 
 // arrive stores entries as a batch of the trail; one transaction writes at a time.
-func (s *Store) arrive(ctx context.Context, tx *sql.Tx, entries ...store.AuditEntry) error {
+func (s *Store) arrive(ctx context.Context, tx *tx, entries ...store.AuditEntry) error {
 	var seq int64
-	if err := s.kept(ctx, tx, takePlace).QueryRowContext(ctx).Scan(&seq); err != nil {
+	if err := tx.QueryRowContext(ctx, takePlace).Scan(&seq); err != nil {
 		return err
 	}
-	insert := s.kept(ctx, tx, insertAudit)
 	var values []any
 	for i := range entries {
 		values = append(row.AuditValues(values[:0], &entries[i], value), seq)
-		if err := run(ctx, insert, values...); err != nil {
+		if err := tx.run(ctx, insertAudit, values...); err != nil {
 			return fmt.Errorf("entry %q: %w", entries[i].ID, err)
 		}
 	}
-	return run(ctx, s.kept(ctx, tx, insertArrival), seq, seq, value(time.Now()))
+	return tx.run(ctx, insertArrival, seq, seq, value(time.Now()))
 }
 
 // auditConditions are what a filter asks for, but for its cursor.
@@ -109,7 +111,7 @@ func (s *Store) Audit(ctx context.Context, f store.AuditFilter) ([]store.AuditEn
 // PruneAudit implements [store.Store].
 func (s *Store) PruneAudit(ctx context.Context, kind store.AuditKind, before time.Time, limit int) (int, error) {
 	var n int64
-	err := s.write(ctx, "prune the audit trail", func(ctx context.Context, tx *sql.Tx) error {
+	err := s.write(ctx, "prune the audit trail", func(ctx context.Context, tx *tx) error {
 		if kind == store.LoginEntry {
 			if err := s.pruneIdentities(ctx, tx, before, limit); err != nil {
 				return err
@@ -131,15 +133,16 @@ func (s *Store) PruneAudit(ctx context.Context, kind store.AuditKind, before tim
 }
 
 // pruneIdentities deletes at most limit identities that were not seen since.
-func (s *Store) pruneIdentities(ctx context.Context, tx *sql.Tx, before time.Time, limit int) error {
+func (s *Store) pruneIdentities(ctx context.Context, tx *tx, before time.Time, limit int) error {
 	old, err := collect(ctx, tx, identityTargets, `SELECT `+row.IdentityColumns+` FROM identities
 		WHERE last_seen < ? ORDER BY last_seen LIMIT ?`, value(before), max(limit, 0))
 	if err != nil {
 		return err
 	}
+	s.familiar.forget()
 	for _, gone := range old {
 		for _, v := range gone.Values() {
-			if err := run(ctx, s.kept(ctx, tx, deleteShown), v, gone.Hash); err != nil {
+			if err := tx.run(ctx, deleteShown, v, gone.Hash); err != nil {
 				return err
 			}
 		}

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 
 	"github.com/gatehouse-nats/gatehouse/store"
@@ -19,7 +18,7 @@ func (s *Store) AccountClaims(ctx context.Context) ([]store.AccountClaims, error
 
 // SaveAccountClaims implements [store.Store].
 func (s *Store) SaveAccountClaims(ctx context.Context, c store.AccountClaims) error {
-	return s.write(ctx, "save account claims", func(ctx context.Context, tx *sql.Tx) error {
+	return s.write(ctx, "save account claims", func(ctx context.Context, tx *tx) error {
 		query := `UPDATE account_claims SET base = ?2, desired = ?3, revision = ?4 WHERE account = ?1 AND revision = ?4 - 1`
 		if c.Revision == 1 {
 			query = `INSERT INTO account_claims (account, base, desired, revision) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING`

@@ -10,7 +10,7 @@ import (
 )
 
 // publish ends a mutation: its audit entry and its feed entry, whose position it returns.
-func (s *Store) publish(ctx context.Context, tx *sql.Tx, kind, id string, e *store.AuditEntry) (at store.Position, err error) {
+func (s *Store) publish(ctx context.Context, tx *tx, kind, id string, e *store.AuditEntry) (at store.Position, err error) {
 	if err := s.arrive(ctx, tx, *e); err != nil {
 		return at, err
 	}
@@ -18,7 +18,7 @@ func (s *Store) publish(ctx context.Context, tx *sql.Tx, kind, id string, e *sto
 }
 
 // feed makes a feed entry; at is set to its position unless it is nil.
-func feed(ctx context.Context, tx *sql.Tx, kind, id string, now time.Time, at *store.Position) error {
+func feed(ctx context.Context, tx *tx, kind, id string, now time.Time, at *store.Position) error {
 	var p store.Position
 	if err := tx.QueryRowContext(ctx, `UPDATE feed_counter SET seq = seq + 1 RETURNING epoch, seq`).Scan(&p.Epoch, &p.Seq); err != nil {
 		return err
@@ -82,7 +82,7 @@ func (s *Store) Changes(ctx context.Context, after store.Position, limit int) ([
 
 // PruneFeed implements [store.Store].
 func (s *Store) PruneFeed(ctx context.Context, before time.Time) error {
-	return s.write(ctx, "prune the feed", func(ctx context.Context, tx *sql.Tx) error {
+	return s.write(ctx, "prune the feed", func(ctx context.Context, tx *tx) error {
 		for _, q := range []string{
 			`UPDATE feed_counter SET pruned = max(pruned, coalesce((SELECT max(seq) FROM feed WHERE at < ?), 0))`,
 			`DELETE FROM idempotency WHERE at < ?`,

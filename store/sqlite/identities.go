@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -25,8 +24,8 @@ const (
 func identityTargets(s *row.Seen) []any { return row.IdentityTargets(s, target) }
 
 // see keeps whom the logins among the entries speak of.
-func (s *Store) see(ctx context.Context, tx *sql.Tx, entries []store.AuditEntry) error {
-	seen := row.Sightings(entries)
+func (s *Store) see(ctx context.Context, tx *tx, entries []store.AuditEntry) error {
+	seen := s.familiar.strangers(row.Sightings(entries))
 	if len(seen) == 0 {
 		return nil
 	}
@@ -42,24 +41,26 @@ func (s *Store) see(ctx context.Context, tx *sql.Tx, entries []store.AuditEntry)
 	if err != nil {
 		return err
 	}
+	s.familiar.note(known...)
 	for _, n := range row.FindNews(seen, known) {
 		if err := s.saveIdentity(ctx, tx, n); err != nil {
 			return fmt.Errorf("identity %q of %q: %w", n.Subject, n.Issuer, err)
 		}
+		s.familiar.note(n.Seen)
 	}
 	return nil
 }
 
 // saveIdentity writes the rows that change, and no others.
-func (s *Store) saveIdentity(ctx context.Context, tx *sql.Tx, n row.News) (err error) {
+func (s *Store) saveIdentity(ctx context.Context, tx *tx, n row.News) (err error) {
 	values := row.IdentityValues(n.Seen, value)
 	switch {
 	case n.Same:
-		return run(ctx, s.kept(ctx, tx, touchIdentity), value(n.LastSeen), n.Hash)
+		return tx.run(ctx, touchIdentity, value(n.LastSeen), n.Hash)
 	case n.Before.Hash == nil:
-		err = run(ctx, s.kept(ctx, tx, insertIdentity), values...)
+		err = tx.run(ctx, insertIdentity, values...)
 	default:
-		err = run(ctx, s.kept(ctx, tx, updateIdentity), append(values[3:], n.Hash)...)
+		err = tx.run(ctx, updateIdentity, append(values[3:], n.Hash)...)
 	}
 	if err != nil {
 		return err
@@ -73,7 +74,7 @@ func (s *Store) saveIdentity(ctx context.Context, tx *sql.Tx, n row.News) (err e
 			if slices.Contains(c.less, v) {
 				continue
 			}
-			if err := run(ctx, s.kept(ctx, tx, c.query), v, n.Hash); err != nil {
+			if err := tx.run(ctx, c.query, v, n.Hash); err != nil {
 				return err
 			}
 		}

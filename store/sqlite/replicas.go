@@ -12,7 +12,7 @@ import (
 
 // Beat implements [store.Store].
 func (s *Store) Beat(ctx context.Context, h store.Heartbeat) (p store.Position, err error) {
-	err = s.write(ctx, "beat", func(ctx context.Context, tx *sql.Tx) error {
+	err = s.write(ctx, "beat", func(ctx context.Context, tx *tx) error {
 		if _, err := tx.ExecContext(ctx, `INSERT INTO heartbeats (replica, at, epoch, seq, max_staleness) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT (replica) DO UPDATE SET at = excluded.at, epoch = excluded.epoch, seq = excluded.seq,
 				max_staleness = excluded.max_staleness`,
@@ -32,7 +32,7 @@ func (s *Store) Replicas(ctx context.Context) ([]store.Replica, error) {
 
 // Leave implements [store.Store].
 func (s *Store) Leave(ctx context.Context, replica string) error {
-	return s.write(ctx, "leave", func(ctx context.Context, tx *sql.Tx) error {
+	return s.write(ctx, "leave", func(ctx context.Context, tx *tx) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM heartbeats WHERE replica = ?`, row.Text(replica))
 		return err
 	})
@@ -40,7 +40,7 @@ func (s *Store) Leave(ctx context.Context, replica string) error {
 
 // Acquire implements [store.Store]; the database's clock is that of this process.
 func (s *Store) Acquire(ctx context.Context, name, holder string, ttl time.Duration) (held bool, until time.Time, err error) {
-	err = s.write(ctx, "acquire a lease", func(ctx context.Context, tx *sql.Tx) error {
+	err = s.write(ctx, "acquire a lease", func(ctx context.Context, tx *tx) error {
 		now := time.Now()
 		err := tx.QueryRowContext(ctx, `INSERT INTO leases (name, holder, until) VALUES (?, ?, ?)
 			ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
@@ -57,7 +57,7 @@ func (s *Store) Acquire(ctx context.Context, name, holder string, ttl time.Durat
 
 // Release implements [store.Store].
 func (s *Store) Release(ctx context.Context, name, holder string) error {
-	return s.write(ctx, "release a lease", func(ctx context.Context, tx *sql.Tx) error {
+	return s.write(ctx, "release a lease", func(ctx context.Context, tx *tx) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM leases WHERE name = ? AND holder = ?`, row.Text(name), row.Text(holder))
 		return err
 	})

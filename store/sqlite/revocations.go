@@ -20,7 +20,7 @@ func (s *Store) Revoke(ctx context.Context, r store.Revocation, key string) (sto
 		return store.Revocation{}, false, fmt.Errorf("store: revoke: %w", err)
 	}
 	changed := false
-	err = s.write(ctx, "revoke", func(ctx context.Context, tx *sql.Tx) error {
+	err = s.write(ctx, "revoke", func(ctx context.Context, tx *tx) error {
 		if key != "" {
 			var answered bool
 			stored, existing, answered, err = firstAnswer(ctx, tx, r, key)
@@ -59,7 +59,7 @@ func (s *Store) Revoke(ctx context.Context, r store.Revocation, key string) (sto
 }
 
 // firstAnswer returns what the call with this key was answered, if there was one.
-func firstAnswer(ctx context.Context, tx *sql.Tx, r store.Revocation, key string) (first store.Revocation, existing, found bool, err error) {
+func firstAnswer(ctx context.Context, tx *tx, r store.Revocation, key string) (first store.Revocation, existing, found bool, err error) {
 	var call []byte
 	var id string
 	err = tx.QueryRowContext(ctx, `SELECT call, revocation, existing FROM idempotency WHERE key = ?`, row.KeyHash(key)).
@@ -77,7 +77,7 @@ func firstAnswer(ctx context.Context, tx *sql.Tx, r store.Revocation, key string
 }
 
 // insertRevocation stores r, or returns the one that is equal to it.
-func insertRevocation(ctx context.Context, tx *sql.Tx, r store.Revocation) (store.Revocation, bool, error) {
+func insertRevocation(ctx context.Context, tx *tx, r store.Revocation) (store.Revocation, bool, error) {
 	if !r.Whole() {
 		return r, false, insert(ctx, tx, r)
 	}
@@ -90,7 +90,7 @@ func insertRevocation(ctx context.Context, tx *sql.Tx, r store.Revocation) (stor
 	return equal, true, err
 }
 
-func insert(ctx context.Context, tx *sql.Tx, r store.Revocation) error {
+func insert(ctx context.Context, tx *tx, r store.Revocation) error {
 	values := row.InsertValues(r, value)
 	_, err := tx.ExecContext(ctx, `INSERT INTO revocations (`+row.InsertColumns+`) VALUES (?`+
 		strings.Repeat(", ?", len(values)-1)+`)`, values...)
@@ -100,7 +100,7 @@ func insert(ctx context.Context, tx *sql.Tx, r store.Revocation) error {
 // Lift implements [store.Store].
 func (s *Store) Lift(ctx context.Context, l store.Lift) (lifted store.Revocation, err error) {
 	changed := false
-	err = s.write(ctx, "lift", func(ctx context.Context, tx *sql.Tx) error {
+	err = s.write(ctx, "lift", func(ctx context.Context, tx *tx) error {
 		if lifted, err = revocation(ctx, tx, row.RevocationColumns, l.ID); err != nil || !lifted.LiftedAt.IsZero() {
 			return err
 		}
@@ -124,7 +124,7 @@ func (s *Store) Lift(ctx context.Context, l store.Lift) (lifted store.Revocation
 }
 
 // revocation returns the columns of the one with that id, [store.ErrNotFound] when there is none.
-func revocation(ctx context.Context, tx *sql.Tx, columns, id string) (store.Revocation, error) {
+func revocation(ctx context.Context, tx *tx, columns, id string) (store.Revocation, error) {
 	r, err := queryRevocation(tx.QueryRowContext(ctx, `SELECT `+columns+` FROM revocations WHERE id = ?`, row.Text(id)))
 	if errors.Is(err, sql.ErrNoRows) {
 		return r, fmt.Errorf("revocation %q: %w", id, store.ErrNotFound)
@@ -191,7 +191,7 @@ func (s *Store) SaveProgress(ctx context.Context, id string, progress json.RawMe
 	if err := row.Progress(progress); err != nil {
 		return fmt.Errorf("store: %s: %w", what, err)
 	}
-	return s.write(ctx, what, func(ctx context.Context, tx *sql.Tx) error {
+	return s.write(ctx, what, func(ctx context.Context, tx *tx) error {
 		var ended time.Time
 		if done {
 			ended = time.Now()

@@ -10,7 +10,7 @@ import (
 
 // Serve implements [store.Store].
 func (s *Store) Serve(ctx context.Context, claims []store.ServedClaims) error {
-	return s.write(ctx, "keep claims for servers", func(ctx context.Context, tx *sql.Tx) error {
+	return s.write(ctx, "keep claims for servers", func(ctx context.Context, tx *tx) error {
 		for _, c := range claims {
 			if _, err := tx.ExecContext(ctx, `INSERT INTO served_claims (account, revision, token) VALUES (?, ?, ?)
 				ON CONFLICT (account) DO UPDATE SET revision = excluded.revision, token = excluded.token

@@ -45,7 +45,8 @@ type Store struct {
 	reader *sql.DB
 	hints  hint.Hub
 
-	prepared map[string]*sql.Stmt // by query, of writer
+	prepared prepared // of writer
+	familiar familiar
 
 	ctx   context.Context // ends with Close
 	close context.CancelFunc
@@ -105,9 +106,6 @@ func open(ctx context.Context, o Options) (_ *Store, err error) {
 	}
 	s.writer.SetMaxOpenConns(1)
 	if err := s.prepare(ctx, o.Migrate); err != nil {
-		return nil, interpretError(err)
-	}
-	if err := s.keep(ctx); err != nil {
 		return nil, interpretError(err)
 	}
 	if s.reader, err = sql.Open("sqlite", address(path, "_pragma=busy_timeout(5000)", "_pragma=query_only(1)")); err != nil {
@@ -218,7 +216,7 @@ func (s *Store) Close() error {
 
 // release closes what was opened; the lock goes last.
 func (s *Store) release() error {
-	var errs []error
+	errs := []error{s.prepared.close()}
 	for _, db := range []*sql.DB{s.reader, s.writer} {
 		if db != nil {
 			errs = append(errs, db.Close())
@@ -245,18 +243,18 @@ func (s *Store) bound(ctx context.Context) (context.Context, func(), error) {
 }
 
 // write runs f in one transaction.
-func (s *Store) write(ctx context.Context, what string, f func(context.Context, *sql.Tx) error) error {
+func (s *Store) write(ctx context.Context, what string, f func(context.Context, *tx) error) error {
 	err := func() error {
 		ctx, done, err := s.bound(ctx)
 		if err != nil {
 			return err
 		}
 		defer done()
-		tx, err := s.writer.BeginTx(ctx, nil)
+		tx, err := s.begin(ctx)
 		if err != nil {
 			return err
 		}
-		defer func() { _ = tx.Rollback() }() // does nothing after a commit
+		defer tx.end()
 		if err := f(ctx, tx); err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
@@ -12,7 +11,7 @@ import (
 
 // AddUserKey implements [store.Store].
 func (s *Store) AddUserKey(ctx context.Context, k store.UserKey, most int) error {
-	return s.write(ctx, "add a user key", func(ctx context.Context, tx *sql.Tx) error {
+	return s.write(ctx, "add a user key", func(ctx context.Context, tx *tx) error {
 		now := micros(time.Now())
 		var others int
 		var among bool

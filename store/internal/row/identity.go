@@ -72,6 +72,9 @@ type News struct {
 	Same   bool // nothing but the time is new
 }
 
+// Stale reports whether a stored sight of an identity is old enough for one at now to be stored.
+func Stale(stored, now time.Time) bool { return now.Sub(stored) >= seenEvery }
+
 // FindNews returns what the sightings tell that is not known yet, with the display claims that they lack.
 func FindNews(seen, known []Seen) []News {
 	before := make(map[string]Seen, len(known))
@@ -85,7 +88,7 @@ func FindNews(seen, known []Seen) []News {
 			s.Display = k.Display
 		}
 		same := ok && s.Name == k.Name && maps.Equal(s.Display, k.Display)
-		if !ok || s.LastSeen.Sub(k.LastSeen) >= seenEvery || !same && s.LastSeen.After(k.LastSeen) {
+		if !ok || Stale(k.LastSeen, s.LastSeen) || !same && s.LastSeen.After(k.LastSeen) {
 			news = append(news, News{Seen: s, Before: k, Same: same})
 		}
 	}

@@ -121,3 +121,21 @@ func TestHashesTellPartsApart(t *testing.T) {
 		t.Error("two principals have one hash")
 	}
 }
+
+// FuzzJSONColumns holds what lists and maps are written as to what encoding/json makes of them.
+func FuzzJSONColumns(f *testing.F) {
+	for _, s := range []string{"", "alice", `a"b`, `a\b`, "<&>", "\x00\xff", "é", "\x7f"} {
+		f.Add(s, "name", "Alice")
+		f.Add("email", s, s)
+	}
+	f.Fuzz(func(t *testing.T, a, b, c string) {
+		list := []string{a, b, c}
+		if got, want := listValue(list), marshal(Texts(list)); got != want {
+			t.Errorf("the list %q is kept as %v, not as %v", list, got, want)
+		}
+		m := map[string]string{a: b, b: c, "other": a}
+		if got, want := mapValue(m), marshal(escapedMap(m)); got != want {
+			t.Errorf("the map %q is kept as %v, not as %v", m, got, want)
+		}
+	})
+}

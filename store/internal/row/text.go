@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -33,7 +34,7 @@ func (t *Text) Scan(src any) error {
 }
 
 func escape(s string) string {
-	if !strings.ContainsAny(s, "\\\x00") && utf8.ValidString(s) {
+	if plain(s) || !strings.ContainsAny(s, "\\\x00") && utf8.ValidString(s) {
 		return s
 	}
 	const digits = "0123456789abcdef"
@@ -53,6 +54,17 @@ func escape(s string) string {
 		i += size
 	}
 	return b.String()
+}
+
+// plain reports whether s is printable ASCII that neither escape nor JSON writes in another way, as nearly all texts are.
+func plain(s string) bool {
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c < ' ', c > '~', c == '"', c == '\\', c == '<', c == '>', c == '&':
+			return false
+		}
+	}
+	return true
 }
 
 // unescape is the inverse of escape; a backslash that escape did not write stays as it is.
@@ -95,7 +107,10 @@ func listValue(l []string) any {
 	if len(l) == 0 {
 		return nil
 	}
-	return marshal(Texts(l))
+	if slices.ContainsFunc(l, func(s string) bool { return !plain(s) }) {
+		return marshal(Texts(l))
+	}
+	return `["` + strings.Join(l, `","`) + `"]`
 }
 
 // Scan implements [database/sql.Scanner].
@@ -118,11 +133,37 @@ func mapValue(m map[string]string) any {
 	if len(m) == 0 {
 		return nil
 	}
+	var few [8]string
+	names, size := few[:0], 0
+	for k, s := range m {
+		if !plain(k) || !plain(s) {
+			return marshal(escapedMap(m))
+		}
+		names = append(names, k)
+		size += len(k) + len(s) + len(`"":"",`)
+	}
+	slices.Sort(names)
+	var b strings.Builder
+	b.Grow(size + len(`{}`))
+	separator := `{"`
+	for _, k := range names {
+		b.WriteString(separator)
+		b.WriteString(k)
+		b.WriteString(`":"`)
+		b.WriteString(m[k])
+		b.WriteByte('"')
+		separator = `,"`
+	}
+	b.WriteByte('}')
+	return b.String()
+}
+
+func escapedMap(m map[string]string) map[string]string {
 	escaped := make(map[string]string, len(m))
 	for k, s := range m {
 		escaped[escape(k)] = escape(s)
 	}
-	return marshal(escaped)
+	return escaped
 }
 
 // Scan implements [database/sql.Scanner].
