@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 
 	"github.com/gatehouse-nats/gatehouse/store"
 	"github.com/gatehouse-nats/gatehouse/store/internal/row"

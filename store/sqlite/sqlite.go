@@ -17,7 +17,6 @@ import (
 	"sync"
 
 	"github.com/pressly/goose/v3"
-	_ "modernc.org/sqlite" // the driver
 
 	"github.com/gatehouse-nats/gatehouse/migrations"
 	"github.com/gatehouse-nats/gatehouse/store"
@@ -45,7 +44,6 @@ type Store struct {
 	reader *sql.DB
 	hints  hint.Hub
 
-	prepared prepared // of writer
 	familiar familiar
 
 	ctx   context.Context // ends with Close
@@ -100,7 +98,7 @@ func open(ctx context.Context, o Options) (_ *Store, err error) {
 	}
 	// The pragmas are of a connection, so they belong to its address. With the 2 MB of cache that SQLite has, most
 	// pages of the indexes that are in no order would be read again for each batch.
-	if s.writer, err = sql.Open("sqlite", address(path, "_txlock=immediate", "_pragma=busy_timeout(5000)",
+	if s.writer, err = openWriter(address(path, "_txlock=immediate", "_pragma=busy_timeout(5000)",
 		"_pragma=journal_mode(wal)", "_pragma=synchronous(full)", "_pragma=cache_size(-4000)")); err != nil {
 		return nil, err
 	}
@@ -216,7 +214,7 @@ func (s *Store) Close() error {
 
 // release closes what was opened; the lock goes last.
 func (s *Store) release() error {
-	errs := []error{s.prepared.close()}
+	var errs []error
 	for _, db := range []*sql.DB{s.reader, s.writer} {
 		if db != nil {
 			errs = append(errs, db.Close())
@@ -256,6 +254,9 @@ func (s *Store) write(ctx context.Context, what string, f func(context.Context, 
 		}
 		defer tx.end()
 		if err := f(ctx, tx); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
 			return err
 		}
 		return tx.Commit()

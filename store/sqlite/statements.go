@@ -6,27 +6,28 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+
+	"modernc.org/sqlite"
 )
 
 // A tx is a transaction of the writing connection.
 type tx struct {
 	*sql.Tx
-	conn     *sql.Conn
-	prepared *prepared
+	conn *sql.Conn
 }
 
-// begin starts a transaction, which end ends.
+// begin starts a transaction, which end ends. The end of the context does not: what ran next would be outside of it.
 func (s *Store) begin(ctx context.Context) (*tx, error) {
 	conn, err := s.writer.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
-	t, err := conn.BeginTx(ctx, nil)
+	t, err := conn.BeginTx(context.WithoutCancel(ctx), nil)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	return &tx{t, conn, &s.prepared}, nil
+	return &tx{t, conn}, nil
 }
 
 // end rolls back what was not committed.
@@ -35,16 +36,52 @@ func (t *tx) end() {
 	_ = t.conn.Close() // back into the pool
 }
 
-// run executes one of the statements of every login, which is prepared once and over in no time. It is not watched for the
-// end of the context, which would take a goroutine each; the transaction is. The values are such as the driver takes:
+// run executes one of the statements of every login, which is prepared once and over in no time: the end of the context is
+// looked for before it, since to watch for it would take a goroutine. The values are such as the driver takes:
 // for a row, what database/sql does to convert them costs as much as what SQLite does to store them.
 func (t *tx) run(ctx context.Context, query string, values ...any) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	return t.conn.Raw(func(conn any) error {
-		return t.prepared.run(context.WithoutCancel(ctx), conn, query, values)
+		return conn.(*writingConn).run(context.WithoutCancel(ctx), query, values)
 	})
+}
+
+// openWriter returns a database whose connections keep their prepared statements.
+func openWriter(dsn string) (*sql.DB, error) {
+	c, err := sqlite.NewConnector(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector{c}), nil
+}
+
+type connector struct{ driver.Connector }
+
+func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	full, ok := conn.(driverConn)
+	if !ok {
+		_ = conn.Close()
+		return nil, fmt.Errorf("the driver's connection %T lacks something that it had", conn)
+	}
+	return &writingConn{driverConn: full, prepared: map[string]statement{}}, nil
+}
+
+// A driverConn is what connections of the driver implement; database/sql does less with one that lacks something.
+type driverConn interface {
+	driver.Conn
+	driver.ConnBeginTx
+	driver.ConnPrepareContext
+	driver.ExecerContext
+	driver.QueryerContext
+	driver.Pinger
+	driver.SessionResetter
+	driver.Validator
 }
 
 // A statement is one of the driver's.
@@ -53,52 +90,52 @@ type statement interface {
 	driver.StmtExecContext
 }
 
-// prepared are the statements of a connection, by query. Whoever has the connection uses them alone.
-type prepared struct {
-	conn       any
-	statements map[string]statement
-	values     []driver.NamedValue // of the last one that ran
+// A writingConn is a connection with the statements that it has prepared. It is used by one transaction at a time.
+type writingConn struct {
+	driverConn
+	prepared map[string]statement // by query
+	values   []driver.NamedValue  // of the last one that ran
 }
 
-func (p *prepared) run(ctx context.Context, conn any, query string, values []any) error {
-	s, err := p.statement(ctx, conn, query)
+// Unwrap returns the driver's connection, for the driver's own use.
+func (c *writingConn) Unwrap() driver.Conn { return c.driverConn }
+
+func (c *writingConn) run(ctx context.Context, query string, values []any) error {
+	s, err := c.statement(ctx, query)
 	if err != nil {
 		return err
 	}
-	p.values = p.values[:0]
+	c.values = c.values[:0]
 	for i, v := range values {
-		p.values = append(p.values, driver.NamedValue{Ordinal: i + 1, Value: v})
+		c.values = append(c.values, driver.NamedValue{Ordinal: i + 1, Value: v})
 	}
-	_, err = s.ExecContext(ctx, p.values)
-	clear(p.values)
+	_, err = s.ExecContext(ctx, c.values)
+	clear(c.values)
 	return err
 }
 
-func (p *prepared) statement(ctx context.Context, conn any, query string) (statement, error) {
-	if p.conn != conn { // the first one, or one in the place of one that failed
-		p.conn, p.statements = conn, map[string]statement{}
-	}
-	if s := p.statements[query]; s != nil {
+func (c *writingConn) statement(ctx context.Context, query string) (statement, error) {
+	if s := c.prepared[query]; s != nil {
 		return s, nil
 	}
-	s, err := conn.(driver.ConnPrepareContext).PrepareContext(ctx, query)
+	made, err := c.PrepareContext(ctx, query)
 	if err != nil {
 		return nil, err
 	}
-	made, ok := s.(statement)
+	s, ok := made.(statement)
 	if !ok {
-		return nil, fmt.Errorf("the driver's statements are %T, which have no ExecContext", s)
+		return nil, fmt.Errorf("the driver's statements are %T, which have no ExecContext", made)
 	}
-	p.statements[query] = made
-	return made, nil
+	c.prepared[query] = s
+	return s, nil
 }
 
-// close closes the statements; the connection does not close before.
-func (p *prepared) close() error {
+// Close closes the statements first: SQLite keeps the file open for those that are left.
+func (c *writingConn) Close() error {
 	var errs []error
-	for _, s := range p.statements {
+	for _, s := range c.prepared {
 		errs = append(errs, s.Close())
 	}
-	*p = prepared{}
-	return errors.Join(errs...)
+	clear(c.prepared)
+	return errors.Join(append(errs, c.driverConn.Close())...)
 }
