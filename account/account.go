@@ -55,6 +55,11 @@ type Account struct {
 	// Activations are of private exports; bounded by [MaxActivations].
 	Activations []Activation `json:"activations,omitempty"`
 
+	// Imported counts how often other accounts have come to import from this one, which is no change of the record.
+	Imported int64 `json:"imported,omitempty"`
+	// Leaving are members whose membership has ended, until what they had open is closed; the newest [MaxLeaving].
+	Leaving []Left `json:"leaving,omitempty"`
+
 	Created  time.Time `json:"created"`
 	Updated  time.Time `json:"updated"`
 	DeleteAt time.Time `json:"delete_at,omitzero"`

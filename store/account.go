@@ -20,8 +20,20 @@ type AccountChange struct {
 	// Most is how many accounts of the plan that are not deleted the owner may have, this one among them;
 	// 0 is any number.
 	Most int
+	// Exporters are accounts that the record was checked against and imports from: [ErrChanged] when one is at another revision.
+	// They are told of it by their Imported.
+	Exporters []AccountAt
+	// Exports says that the record exports something else: [ErrChanged] also when another account has come to import since
+	// it was read.
+	Exports bool
 	// Once makes the change once for a call that may be sent again; nil does not.
 	Once *Once
+}
+
+// AccountAt is an account at a revision of its record.
+type AccountAt struct {
+	ID       string
+	Revision int64
 }
 
 // Once is a call that may be sent again: the first answer is kept, and given again.

@@ -145,6 +145,8 @@ type Store interface {
 	Remember(ctx context.Context, o Once, before json.RawMessage) (first json.RawMessage, err error)
 	// Accounts lists by name, a page at a time; an empty next cursor means the end.
 	Accounts(ctx context.Context, f AccountFilter) (page []account.Account, next string, err error)
+	// Settle forgets those with these ids who have left the account, which is no change of the record.
+	Settle(ctx context.Context, account string, left []string) error
 	// MarkApplied notes which revisions all servers have applied, and of the newest one the claims that were signed
 	// last; an account that was being created is active, or published, from then on. Of what is gone or was noted to be newer
 	// nothing is changed. At most [MaxPage] at a time.

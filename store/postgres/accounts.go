@@ -80,6 +80,9 @@ func saveAccount(ctx context.Context, tx pgx.Tx, c store.AccountChange) error {
 			return row.TooManyAccounts(a, c.Most)
 		}
 	}
+	if err := saveOthers(ctx, tx, row.OthersOf(c)); err != nil {
+		return err
+	}
 	if a.Revision > 1 {
 		var before row.Record
 		if err := tx.QueryRow(ctx, `SELECT record FROM accounts WHERE id = $1 FOR UPDATE`, row.Text(a.ID)).Scan(&before); err == nil {
@@ -178,7 +181,7 @@ func (s *Store) MarkApplied(ctx context.Context, applied []store.Applied) error 
 			if err != nil {
 				return err
 			}
-			batch.Queue(`UPDATE accounts SET name_key = $2, owner = $3, plan = $4, state = $5, revision = $6, applied = $7, record = $8 WHERE id = $1`, values...)
+			batch.Queue(noted, values...)
 		}
 		if batch.Len() == 0 {
 			return nil

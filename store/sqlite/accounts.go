@@ -77,6 +77,9 @@ func saveAccount(ctx context.Context, tx *tx, c store.AccountChange) error {
 			return row.TooManyAccounts(a, c.Most)
 		}
 	}
+	if err := saveOthers(ctx, tx, row.OthersOf(c)); err != nil {
+		return err
+	}
 	if a.Revision > 1 {
 		var before row.Record
 		if err := tx.QueryRowContext(ctx, `SELECT record FROM accounts WHERE id = ?`, row.Text(a.ID)).Scan(&before); err == nil {
@@ -168,11 +171,7 @@ func (s *Store) MarkApplied(ctx context.Context, applied []store.Applied) error 
 				continue
 			}
 			active = append(active, row.ActiveEntries(before, r.Account, now)...)
-			values, err := row.AccountValues(*r.Account)
-			if err != nil {
-				return err
-			}
-			if _, err := tx.ExecContext(ctx, `UPDATE accounts SET name_key = ?2, owner = ?3, plan = ?4, state = ?5, revision = ?6, applied = ?7, record = ?8 WHERE id = ?1`, values...); err != nil {
+			if err := note(ctx, tx, *r.Account); err != nil {
 				return err
 			}
 			if err := feed(ctx, tx, "account", done.ID, now, nil); err != nil {

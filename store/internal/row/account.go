@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,6 +82,7 @@ func Apply(a *account.Account, applied store.Applied, now time.Time) bool {
 // Keep leaves in a record that takes the place of another what was noted of that one since it was read: that servers have
 // applied it changes no revision.
 func Keep(a *account.Account, before *account.Account) {
+	a.Imported = max(a.Imported, before.Imported)
 	a.Applied = max(a.Applied, before.Applied)
 	if before.Issued > a.Issued {
 		a.Issued, a.Signer = before.Issued, before.Signer
@@ -95,6 +98,58 @@ func Served(id string) string {
 	return `SELECT s.token FROM served_claims s JOIN accounts a ON a.id = s.account WHERE s.account = ` + id + ` AND a.state` + lives + `
 		UNION ALL SELECT c.desired FROM account_claims c LEFT JOIN accounts a ON a.id = c.account WHERE c.account = ` + id + ` AND (a.id IS NULL OR a.state` + lives + `)
 		LIMIT 1`
+}
+
+// Others are the accounts that a change was checked against, and that must be as they were then.
+type Others struct {
+	change store.AccountChange
+	want   map[string]int64 // revisions, by id
+}
+
+// OthersOf returns those of a change.
+func OthersOf(c store.AccountChange) Others {
+	o := Others{c, map[string]int64{}}
+	for _, e := range c.Exporters {
+		o.want[e.ID] = e.Revision
+	}
+	return o
+}
+
+// IDs returns which accounts are to be locked, in one order, so that two changes do not wait for each other.
+func (o Others) IDs() []string {
+	if len(o.want) == 0 && !o.change.Exports {
+		return nil
+	}
+	return slices.Compact(slices.Sorted(slices.Values(append(slices.Collect(maps.Keys(o.want)), o.change.Account.ID))))
+}
+
+// Check returns the exporters as they are told of the change, given the accounts as they are; [store.ErrChanged] when one is not as it
+// was, or another has come to import what is no longer exported.
+func (o Others) Check(are []account.Account) (told []account.Account, err error) {
+	for _, a := range are {
+		if a.ID == o.change.Account.ID {
+			if o.change.Exports && a.Imported != o.change.Account.Imported {
+				return nil, AccountChanged(o.change.Account)
+			}
+			continue
+		}
+		if a.Revision != o.want[a.ID] {
+			return nil, AccountChanged(a)
+		}
+		a.Imported++
+		told = append(told, a)
+	}
+	if len(told) < len(o.want) {
+		return nil, fmt.Errorf("an account that is imported from: %w: it is gone", store.ErrChanged)
+	}
+	return told, nil
+}
+
+// Settle takes those with these ids out of who has left, and reports whether there were any.
+func Settle(a *account.Account, left []string) bool {
+	n := len(a.Leaving)
+	a.Leaving = slices.DeleteFunc(a.Leaving, func(l account.Left) bool { return slices.Contains(left, l.ID) })
+	return len(a.Leaving) < n
 }
 
 // AccountCursor returns the place of an account in the list by name.
