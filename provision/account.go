@@ -109,6 +109,8 @@ type act struct {
 	// seeds returns the seeds that are kept from now on, and the public keys of those that no longer are, after do.
 	seeds func() (kept []store.SealedKey, dropped []string)
 	most  func(*account.Account) int
+	// others says, after do, which accounts the change was checked against, and whether what is exported changes.
+	others func() (exporters []store.AccountAt, exports bool)
 }
 
 // change carries out a change of the record. do gets a copy that it may change as it likes, and what it refuses is not done;
@@ -135,6 +137,9 @@ func (s *Service) change(ctx context.Context, p party, c act, do func(*account.A
 		if c.seeds != nil {
 			change.Keys, change.DropKeys = c.seeds()
 		}
+		if c.others != nil {
+			change.Exporters, change.Exports = c.others()
+		}
 		if c.dropKeys {
 			for _, k := range a.Keys {
 				change.DropKeys = append(change.DropKeys, k.Public)
@@ -142,8 +147,8 @@ func (s *Service) change(ctx context.Context, p party, c act, do func(*account.A
 		}
 		first, err := s.Store.SaveAccount(ctx, change)
 		switch {
-		case errors.Is(err, store.ErrChanged) && c.revision == 0:
-			continue
+		case errors.Is(err, store.ErrChanged):
+			continue // where it is the account itself, and the caller named its revision, that is seen then
 		case err != nil:
 			return account.Account{}, s.accountError(c.op, err)
 		case first != nil:
@@ -177,7 +182,7 @@ func (s *Service) changed(ctx context.Context, p party, c act, do func(*account.
 	if c.revision != 0 && c.revision != a.Revision {
 		return a, s.accountError(c.op, store.ErrChanged)
 	}
-	a.Members, a.Keys = slices.Clone(a.Members), slices.Clone(a.Keys)
+	a.Members, a.Keys, a.Leaving = slices.Clone(a.Members), slices.Clone(a.Keys), slices.Clone(a.Leaving)
 	if err := do(&a); err != nil {
 		return a, err
 	}

@@ -146,6 +146,9 @@ type outcome struct {
 // trade carries out a change of exports and imports, once it is checked against those of other accounts.
 func (s *Service) trade(ctx context.Context, p party, t trade, edit func(*account.Account) error) (api.AccountExchange, error) {
 	var out outcome
+	var exporters []store.AccountAt
+	exports := false
+	t.others = func() ([]store.AccountAt, bool) { return exporters, exports }
 	do := func(a *account.Account) error {
 		if a.State == account.Deleting || a.State == account.Deleted {
 			return wrongState(a, "an account that is deleted is changed no more")
@@ -164,6 +167,10 @@ func (s *Service) trade(ctx context.Context, p party, t trade, edit func(*accoun
 		}
 		var err error
 		out, err = s.checkTrade(ctx, k, &before, a, t.cut || t.dryRun)
+		if exporters = nil; !slices.Equal(before.Imports, a.Imports) {
+			exporters = k.checked()
+		}
+		exports = !slices.Equal(before.Exports, a.Exports)
 		return err
 	}
 	change := func() (account.Account, error) { return s.change(ctx, p, t.act, do) }
@@ -290,6 +297,19 @@ func (k *traders) find(id string) (*account.Account, bool) {
 	k.known[id] = a
 	return a, a != nil
 }
+
+// checked returns the accounts of sign-up that were found, at the revisions that they were found at.
+func (k *traders) checked() (list []store.AccountAt) {
+	for id, a := range k.known {
+		if a != nil && a.Revision > 0 && id != k.importer {
+			list = append(list, store.AccountAt{ID: id, Revision: a.Revision})
+		}
+	}
+	return list
+}
+
+// forget has the account read anew when it is asked for next.
+func (k *traders) forget(id string) { delete(k.known, id) }
 
 // trader returns an account by its id; nil when there is none. Of one that others made, what servers have counts.
 func (s *Service) trader(ctx context.Context, id, importer string) (*account.Account, error) {

@@ -148,6 +148,9 @@ func (s *Service) tokens(ctx context.Context, p party, k *traders, a *account.Ac
 		if i.Token, err = s.ownToken(ctx, p, exporter, e, a.ID, dryRun); err != nil {
 			return err
 		}
+		if !dryRun {
+			k.forget(exporter.ID) // that a token was made is in its record
+		}
 	}
 	return nil
 }
