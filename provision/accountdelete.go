@@ -180,6 +180,7 @@ func (s *Service) Tend(ctx context.Context) error {
 	defer leave.Stop()
 	defer turn.Stop()
 	defer s.leaveTurns()
+	defer s.leaveLeft()
 	for {
 		select {
 		case <-ctx.Done():
@@ -189,7 +190,9 @@ func (s *Service) Tend(ctx context.Context) error {
 				s.Logger.Error("accounts whose grace is over could not be ended; trying again", "error", err, "in", endEvery)
 			}
 		case <-leave.C:
-			s.closeLeft(ctx)
+			if err := s.CloseLeft(ctx); err != nil && ctx.Err() == nil {
+				s.Logger.Error("what removed members had open could not be closed; trying again", "error", err, "in", leaveEvery)
+			}
 		case <-turn.C:
 			if err := s.TurnKeys(ctx); err != nil && ctx.Err() == nil {
 				s.Logger.Error("a rotation of signing keys could not be taken on; trying again", "error", err, "in", turnEvery)

@@ -29,7 +29,7 @@ func (s *Service) addMember(ctx context.Context, p party, req api.MemberAddReque
 		return api.Member{}, err
 	}
 	c := act{op: api.OpMemberAdd, account: req.Account, key: req.IdempotencyKey, request: req, reason: "added", detail: describeMember(m)}
-	shortened := false
+	shortened, ended := false, account.Left{}
 	a, err := s.change(ctx, p, c, func(a *account.Account) error {
 		shortened = false
 		same := func(o account.Member) bool {
@@ -39,7 +39,9 @@ func (s *Service) addMember(ctx context.Context, p party, req api.MemberAddReque
 			m.ID, m.Accepted = a.Members[i].ID, a.Members[i].Accepted
 			before := a.Members[i].Until
 			shortened = !m.Accepted.IsZero() && !m.Until.IsZero() && (before.IsZero() || m.Until.Before(before))
-			a.Members[i].Until = m.Until
+			if a.Members[i].Until = m.Until; shortened {
+				ended = s.leave(p, a, a.Members[i], m.Until)
+			}
 			return nil
 		}
 		return s.join(a, m)
@@ -56,7 +58,7 @@ func (s *Service) addMember(ctx context.Context, p party, req api.MemberAddReque
 	}
 	if shortened {
 		// What was opened before may last for longer; who may still connect comes back.
-		_, _, _, err = s.end(ctx, p, left{account: a, member: m, until: m.Until})
+		_, _, _, err = s.end(ctx, left{ended, &a})
 	}
 	return wireMember(m), err
 }
@@ -202,6 +204,7 @@ func (s *Service) removeMember(ctx context.Context, p party, req api.MemberRemov
 // dismiss removes a member, and ends what it has opened.
 func (s *Service) dismiss(ctx context.Context, p party, req api.MemberRemoveRequest) (api.MemberRemoval, error) {
 	var gone account.Member
+	var ended account.Left
 	c := act{op: api.OpMemberRemove, account: req.Account, reason: "removed", detail: "member " + clipped(req.ID)}
 	a, err := s.change(ctx, p, c, func(a *account.Account) error {
 		i := slices.IndexFunc(a.Members, func(m account.Member) bool { return m.ID == req.ID })
@@ -210,6 +213,9 @@ func (s *Service) dismiss(ctx context.Context, p party, req api.MemberRemoveRequ
 		}
 		gone = a.Members[i]
 		a.Members = slices.Delete(a.Members, i, i+1)
+		if !gone.Accepted.IsZero() {
+			ended = s.leave(p, a, gone, time.Time{})
+		}
 		return disown(a, gone)
 	})
 	if err != nil {
@@ -219,7 +225,7 @@ func (s *Service) dismiss(ctx context.Context, p party, req api.MemberRemoveRequ
 	if gone.Accepted.IsZero() {
 		return out, nil
 	}
-	out.Revoked, out.Closed, out.Unanswered, err = s.end(ctx, p, left{account: a, member: gone})
+	out.Revoked, out.Closed, out.Unanswered, err = s.end(ctx, left{ended, &a})
 	return out, err
 }
 
@@ -252,7 +258,3 @@ func wireMember(m account.Member) api.Member {
 	}
 	return out
 }
-
-// leaveAgain is after how long the connections of who was removed are looked for once more: logins that were decided on
-// before, here or by another replica, have come up by then.
-const leaveAgain = 5 * time.Second
