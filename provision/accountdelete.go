@@ -130,32 +130,38 @@ func (s *Service) AccountUndelete(ctx context.Context, c Caller, req api.Account
 }
 
 func (s *Service) undelete(ctx context.Context, p party, req api.AccountActRequest) (api.Account, error) {
-	closing := ""
 	c := act{op: api.OpAccountUndelete, account: req.Account, closed: true, key: req.IdempotencyKey, request: req, reason: reasonOr(req.Reason, "taken back")}
 	a, err := s.change(ctx, p, c, func(a *account.Account) error {
 		if a.State != account.Deleting {
 			return wrongState(a, "only one that is being deleted can be had back")
 		}
-		closing = a.Closing
+		// First, so that the account is in use again when servers have applied that it is open, and not while they still keep
+		// everybody out; and so that no call that ends between the two leaves it suspended with nobody to say by what.
+		if err := s.reopen(ctx, a, p.Actor, c.reason); err != nil {
+			return err
+		}
 		a.State, a.DeleteAt, a.Closing = account.Creating, time.Time{}, ""
 		return nil
 	})
 	if err != nil {
 		return api.Account{}, err
 	}
-	if closing != "" {
-		// Where it was suspended before as well, there is none of its own, and that one stays.
-		if err := s.lift(ctx, store.Lift{ID: closing, At: s.now(), Actor: p.Actor, Note: c.reason}); err != nil && !notFound(err) {
-			return api.Account{}, err
-		}
-		if err := s.refresh(ctx); err != nil {
-			return api.Account{}, err
-		}
-	}
 	if a, err = s.settle(ctx, c.op, a); err != nil {
 		return api.Account{}, err
 	}
 	return s.wireAccount(&a), nil
+}
+
+// reopen lifts the suspension of the deletion. Where the account was suspended before as well, there is none of its own, and
+// that one stays.
+func (s *Service) reopen(ctx context.Context, a *account.Account, actor, note string) error {
+	if a.Closing == "" {
+		return nil
+	}
+	if err := s.lift(ctx, store.Lift{ID: a.Closing, At: s.now(), Actor: actor, Note: note}); err != nil && !notFound(err) {
+		return err
+	}
+	return nil
 }
 
 func notFound(err error) bool {
