@@ -14,7 +14,8 @@ import (
 const (
 	// mostAtOnce bounds the accounts of one batch, and so what is on the way to servers at once.
 	mostAtOnce = 256
-	// batchStall ends the gathering of a batch when no answer comes for that long; batchLimit ends it whatever comes.
+	// batchStall ends the gathering of a batch when no answer comes for that long, and [stall] where a server may not
+	// have heard the questions; batchLimit ends it whatever comes.
 	batchStall = 3 * time.Second
 	batchLimit = 15 * time.Second
 )
@@ -26,8 +27,8 @@ type question struct {
 }
 
 // askAll publishes the questions at once and hands each answer to take with the number of its question. It returns
-// when take has said of every question that it is done, when no answer comes for [batchStall], or after [batchLimit].
-// Questions that nobody listens to are done.
+// when take has said of every question that it is done, when no answer comes for as long as [Resolver.patience] says,
+// or after [batchLimit]. Questions that nobody listens to are done.
 func (r *Resolver) askAll(ctx context.Context, questions []question, take func(i int, data []byte) (done bool)) error {
 	if len(questions) == 0 {
 		return nil
@@ -56,7 +57,7 @@ func (r *Resolver) askAll(ctx context.Context, questions []question, take func(i
 		open[i] = true
 	}
 	for len(open) > 0 {
-		one, stop := context.WithTimeout(ctx, batchStall)
+		one, stop := context.WithTimeout(ctx, r.patience())
 		msg, err := sub.NextMsgWithContext(one)
 		stop()
 		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) {
@@ -74,6 +75,17 @@ func (r *Resolver) askAll(ctx context.Context, questions []question, take func(i
 		}
 	}
 	return nil
+}
+
+// patience returns for how long the next answer of a batch is waited for. Of a server that has just come, or is counted and
+// not known yet, the others may not have known who listens there when they were asked to pass the questions on.
+func (r *Resolver) patience() time.Duration {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.unknown() > 0 || time.Since(r.came) < batchStall {
+		return stall
+	}
+	return batchStall
 }
 
 // delivery is an account JWT on its way to the servers, and what became of it.

@@ -81,6 +81,7 @@ type Resolver struct {
 	decoded  map[string]decoded       // what was read last of each account
 	active   int                      // servers in the cluster by its own count
 	watchers []watcher
+	came     time.Time            // when a server last did, or came back
 	reborn   map[string]time.Time // ids that servers had before a restart, and when they were seen last
 	lost     map[string]Server    // that fell silent and were forgotten, by id: their connections may live on
 	census   census

@@ -82,9 +82,12 @@ func (r *Resolver) watch(w watcher) {
 
 // tell tells the watcher of servers that joined or came back; r.mu is not held.
 func (r *Resolver) tell(servers []Server) {
-	r.mu.RLock()
+	r.mu.Lock()
 	watchers := r.watchers
-	r.mu.RUnlock()
+	if len(servers) > 0 {
+		r.came = time.Now()
+	}
+	r.mu.Unlock()
 	for _, s := range servers {
 		for _, w := range watchers {
 			w.joined(s)
