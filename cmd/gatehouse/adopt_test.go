@@ -60,7 +60,7 @@ type natsAuth struct {
 
 func (w *world) natsAuth() *natsAuth {
 	w.Helper()
-	n := &natsAuth{world: w, dir: filepath.Join(w.dir, "nsc")}
+	n := &natsAuth{world: w, dir: authFolder(w.dir)}
 	f, err := nscstore.Create(n.dir, w.set.OperatorJWT)
 	if err != nil {
 		w.Fatal(err)

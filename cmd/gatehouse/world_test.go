@@ -45,6 +45,7 @@ type worldOptions struct {
 	ways      bool   // listen for MQTT and leaf nodes too, with JetStream
 	policy    string // default worldPolicy
 	resolver  string // of servers that store no claims: url or memory
+	interval  string // in which servers exchange the claims that they store, default as init writes it
 	// noDefaultSentinel leaves the first server's out until restoreDefaultSentinel.
 	noDefaultSentinel bool
 }
@@ -115,6 +116,9 @@ func (w *world) startServers(o worldOptions) {
 	}
 	if o.ways {
 		w.listen(confs)
+	}
+	if o.interval != "" {
+		w.exchangeEvery(o.interval, confs)
 	}
 	if o.noDefaultSentinel {
 		w.removeDefaultSentinel(confs[0])
