@@ -71,6 +71,10 @@ func build(folder, name string) (string, error) {
 	if output, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building nats-server: %w\n%s", err, output)
 	}
+	// Of builds at the same time one was seen to leave its file without the right to execute it.
+	if err := os.Chmod(temp, 0o700); err != nil {
+		return "", fmt.Errorf("building nats-server: %w", err)
+	}
 	return binary, os.Rename(temp, binary)
 }
 
