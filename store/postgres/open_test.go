@@ -320,6 +320,24 @@ func TestLockedTable(t *testing.T) {
 	}
 }
 
+// TestReplicaStandsStill: what a replica that stands still has locked ends before a call of another one does.
+func TestReplicaStandsStill(t *testing.T) {
+	t.Parallel()
+	dsn := storetest.Postgres(t, Migrate)
+	s, other := openAt(t, dsn), openAt(t, dsn)
+	tx, err := s.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	if _, err := tx.Exec(t.Context(), "UPDATE feed_counter SET seq = seq"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := other.Revoke(t.Context(), logout("r1"), "key"); err != nil {
+		t.Errorf("another replica cannot revoke: %v", err)
+	}
+}
+
 // TestConnectionsAreCut ends every connection of the store: calls go on, and so do hints.
 func TestConnectionsAreCut(t *testing.T) {
 	t.Parallel()
@@ -378,7 +396,7 @@ func TestSettings(t *testing.T) {
 	t.Parallel()
 	s := openAt(t, storetest.Postgres(t, Migrate)+"&statement_timeout=7s")
 	for name, want := range map[string]string{
-		"application_name": "gatehouse", "statement_timeout": "7s", "idle_in_transaction_session_timeout": "30s",
+		"application_name": "gatehouse", "statement_timeout": "7s", "idle_in_transaction_session_timeout": "2s",
 	} {
 		var got string
 		if err := s.pool.QueryRow(t.Context(), "SELECT current_setting($1)", name).Scan(&got); err != nil || got != want {

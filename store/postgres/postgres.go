@@ -95,11 +95,13 @@ func parse(dsn string) (*pgxpool.Config, error) {
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = connectTimeout
 	}
-	// The calls have deadlines of their own; these end what a client that is gone left behind.
+	// The calls have deadlines of their own; these end what a client that is gone, or stands still, left behind. Whoever stands
+	// still in a transaction keeps the counters locked that all other replicas write, and is to lose them well within
+	// a call of theirs.
 	for name, value := range map[string]string{
 		"application_name":                    "gatehouse",
 		"statement_timeout":                   "60s",
-		"idle_in_transaction_session_timeout": "30s",
+		"idle_in_transaction_session_timeout": "2s",
 	} {
 		if _, given := config.ConnConfig.RuntimeParams[name]; !given {
 			config.ConnConfig.RuntimeParams[name] = value
