@@ -289,11 +289,7 @@ func (s *Service) AccountSuspend(ctx context.Context, c Caller, req api.AccountS
 			return api.Account{}, err
 		}
 		r.ID, r.Actor = newID(), p.Actor
-		key := req.IdempotencyKey
-		if key != "" {
-			key = p.key() + "\x00" + key
-		}
-		if _, _, err := s.revoke(ctx, r, key, p.RequestID); err != nil {
+		if _, _, err := s.revoke(ctx, r, p.own(req.IdempotencyKey), p.RequestID); err != nil {
 			return api.Account{}, err
 		}
 		return s.wireAccount(&a), nil

@@ -109,6 +109,14 @@ func (p party) key() string {
 	return p.Actor
 }
 
+// own returns the idempotency key as one that no other caller has; empty when there is none.
+func (p party) own(key string) string {
+	if key == "" {
+		return ""
+	}
+	return p.key() + "\x00" + key
+}
+
 // principal returns whom the caller acts for; nobody in the case of an admin.
 func (p party) principal() policy.Principal {
 	if p.admin || p.Identity == nil {

@@ -29,7 +29,7 @@ func (s *Service) Revoke(ctx context.Context, c Caller, req api.RevokeRequest) (
 	if req.DryRun {
 		return api.RevokeResult{Revocation: s.wire(r, now), Unseen: s.unseen(ctx, r.Target), Affected: s.affected(ctx, r)}, nil
 	}
-	stored, existing, err := s.revoke(ctx, r, req.IdempotencyKey, c.RequestID)
+	stored, existing, err := s.revoke(ctx, r, party{Caller: c}.own(req.IdempotencyKey), c.RequestID)
 	if err != nil {
 		return api.RevokeResult{}, err
 	}
