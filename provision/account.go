@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -130,6 +131,12 @@ func (s *Service) change(ctx context.Context, p party, c act, do func(*account.A
 		}
 		entry := s.acted(p, c.op, &a, c.reason)
 		entry.Detail = c.detail
+		if once != nil {
+			once.Answer, err = json.Marshal(changedBefore{a.ID})
+			if err != nil {
+				return account.Account{}, err
+			}
+		}
 		change := store.AccountChange{Account: a, Entry: entry, Once: once}
 		if c.most != nil {
 			change.Most = c.most(&a)
@@ -226,9 +233,12 @@ func (s *Service) once(ctx context.Context, p party, c act) (*store.Once, json.R
 	if err != nil {
 		return nil, nil, s.storeError(c.op, err)
 	}
-	// The answer is what there is of the account; that it was done is what has to be remembered.
-	o.Answer = json.RawMessage(`{}`)
 	return o, first, nil
+}
+
+// changedBefore is what is kept of a change: the answer is what there is of the account, whose name may be another's by then.
+type changedBefore struct {
+	Account string `json:"account"` // id
 }
 
 // answered returns the account of a call that was made before.
@@ -236,7 +246,11 @@ func (s *Service) answered(ctx context.Context, p party, c act, first json.RawMe
 	if err != nil || first == nil {
 		return account.Account{}, err
 	}
-	return s.find(ctx, p, c.op, c.account)
+	var before changedBefore
+	if err := json.Unmarshal(first, &before); err != nil {
+		return account.Account{}, err
+	}
+	return s.find(ctx, p, c.op, cmp.Or(before.Account, c.account))
 }
 
 // acted returns the audit entry of a change of an account.

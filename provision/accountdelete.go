@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -30,8 +31,14 @@ func (s *Service) deleteAccount(ctx context.Context, p party, req api.AccountDel
 	if err != nil {
 		return api.AccountDeletion{}, err
 	}
-	a, err := s.find(ctx, p, api.OpAccountDelete, req.Account)
 	c := act{op: api.OpAccountDelete, account: req.Account, key: req.IdempotencyKey, request: req, reason: reasonOr(req.Reason, "deleted")}
+	if !req.DryRun {
+		// First: who owns an account that is being deleted may do nothing else to it.
+		if _, first, err := s.once(ctx, p, c); first != nil || err != nil {
+			return s.deletedBefore(ctx, p, c, first, err)
+		}
+	}
+	a, err := s.find(ctx, p, api.OpAccountDelete, req.Account)
 	if err == nil {
 		err = s.may(p, c, &a)
 	}
@@ -53,6 +60,19 @@ func (s *Service) deleteAccount(ctx context.Context, p party, req api.AccountDel
 		}
 	}
 	out.Account = s.wireAccount(&a)
+	return out, nil
+}
+
+// deletedBefore answers a call that was made before; of what the account stores it says what servers say now.
+func (s *Service) deletedBefore(ctx context.Context, p party, c act, first json.RawMessage, err error) (api.AccountDeletion, error) {
+	a, err := s.answered(ctx, p, c, first, err)
+	if err != nil {
+		return api.AccountDeletion{}, err
+	}
+	out := api.AccountDeletion{Account: s.wireAccount(&a)}
+	if had, err := s.stored(ctx, &a); err == nil {
+		out.Streams, out.Bytes, out.Unanswered = had.Streams, had.Bytes, had.Unanswered
+	}
 	return out, nil
 }
 

@@ -257,3 +257,37 @@ func TestActivationsHappenOnce(t *testing.T) {
 		t.Errorf("%+v; the account was changed again", got)
 	}
 }
+
+// What is sent again is answered of the account that it was about, whatever became of that and of its name.
+func TestLateCallsAreAnsweredOfTheirAccount(t *testing.T) {
+	t.Parallel()
+	b := newAccountBed(t)
+	id := b.orders(t).Account
+	alice := caller("alice")
+
+	rename := api.AccountRenameRequest{Account: "orders", Revision: b.get(t, "orders").Revision, Name: "sales", IdempotencyKey: "rename"}
+	for range 2 {
+		got, err := b.AccountRename(t.Context(), alice, rename)
+		if err != nil || got.Account != id || got.Name != "sales" {
+			t.Fatalf("renamed: %+v, %v", got, err)
+		}
+		// The name is another account's by then, which the caller sees as well.
+		if _, err := b.AccountSignup(t.Context(), alice, api.AccountSignupRequest{Name: "orders", Plan: "free"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	remove := api.AccountDeleteRequest{Account: "sales", IdempotencyKey: "delete"}
+	for range 2 {
+		got, err := b.AccountDelete(t.Context(), alice, remove)
+		if err != nil || got.Account.Account != id || got.Account.State != "deleting" {
+			t.Fatalf("deleted: %+v, %v", got, err)
+		}
+	}
+	if _, err := b.AccountUndelete(t.Context(), alice, api.AccountActRequest{Account: "sales"}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := b.AccountDelete(t.Context(), alice, remove); err != nil || got.Account.Account != id || b.get(t, "sales").State != "active" {
+		t.Errorf("a call that comes late: %+v, %v", got, err)
+	}
+}
