@@ -49,12 +49,17 @@ func (a *appliedKeys) get(server, account string, now time.Time) (AccountState, 
 
 // put notes what the server was seen to have applied of the account.
 func (a *appliedKeys) put(server, account string, state AccountState, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.note(server, account, state, now)
+}
+
+// note is put; a.mu is held.
+func (a *appliedKeys) note(server, account string, state AccountState, now time.Time) {
 	life := missingLife
 	if state.Applied {
 		life = seenLife
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	list := a.young[account]
 	if list == nil {
 		if list = a.old[account]; list == nil {
@@ -88,10 +93,9 @@ func (a *appliedKeys) era() uint64 {
 // putSince is put of what was asked for at that moment, unless the account was forgotten since.
 func (a *appliedKeys) putSince(era uint64, server, account string, state AccountState, now time.Time) {
 	a.mu.Lock()
-	forgotten := a.voided[account] > era || a.cleared > era
-	a.mu.Unlock()
-	if !forgotten {
-		a.put(server, account, state, now)
+	defer a.mu.Unlock()
+	if a.voided[account] <= era && a.cleared <= era {
+		a.note(server, account, state, now)
 	}
 }
 
