@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nkeys"
+
 	"github.com/gatehouse-nats/gatehouse/account"
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/policy"
@@ -256,14 +258,74 @@ func (s *Service) tend(ctx context.Context, a *account.Account) error {
 				return nil
 			}
 		}
-		return s.keepOut(ctx, a, by.Actor, by.RequestID)
+		return s.closeAgain(ctx, by, a)
 	}
 	_, err := s.change(ctx, by, act{op: api.OpAccountDelete, account: a.ID, revision: a.Revision, reason: "the grace is over", dropKeys: true}, func(a *account.Account) error {
 		a.State = account.Deleted
 		return nil
 	})
-	if e, ok := errors.AsType[*api.Error](err); ok && e.Reason == api.ReasonChanged {
+	if changed(err) {
 		return nil // taken back this moment, or ended by another replica
 	}
 	return err
+}
+
+// closeAgain closes an account that is being deleted and is open.
+func (s *Service) closeAgain(ctx context.Context, by party, a *account.Account) error {
+	list, _, err := s.Store.Revocations(ctx, store.RevocationFilter{ID: a.Closing, Limit: 1})
+	if err != nil {
+		return err
+	}
+	if len(list) > 0 && !list[0].LiftedAt.IsZero() {
+		// Who took the deletion back was interrupted, or is about to say so. What is lifted does not close it twice.
+		c := act{op: api.OpAccountDelete, account: a.ID, revision: a.Revision, reason: "taking it back was interrupted"}
+		again, err := s.change(ctx, by, c, func(a *account.Account) error {
+			a.Closing = newID()
+			return nil
+		})
+		if changed(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		a = &again
+	}
+	if err := s.keepOut(ctx, a, by.Actor, by.RequestID); err != nil {
+		return err
+	}
+	now, err := s.lookUp(ctx, api.OpAccountDelete, a.ID)
+	if err != nil || now.Closing == a.Closing {
+		return err
+	}
+	return s.reopen(ctx, a, by.Actor, "taken back meanwhile")
+}
+
+func changed(err error) bool {
+	e, ok := errors.AsType[*api.Error](err)
+	return ok && e.Reason == api.ReasonChanged
+}
+
+// outlast has a suspension that was asked for outlast the deletion of its account. While that lasts its own suspension is equal and
+// stands for the other, and would be lifted by whoever takes the deletion back.
+func (s *Service) outlast(ctx context.Context, c Caller, stood, asked store.Revocation) (store.Revocation, error) {
+	if asked.Kind != policy.Suspension || stood.ID == asked.ID || !nkeys.IsValidPublicAccountKey(asked.Target.Account) {
+		return stood, nil
+	}
+	a, err := s.lookUp(ctx, api.OpAccountSuspend, asked.Target.Account)
+	if err != nil || a.Closing != stood.ID {
+		return stood, err
+	}
+	by := party{Caller: c, admin: true}
+	if _, err = s.change(ctx, by, act{op: api.OpAccountSuspend, account: a.ID, reason: asked.Reason}, func(a *account.Account) error {
+		if a.Closing == stood.ID {
+			a.Closing = newID() // as if the account had been suspended before, see [Service.reopen]
+		}
+		return nil
+	}); err != nil {
+		return stood, err
+	}
+	// It may have been taken back before that.
+	stood, _, err = s.revoke(ctx, asked, "", c.RequestID)
+	return stood, err
 }

@@ -289,7 +289,11 @@ func (s *Service) AccountSuspend(ctx context.Context, c Caller, req api.AccountS
 			return api.Account{}, err
 		}
 		r.ID, r.Actor = newID(), p.Actor
-		if _, _, err := s.revoke(ctx, r, p.own(req.IdempotencyKey), p.RequestID); err != nil {
+		stood, _, err := s.revoke(ctx, r, p.own(req.IdempotencyKey), p.RequestID)
+		if err == nil {
+			_, err = s.outlast(ctx, p.Caller, stood, r)
+		}
+		if err != nil {
 			return api.Account{}, err
 		}
 		return s.wireAccount(&a), nil

@@ -30,6 +30,9 @@ func (s *Service) Revoke(ctx context.Context, c Caller, req api.RevokeRequest) (
 		return api.RevokeResult{Revocation: s.wire(r, now), Unseen: s.unseen(ctx, r.Target), Affected: s.affected(ctx, r)}, nil
 	}
 	stored, existing, err := s.revoke(ctx, r, party{Caller: c}.own(req.IdempotencyKey), c.RequestID)
+	if err == nil {
+		stored, err = s.outlast(ctx, c, stored, r)
+	}
 	if err != nil {
 		return api.RevokeResult{}, err
 	}
