@@ -54,7 +54,7 @@ func (g *Group) frozen(now time.Time) (list []frozen) {
 	defer g.mu.Unlock()
 	healthy := []string{g.Name}
 	for name, p := range g.peers {
-		silent := now.Sub(p.heard)
+		silent := p.silent(now)
 		if silent <= silence && !p.last.Leaving {
 			healthy = append(healthy, name)
 		}
@@ -68,7 +68,7 @@ func (g *Group) frozen(now time.Time) (list []frozen) {
 	slices.Sort(healthy)
 	patience := silence + time.Duration(slices.Index(healthy, g.Name))*turn
 	for _, p := range g.peers {
-		silent := now.Sub(p.heard)
+		silent := p.silent(now)
 		if silent <= patience || p.fenced || p.last.Leaving {
 			continue
 		}

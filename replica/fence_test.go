@@ -3,6 +3,8 @@ package replica
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -75,6 +77,37 @@ func TestPauseIsLate(t *testing.T) {
 	}
 	if !e.prompt(now) {
 		t.Error("it never fences again")
+	}
+}
+
+// A replica whose clock has jumped takes none of the others for frozen, whose beats it drops, and closes nobody's connections.
+func TestWrongClockFencesNobody(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	var jump atomic.Int64
+	var closed atomic.Int64
+	wrong := b.join("r1", func(o *Options) {
+		o.Now = func() time.Time { return time.Now().Add(time.Duration(jump.Load())) }
+		o.Kick = func(context.Context, string, uint64) error { closed.Add(1); return nil }
+	})
+	b.join("r2", nil)
+	eventually(t, func() error {
+		if len(wrong.Peers()) == 0 {
+			return errors.New("r2 is not heard")
+		}
+		return nil
+	})
+	jump.Store(int64(5 * time.Minute))
+	// The own beats that were under way are dropped as well, so that it keeps calm at first.
+	until := wrong.dropped.Load() + int64(2*(silence+calm)/beatEvery)
+	eventually(t, func() error {
+		if n := wrong.dropped.Load(); n < until {
+			return fmt.Errorf("%d beats were dropped, of %d", n, until)
+		}
+		return nil
+	})
+	if n := closed.Load(); n != 0 {
+		t.Errorf("%d connections of a healthy replica were closed", n)
 	}
 }
 

@@ -94,6 +94,7 @@ type Group struct {
 type peer struct {
 	last   beat      // remembered for a while after it has left, so that none from before counts when it is said again
 	heard  time.Time // when, by our clock
+	spoke  time.Time // when it last did by a beat that was dropped for its time; zero when it never did
 	fenced bool      // since it fell silent
 }
 
@@ -295,6 +296,7 @@ func (g *Group) read(msg *nats.Msg, into any, at func() time.Time) bool {
 func (g *Group) hearBeat(msg *nats.Msg) {
 	var b beat
 	if !g.read(msg, &b, func() time.Time { return b.At }) {
+		g.alive(b)
 		return
 	}
 	g.mu.Lock()
@@ -321,6 +323,19 @@ func (g *Group) hearBeat(msg *nats.Msg) {
 	p.last, p.heard, p.fenced = b, now, false
 	g.tell()
 }
+
+// alive notes that a peer speaks whose beat was dropped, the zero one when it was nobody's. Of two clocks that differ ours may be
+// the wrong one, after a pause of this host for example: that is no reason to close the connections of all others.
+func (g *Group) alive(b beat) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p := g.peers[b.From]; p != nil && b.Number > p.last.Number && !p.last.Leaving {
+		p.spoke, p.fenced = time.Now(), false
+	}
+}
+
+// silent returns for how long nothing was heard of the peer.
+func (p *peer) silent(now time.Time) time.Duration { return min(now.Sub(p.heard), now.Sub(p.spoke)) }
 
 // hear notes that a beat of this replica has come back, and reports whether it came late or after a pause.
 func (e *echo) hear(n uint64, now time.Time) (late bool) {
