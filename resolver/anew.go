@@ -27,13 +27,14 @@ func (c *Claims) signAnew(now time.Time) (wait time.Duration) {
 	if err != nil {
 		return c.Interval
 	}
+	distrusted := c.isDistrusted(public) // not under the roster's lock, see [Claims.status]
 	r := c.roster
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.anew.key != public {
 		r.anew = anew{key: public}
 	}
-	if r.anew.done || c.isDistrusted(public) {
+	if r.anew.done || distrusted {
 		return c.Interval
 	}
 	if left := r.anew.next.Sub(now); left > 0 {

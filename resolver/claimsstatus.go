@@ -119,6 +119,16 @@ type ClaimsStatus struct {
 
 // Status returns how the claims stand.
 func (c *Claims) Status() ClaimsStatus {
+	s := c.status()
+	if s.Holder {
+		c.roster.status(&s)
+		slices.Sort(s.Problems)
+	}
+	return s
+}
+
+// status is [Claims.Status] without the self-service accounts, which another lock guards: neither is taken under the other.
+func (c *Claims) status() ClaimsStatus {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := ClaimsStatus{Holder: c.holds}
@@ -137,7 +147,5 @@ func (c *Claims) Status() ClaimsStatus {
 			s.Problems = append(s.Problems, "account "+id+": "+a.problem.Error())
 		}
 	}
-	c.roster.status(&s)
-	slices.Sort(s.Problems)
 	return s
 }
