@@ -79,6 +79,8 @@ type Mirror struct {
 
 	polling chan struct{} // holds one token, for whoever polls
 	cursor  cursor        // of the holder of the token
+	begun   atomic.Uint64 // polls
+	read    uint64        // the last of them that succeeded; of the holder of the token
 
 	mu          sync.Mutex // guards what the next snapshot is made of
 	rules       *policy.Rules
@@ -262,14 +264,24 @@ func (m *Mirror) Run(ctx context.Context) error {
 
 // Refresh reads what is new at once, so that a replica denies what it has itself just
 // revoked. Its error says that the snapshot may lack something.
+//
+// Calls that wait for one another share what the first of them reads.
 func (m *Mirror) Refresh(ctx context.Context) error {
+	asked := m.begun.Load()
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-m.polling:
 	}
 	defer func() { m.polling <- struct{}{} }()
+	if m.read > asked {
+		return nil
+	}
+	poll := m.begun.Add(1)
 	err := m.poll(ctx)
+	if err == nil {
+		m.read = poll
+	}
 	if ctx.Err() == nil {
 		m.report(err)
 	}

@@ -1,13 +1,11 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -160,24 +158,30 @@ func texts(list []string) []row.Text {
 // MarkApplied implements [store.Store].
 func (s *Store) MarkApplied(ctx context.Context, applied []store.Applied) error {
 	return s.write(ctx, callTimeout, "note what is applied", func(ctx context.Context, tx pgx.Tx) error {
+		// Locked in one order, so that two transactions do not wait for each other.
+		records, err := collect(ctx, tx, func(r *row.Record) []any { return []any{r} },
+			`SELECT record FROM accounts WHERE id = ANY ($1) ORDER BY id COLLATE "C" FOR UPDATE`, texts(idsOf(applied)))
+		if err != nil {
+			return err
+		}
+		known := make(map[string]*account.Account, len(records))
+		for _, r := range records {
+			known[r.Account.ID] = r.Account
+		}
 		now := time.Now()
 		var active []store.AuditEntry
 		var batch pgx.Batch
-		for _, done := range inOrder(applied) {
-			var r row.Record
-			err := tx.QueryRow(ctx, `SELECT record FROM accounts WHERE id = $1 FOR UPDATE`, row.Text(done.ID)).Scan(&r)
-			if errors.Is(err, pgx.ErrNoRows) {
+		for _, done := range applied {
+			a := known[done.ID]
+			if a == nil {
 				continue
 			}
-			if err != nil {
-				return err
-			}
-			before := r.Account.State
-			if !row.Apply(r.Account, done, now) {
+			before := a.State
+			if !row.Apply(a, done, now) {
 				continue
 			}
-			active = append(active, row.ActiveEntries(before, r.Account, now)...)
-			values, err := row.AccountValues(*r.Account)
+			active = append(active, row.ActiveEntries(before, a, now)...)
+			values, err := row.AccountValues(*a)
 			if err != nil {
 				return err
 			}
@@ -200,9 +204,12 @@ func (s *Store) MarkApplied(ctx context.Context, applied []store.Applied) error 
 	})
 }
 
-// inOrder returns what is to be locked in one order, so that two transactions do not wait for each other.
-func inOrder(applied []store.Applied) []store.Applied {
-	return slices.SortedFunc(slices.Values(applied), func(a, b store.Applied) int { return bytes.Compare([]byte(a.ID), []byte(b.ID)) })
+func idsOf(applied []store.Applied) []string {
+	ids := make([]string, len(applied))
+	for i, a := range applied {
+		ids[i] = a.ID
+	}
+	return ids
 }
 
 // SealedKeys implements [store.Store].
