@@ -332,7 +332,6 @@ func (c *Claims) jobs(ctx context.Context, batch []*kept) ([]*job, error) {
 func (c *Claims) plan(ctx context.Context, jobs []*job, signer nkeys.KeyPair) ([]*job, error) {
 	now := c.r.now().Unix()
 	kept := jobs[:0]
-	var soonest time.Duration
 	for _, t := range jobs {
 		t.unfit = c.planOne(t, signer, now)
 	}
@@ -352,14 +351,12 @@ func (c *Claims) plan(ctx context.Context, jobs []*job, signer nkeys.KeyPair) ([
 			c.roster.fail(t.kept, err, refusedRetry)
 		case t.idle:
 			c.roster.done(t)
+		case time.Since(t.pushed) < pushEvery: // its turn comes without the others
+			t.next = t.pushed.Add(pushEvery)
 		default:
 			kept = append(kept, t)
-			soonest = max(soonest, pushEvery-time.Since(t.pushed))
 		}
 		c.roster.mu.Unlock()
-	}
-	if len(kept) > 0 && !rest(ctx, min(soonest, pushEvery)) {
-		return nil, ctx.Err()
 	}
 	return kept, nil
 }
