@@ -167,6 +167,13 @@ func natsCaller(req micro.Request, lobby string) (Caller, error) {
 	if len(authorization) == 1 && len(authorization[0]) > maxHeader {
 		return c, refuse(http.StatusRequestEntityTooLarge, api.ReasonTooLarge, "the Authorization header is over %d bytes", maxHeader)
 	}
-	c.Token, c.OnBehalf = bearer(authorization), onBehalf(req.Headers().Values(api.OnBehalfHeader))
+	// In whatever case, as over HTTP: a call on somebody's behalf must not be carried out for the backend itself.
+	var named []string
+	for name, values := range req.Headers() {
+		if strings.EqualFold(name, api.OnBehalfHeader) {
+			named = append(named, values...)
+		}
+	}
+	c.Token, c.OnBehalf = bearer(authorization), onBehalf(named)
 	return c, nil
 }

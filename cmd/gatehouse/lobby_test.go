@@ -115,6 +115,9 @@ func TestOperationsOverNATS(t *testing.T) {
 		}
 	}
 	twice := func(m *nats.Msg) { m.Header.Add("Authorization", "Bearer "+admin) }
+	behalf := func(m *nats.Msg) {
+		m.Header[strings.ToLower(api.OnBehalfHeader)] = []string{`{"issuer":"demo","subject":"bob"}`}
+	}
 	large := w.token("carol", map[string]any{"aud": "gatehouse-admin", "groups": strings.Repeat("g", 40<<10)})
 	for name, test := range map[string]struct {
 		token, body string
@@ -127,6 +130,7 @@ func TestOperationsOverNATS(t *testing.T) {
 		"an address that is not":   {w.adminToken("carol", nil), body, nil, string(policy.SourceRefused)},
 		"a forged address":         {w.adminToken("carol", nil), body, forge("192.0.2.1"), string(policy.SourceRefused)},
 		"two tokens":               {admin, body, twice, api.ReasonUnauthenticated},
+		"for somebody":             {admin, body, behalf, api.ReasonBadRequest},
 		"a token that is too long": {large, body, nil, api.ReasonTooLarge},
 		"a body that is too long":  {admin, strings.Repeat(" ", 64<<10+1), nil, api.ReasonTooLarge},
 		"a body that is no JSON":   {admin, "{", nil, api.ReasonBadRequest},
