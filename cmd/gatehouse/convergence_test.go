@@ -275,12 +275,14 @@ func (p *population) repairsFolders(interval time.Duration) {
 		p.mustEnterAccount(1+i%2, fmt.Sprintf("filled-%d", i), p.personFile(fmt.Sprintf("owner-%d", i)))
 	}
 	p.converged(want, p.ids)
+	counted := 0.0
 	for how, n := range drifts {
 		now := p.drifts(how) - n
+		counted += now
 		p.Logf("counted as %s: %v", how, now)
-		if now == 0 && took < interval { // later the servers may have given each other what they lacked
-			p.Errorf("no drift is counted as %s", how)
-		}
+	}
+	if counted == 0 && took < interval { // servers also give each other what they lack, from which an emptied one may have the older
+		p.Error("no drift is counted")
 	}
 }
 

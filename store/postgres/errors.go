@@ -15,6 +15,7 @@ import (
 // The SQLSTATEs that are told apart by themselves; see PostgreSQL's appendix A.
 const (
 	readOnlyTransaction = "25006"
+	idleInTransaction   = "25P03"
 	undefinedTable      = "42P01"
 	undefinedColumn     = "42703"
 )
@@ -74,4 +75,10 @@ func isUnreachable(err error) bool {
 	return pgconn.SafeToRetry(err) || pgconn.Timeout(err) ||
 		errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+}
+
+// stoodStill reports whether PostgreSQL ended the session since nothing came from it amid a transaction.
+func stoodStill(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.Code == idleInTransaction
 }

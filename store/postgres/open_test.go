@@ -338,6 +338,28 @@ func TestReplicaStandsStill(t *testing.T) {
 	}
 }
 
+// TestStandingStillOnce: a transaction that PostgreSQL ended is made again.
+func TestStandingStillOnce(t *testing.T) {
+	t.Parallel()
+	s := openAt(t, storetest.Postgres(t, Migrate)+"&idle_in_transaction_session_timeout=50ms")
+	n := 0
+	err := s.write(t.Context(), patience, "stand still", func(ctx context.Context, tx pgx.Tx) error {
+		if n++; n == 1 {
+			var ended bool
+			for !ended {
+				if err := s.pool.QueryRow(ctx, "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'").Scan(&ended); err != nil {
+					return err
+				}
+			}
+		}
+		_, err := tx.Exec(ctx, "UPDATE feed_counter SET seq = seq")
+		return err
+	})
+	if err != nil || n != 2 {
+		t.Errorf("%d times, %v", n, err)
+	}
+}
+
 // TestConnectionsAreCut ends every connection of the store: calls go on, and so do hints.
 func TestConnectionsAreCut(t *testing.T) {
 	t.Parallel()

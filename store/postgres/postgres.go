@@ -127,11 +127,17 @@ func (s *Store) bound(ctx context.Context, timeout time.Duration) (context.Conte
 	return ctx, func() { stop(); cancel() }
 }
 
-// write runs f in one transaction.
+// write runs f in one transaction, and once more where PostgreSQL ended it for standing still, with nothing done.
 func (s *Store) write(ctx context.Context, timeout time.Duration, what string, f func(context.Context, pgx.Tx) error) error {
 	bound, cancel := s.bound(ctx, timeout)
 	defer cancel()
-	err := pgx.BeginFunc(bound, s.pool, func(tx pgx.Tx) error { return f(bound, tx) })
+	run := func() error {
+		return pgx.BeginFunc(bound, s.pool, func(tx pgx.Tx) error { return f(bound, tx) })
+	}
+	err := run()
+	if stoodStill(err) {
+		err = run()
+	}
 	return s.failure(ctx, what, err)
 }
 
