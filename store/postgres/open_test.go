@@ -338,25 +338,25 @@ func TestReplicaStandsStill(t *testing.T) {
 	}
 }
 
-// TestStandingStillOnce: a transaction that PostgreSQL ended is made again.
+// TestStandingStillOnce: a transaction that PostgreSQL ended is made again. The error is made here: what the next statement
+// of an ended session meets is now that, now a broken connection.
 func TestStandingStillOnce(t *testing.T) {
 	t.Parallel()
-	s := openAt(t, storetest.Postgres(t, Migrate)+"&idle_in_transaction_session_timeout=50ms")
+	s := openAt(t, storetest.Postgres(t, Migrate))
 	n := 0
 	err := s.write(t.Context(), patience, "stand still", func(ctx context.Context, tx pgx.Tx) error {
-		if n++; n == 1 {
-			var ended bool
-			for !ended {
-				if err := s.pool.QueryRow(ctx, "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'").Scan(&ended); err != nil {
-					return err
-				}
-			}
+		_, err := tx.Exec(ctx, "UPDATE feed_counter SET seq = seq + 1")
+		if n++; n == 1 && err == nil {
+			return &pgconn.PgError{Code: idleInTransaction}
 		}
-		_, err := tx.Exec(ctx, "UPDATE feed_counter SET seq = seq")
 		return err
 	})
 	if err != nil || n != 2 {
 		t.Errorf("%d times, %v", n, err)
+	}
+	var seq int
+	if err := s.pool.QueryRow(t.Context(), "SELECT seq FROM feed_counter").Scan(&seq); err != nil || seq != 1 {
+		t.Errorf("the counter is %d, %v: only the second one was to stay", seq, err)
 	}
 }
 
