@@ -204,6 +204,7 @@ func replaceOperatorKey(t *testing.T, loose bool) {
 	k.c.roster.stir()
 	left := []string{"the callout account", s.Lobby.ID, s.System.ID} // others keep these
 	within(t, time.Minute, func() error {
+		k.c.Wake() // as the timer does; a look that was under way may have gone by the old key
 		by, err := k.signing(t)
 		if err != nil {
 			return err
