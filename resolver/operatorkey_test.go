@@ -204,7 +204,6 @@ func replaceOperatorKey(t *testing.T, loose bool) {
 	k.c.roster.stir()
 	left := []string{"the callout account", s.Lobby.ID, s.System.ID} // others keep these
 	within(t, time.Minute, func() error {
-		k.c.Wake() // as the timer does; a look that was under way may have gone by the old key
 		by, err := k.signing(t)
 		if err != nil {
 			return err
@@ -238,6 +237,43 @@ func replaceOperatorKey(t *testing.T, loose bool) {
 	added := newSigned(t, "later")
 	added.Account = records.save(added.Account)
 	k.active(t, added)
+}
+
+// Servers may have applied what a push gave them after it was given up: who signed it is noted all the same, or the old key would
+// seem to be needed for good.
+func TestSignerIsNotedLate(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, 1)
+	records := newRecords()
+	k := keep(t, s, newLedger(), records, nil)
+	accounts := signUp(t, records, 1)
+	k.active(t, accounts...)
+	own := public(t, s.OperatorSigningKey)
+	eventually(t, func() error {
+		k.c.roster.mu.Lock()
+		defer k.c.roster.mu.Unlock()
+		return check(k.c.roster.anew.done, "the key is being looked at")
+	})
+	pushes := k.counted(t)
+	is := records.get(accounts[0].ID)
+	late := is
+	late.Issued--
+	_, late.Signer = newKey(t, nkeys.PrefixByteOperator)
+	records.mu.Lock()
+	records.accounts[late.ID] = late
+	records.mu.Unlock()
+	k.c.roster.mu.Lock()
+	k.c.roster.accounts[late.ID].signer = late.Signer
+	k.c.roster.anew = anew{}
+	k.c.roster.mu.Unlock()
+	k.c.roster.stir()
+	eventually(t, func() error {
+		now := records.get(late.ID)
+		return check(now.Signer == own && now.Issued == is.Issued, "record %+v", now)
+	})
+	if n := pushes.Load(); n > 1 {
+		t.Errorf("%d pushes of what the server has", n)
+	}
 }
 
 // counted counts the pushes from now on.

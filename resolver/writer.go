@@ -367,7 +367,7 @@ func (c *Claims) planOne(t *job, signer nkeys.KeyPair, now int64) (err error) {
 		return err
 	}
 	c.roster.mu.Lock()
-	had, issued, again := t.print, t.kept.issued, t.again
+	had, issued, again, noted := t.print, t.kept.issued, t.again, t.kept.signer
 	t.revision = t.record.Revision
 	applied := t.kept.applied >= t.revision && (!t.record.State.InUse() || t.record.State == c.r.kind.inUse())
 	c.roster.mu.Unlock()
@@ -378,7 +378,8 @@ func (c *Claims) planOne(t *job, signer nkeys.KeyPair, now int64) (err error) {
 		}
 		if printOf(token) == had {
 			t.issued, t.token, t.light = issued, token, applied // the same: who has it writes nothing
-			t.idle = applied && t.look == atNothing
+			// Servers may have come to have it after a push that failed: then the record has yet to say who signed it.
+			t.idle = applied && t.look == atNothing && (noted == "" || c.isOwn(noted))
 			return nil
 		}
 	}
