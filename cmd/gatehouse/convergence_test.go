@@ -99,7 +99,7 @@ func (w *world) populate(t *testing.T, accounts int, o serveOptions) *population
 	t.Helper()
 	p := &population{nats: newNATSCLI(t, w.dir, "--server", w.set.ClientURL(), "--creds", filepath.Join(w.dir, "offline", "emergency-system.creds"))}
 	s := w.store()
-	p.ids = w.fill(s, accounts)
+	p.ids = w.fill(s, 0, accounts)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -112,15 +112,15 @@ func (w *world) populate(t *testing.T, accounts int, o serveOptions) *population
 	return p
 }
 
-// fill stores accounts that no server has yet, with sealed keys, and returns their ids.
-func (w *world) fill(s store.Store, accounts int) (ids []string) {
+// fill stores accounts that no server has yet, with sealed keys, and returns their ids. They are named by number.
+func (w *world) fill(s store.Store, from, accounts int) (ids []string) {
 	w.Helper()
 	cfg, err := config.Load(w.config(), []string{"HOME=" + w.dir})
 	if err != nil {
 		w.Fatal(err)
 	}
 	k := &keeper{TB: w, store: s, ring: cfg.Seal()}
-	for i := range accounts {
+	for i := from; i < from+accounts; i++ {
 		id, _ := accountKey(w)
 		now := time.Now().UTC().Truncate(time.Microsecond)
 		owner := account.Person{Principal: policy.Principal{Issuer: w.provider.Issuer(), Subject: fmt.Sprintf("owner-%d", i)}}
@@ -138,12 +138,14 @@ func (w *world) fill(s store.Store, accounts int) (ids []string) {
 func (p *population) settled() {
 	p.Helper()
 	eventuallyWithin(p, convergenceLimit, func() error {
-		if n := p.metric("gatehouse_accounts_self_service"); n != float64(len(p.ids)) {
-			return fmt.Errorf("%v of %d accounts are kept", n, len(p.ids))
+		code, body, err := get(p.metrics + "/metrics")
+		if err != nil || code != 200 {
+			return fmt.Errorf("/metrics: %d, %w", code, err)
 		}
-		waiting, others := p.metric("gatehouse_accounts_waiting"), p.metric("gatehouse_claims_accounts")-p.metric("gatehouse_claims_settled")
-		if waiting+others > 0 || p.metric("gatehouse_claims_accounts") == 0 {
-			return fmt.Errorf("%v accounts wait, and %v of others", waiting, others)
+		kept, waiting := sum(p, body, "gatehouse_accounts_self_service"), sum(p, body, "gatehouse_accounts_waiting")
+		others, settled := sum(p, body, "gatehouse_claims_accounts"), sum(p, body, "gatehouse_claims_settled")
+		if kept != float64(len(p.ids)) || waiting > 0 || others != settled || p.adopted != "" && others == 0 {
+			return fmt.Errorf("%v of %d accounts are kept, %v wait; %v of %v others are settled", kept, len(p.ids), waiting, settled, others)
 		}
 		return nil
 	})
