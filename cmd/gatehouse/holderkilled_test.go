@@ -22,13 +22,13 @@ import (
 )
 
 // TestProveHolderKilled kills replicas at random moments of sign-ups, most of them the one that writes the claims, and freezes that
-// one: clients call again with the same name, which is what makes a sign-up happen once. Afterwards the store, the servers and the
-// answers agree. The long form kills 50 times.
+// one for longer than its lease lasts: clients call again with the same name, which is what makes a sign-up happen once. Afterwards
+// the store, the servers and the answers agree. The long form kills 50 times.
 func TestProveHolderKilled(t *testing.T) {
 	t.Parallel()
-	kills, frozen := 1, 4*time.Second
+	clients, kills, frozen := 6, 1, 6*time.Second
 	if long() {
-		kills, frozen = 25, 10*time.Second
+		clients, kills, frozen = 32, 25, 10*time.Second
 	}
 	for name, replicas := range map[string]int{"sqlite": 1, "postgres": 2} {
 		t.Run(name, func(t *testing.T) {
@@ -42,23 +42,25 @@ func TestProveHolderKilled(t *testing.T) {
 			for range replicas {
 				p.replicas = append(p.replicas, w.serve(o))
 			}
-			p.all = w.applicants(6, p.replicas...)
+			p.all = w.applicants(clients, p.replicas...)
 			holders := 0
 			for n := range kills {
 				victim, holds := p.victim(n%4 == 3)
 				if holds {
 					holders++
 				}
-				p.round(t, 18, func() {
+				p.round(t, 3*clients, func() {
 					victim.kill()
 					victim.start(true)
 				})
 			}
-			if replicas > 1 {
-				victim, _ := p.victim(false)
-				p.round(t, 36, func() { victim.standStill(frozen) })
-			}
+			victim, _ := p.victim(false)
+			p.round(t, 6*clients, func() { victim.standStill(frozen) })
 			p.mustAgree(t, o.store)
+			for _, r := range p.replicas {
+				r.stop()
+			}
+			p.replicas[0].mustAgree(len(p.owners()))
 			t.Logf("%d accounts by %d clients in %d calls; %d kills, %d of them of the replica that wrote the claims",
 				len(p.owners()), len(p.all), p.calls(), kills, holders)
 		})
