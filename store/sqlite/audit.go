@@ -23,16 +23,12 @@ func (s *Store) Record(ctx context.Context, entries []store.AuditEntry) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	err := s.write(ctx, "record audit entries", func(ctx context.Context, tx *tx) error {
+	return s.write(ctx, "record audit entries", func(ctx context.Context, tx *tx) error {
 		if err := s.arrive(ctx, tx, entries...); err != nil {
 			return err
 		}
 		return s.see(ctx, tx, entries)
 	})
-	if err != nil {
-		s.familiar.forget()
-	}
-	return err
 }
 
 // arrive stores entries as a batch of the trail; one transaction writes at a time.

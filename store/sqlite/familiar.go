@@ -35,7 +35,7 @@ func (f *familiar) strangers(seen []row.Seen) []row.Seen {
 	})
 }
 
-// note remembers rows as the transaction leaves them; forget follows when it fails.
+// note remembers rows as the transaction leaves them; [Store.write] forgets them when it fails.
 func (f *familiar) note(rows ...row.Seen) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

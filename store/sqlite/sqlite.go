@@ -253,13 +253,16 @@ func (s *Store) write(ctx context.Context, what string, f func(context.Context, 
 			return err
 		}
 		defer tx.end()
-		if err := f(ctx, tx); err != nil {
-			return err
+		if err = f(ctx, tx); err == nil {
+			err = ctx.Err()
 		}
-		if err := ctx.Err(); err != nil {
-			return err
+		if err == nil {
+			err = tx.Commit()
 		}
-		return tx.Commit()
+		if err != nil {
+			s.familiar.forget() // before anybody else writes: some of what is remembered may not have come to be
+		}
+		return err
 	}()
 	return s.failure(ctx, what, err)
 }
