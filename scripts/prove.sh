@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 record=docs/benchmarks.md
-command=(scripts/with-postgres.sh go test -run Prove -count=1 -v -p 1 -parallel 1 -timeout 60m "$@" ./...)
+command=(scripts/with-postgres.sh go test -run Prove -count=1 -v -p 1 -parallel 1 -timeout 120m "$@" ./...)
 commit=$(git rev-parse HEAD)
 [ -z "$(git status --porcelain -- . ":!$record")" ] || commit+=" with uncommitted changes"
 
