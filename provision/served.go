@@ -3,7 +3,9 @@ package provision
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nkeys"
 
@@ -21,28 +23,24 @@ type Served struct {
 	Fetched bool
 }
 
-// fetches is how many fetches are under way at once; a server has ten at most (nats-server server/accounts.go, NewURLAccResolver).
-const fetches = 64
+// fetchWait is for how long a fetch waits for its turn and its answer: servers wait for 1.9 s, and for one at a time of each client
+// (nats-server server/const.go, DEFAULT_ACCOUNT_FETCH_TIMEOUT).
+const fetchWait = 1800 * time.Millisecond
 
 // serveAccounts has servers with a URL resolver fetch accounts. Claims are no secret: they are for whoever reaches the address.
 func (s *Service) serveAccounts(mux *http.ServeMux) {
 	if s.Served == nil || !s.Served.Fetched {
 		return
 	}
-	free := make(slots, fetches)
+	free := newQueue()
 	// A server wants an answer here before it starts.
 	mux.HandleFunc("GET "+api.AccountsPath+"{$}", func(w http.ResponseWriter, _ *http.Request) {
 		writeClaims(w, "")
 	})
 	mux.HandleFunc("GET "+api.AccountsPath+"{account}", func(w http.ResponseWriter, r *http.Request) {
-		if !free.take() {
-			writeError(w, newID(), errBusy)
-			return
-		}
-		defer free.give()
-		ctx, cancel := context.WithTimeout(r.Context(), handlerTimeout)
+		ctx, cancel := context.WithTimeout(r.Context(), fetchWait)
 		defer cancel()
-		token, err := s.served(ctx, r.PathValue("account"))
+		token, err := s.served(ctx, r.PathValue("account"), free, source(r, s.web().Proxies))
 		if err != nil {
 			writeError(w, newID(), err)
 			return
@@ -51,12 +49,18 @@ func (s *Service) serveAccounts(mux *http.ServeMux) {
 	})
 }
 
-// served returns the claims that a server which fetches the account is to have.
-func (s *Service) served(ctx context.Context, account string) (string, error) {
+// served returns the claims that a server at the address which fetches the account is to have. Its turn is over before the answer is
+// written, which may take long.
+func (s *Service) served(ctx context.Context, account string, free *queue, from netip.Addr) (string, error) {
 	none := refuse(http.StatusNotFound, api.ReasonNotFound, "there is no account %.80q for servers", account)
 	if !nkeys.IsValidPublicAccountKey(account) || strings.ContainsAny(account, "\r\n") {
 		return "", none
 	}
+	give, err := free.take(ctx, from)
+	if err != nil {
+		return "", err
+	}
+	defer give()
 	token, err := s.Served.Claims(ctx, account)
 	switch {
 	case err != nil:

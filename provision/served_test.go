@@ -3,9 +3,11 @@ package provision_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gatehouse-nats/gatehouse/api"
@@ -55,6 +57,61 @@ func TestServersFetchAccounts(t *testing.T) {
 	if got := fetch(h, http.MethodPost, accountIDs[0]); got.Code == http.StatusOK {
 		t.Error("a POST is answered")
 	}
+}
+
+// One address cannot keep servers elsewhere from fetching: what it asks beyond its share waits until some of it is answered, or nobody
+// waits for it any more.
+func TestOneAddressKeepsNoServerOut(t *testing.T) {
+	t.Parallel()
+	const most, share = 200, 16
+	b := newBed(t)
+	entered, release := make(chan struct{}, most), make(chan struct{})
+	b.Served = &provision.Served{Fetched: true, Claims: func(context.Context, string) (string, error) {
+		entered <- struct{}{}
+		<-release
+		return "claims", nil
+	}}
+	h := b.Handler()
+	from := func(ctx context.Context, address string) int {
+		r := httptest.NewRequestWithContext(ctx, http.MethodGet, api.AccountsPath+accountIDs[0], nil)
+		r.RemoteAddr = address
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code
+	}
+	gone, leave := context.WithCancel(t.Context())
+	var greedy, servers sync.WaitGroup
+	for i := range most {
+		greedy.Go(func() { from(gone, fmt.Sprintf("198.51.100.7:%d", i+1)) })
+	}
+	for range share {
+		<-entered
+	}
+	for _, address := range []string{"203.0.113.1:1", "[2001:db8::1]:1", "127.0.0.1:1"} {
+		servers.Go(func() {
+			if got := from(t.Context(), address); got != http.StatusOK {
+				t.Errorf("a server at %s is answered %d", address, got)
+			}
+		})
+		<-entered
+	}
+	if n := len(entered); n > 0 {
+		t.Errorf("%d more than its share are at work for one address", n)
+	}
+	leave()
+	close(release)
+	greedy.Wait()
+	servers.Wait()
+	// What was taken is free again.
+	for i := range most {
+		servers.Go(func() {
+			if got := from(t.Context(), fmt.Sprintf("198.51.100.7:%d", i+1)); got != http.StatusOK {
+				t.Errorf("answered %d", got)
+			}
+		})
+		<-entered
+	}
+	servers.Wait()
 }
 
 // What is preloaded is for servers with a memory resolver alone.
