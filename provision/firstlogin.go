@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -89,7 +90,7 @@ func (l *foundings) start(s *Service, id *policy.Identity, source netip.Addr, c 
 	l.under[key] = f
 	ctx := l.ctx
 	l.running.Go(func() {
-		r := s.found(ctx, id, source, c)
+		r := s.guarded(ctx, id, source, c)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		delete(l.under, key)
@@ -138,6 +139,17 @@ func (l *foundings) end() {
 	l.ctx = nil
 	l.mu.Unlock()
 	l.running.Wait()
+}
+
+// guarded is [Service.found], whose panic ends the logins that wait for the account in silence, counted as internal, and not the process.
+func (s *Service) guarded(ctx context.Context, id *policy.Identity, source netip.Addr, c *policy.Creation) (r *policy.Refusal) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.Logger.Error("an account that a login leads to made the service panic; the login is not answered", "account", c.Name, "binding", c.Binding, "name", id.Name(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			r = policy.Refuse(policy.Internal, "panic")
+		}
+	}()
+	return s.found(ctx, id, source, c)
 }
 
 // found makes the account unless it is there, and returns once it is open, or why it is not.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/gatehouse-nats/gatehouse/account"
@@ -162,6 +163,35 @@ func TestFoundInVain(t *testing.T) {
 		if (r == nil) != (c.want == "") || r != nil && (r.Reason != c.want || !strings.Contains(r.Detail, c.detail)) {
 			t.Errorf("%s: %v, want %s", c.what, r, c.want)
 		}
+	}
+}
+
+// A bug that an account brings out is met by its login alone, and the next login tries again.
+func TestFoundPanics(t *testing.T) {
+	t.Parallel()
+	var broken atomic.Bool
+	b := newAccountBed(t, func(o *provision.Options) {
+		plans := o.Accounts.Plans
+		o.Accounts.Plans = func() map[string]*account.Plan {
+			if broken.Load() {
+				panic("boom")
+			}
+			return plans()
+		}
+	})
+	runs(t, b.Service)
+	broken.Store(true)
+	for range 2 * 64 { // more than may be under way at once: a panic gives its place back
+		if r := found(b.Service, "alice", ofTeam("red")); r == nil || r.Reason != policy.Internal || !r.Reason.Silent() || strings.Contains(r.Detail, "boom") {
+			t.Fatalf("got %v", r)
+		}
+	}
+	if log := b.log.String(); !strings.Contains(log, "panic=boom") || !strings.Contains(log, "firstlogin.go") || !strings.Contains(log, "account=of-red") {
+		t.Errorf("the log says %s", log)
+	}
+	broken.Store(false)
+	if r := found(b.Service, "alice", ofTeam("red")); r != nil {
+		t.Errorf("after it: %v", r)
 	}
 }
 
