@@ -212,12 +212,20 @@ func (s *Service) may(p party, c act, a *account.Account) error {
 	case a.State == account.Deleting:
 		return refuse(http.StatusConflict, api.ReasonWrongState, "account %s is being deleted: take that back first, with gatehouse account undelete", a.Name)
 	}
-	if state := s.State(); state != nil {
-		if suspension, _, found := state.Revocations.OfAccount(a.ID, s.Now()); found && suspension.ID != "" {
-			return refuse(http.StatusForbidden, string(policy.AccountSuspended), "account %s is suspended: ask an admin", a.Name)
-		}
+	if s.suspended(a) {
+		return refuse(http.StatusForbidden, string(policy.AccountSuspended), "account %s is suspended: ask an admin", a.Name)
 	}
 	return nil
+}
+
+// suspended reports whether decisions know that the account is suspended, as one that is being deleted is as well.
+func (s *Service) suspended(a *account.Account) bool {
+	state := s.State()
+	if state == nil {
+		return false
+	}
+	r, _, found := state.Revocations.OfAccount(a.ID, s.Now())
+	return found && r.ID != ""
 }
 
 // once returns what makes a call with an idempotency key happen once, and what it was answered before.
@@ -321,11 +329,7 @@ func (s *Service) wireAccount(a *account.Account) api.Account {
 	for _, k := range a.Keys {
 		out.SigningKeys = append(out.SigningKeys, api.AccountKey{Key: k.Public, Stage: string(k.Stage), Since: k.Since, Until: k.Until})
 	}
-	if state := s.State(); state != nil {
-		if r, _, found := state.Revocations.OfAccount(a.ID, s.Now()); found && r.ID != "" {
-			out.Suspended = true
-		}
-	}
+	out.Suspended = s.suspended(a)
 	return out
 }
 

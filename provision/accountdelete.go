@@ -191,9 +191,13 @@ func notFound(err error) bool {
 	return ok && e.Reason == api.ReasonNotFound
 }
 
-// How often the accounts whose grace has ended are looked for, and the members who have left.
 const (
-	endEvery   = time.Minute
+	// endEvery is how often all accounts that are being deleted are looked at, and endDueEvery those whose grace is over, each of
+	// them again after endAgain while it cannot be ended.
+	endEvery    = time.Minute
+	endDueEvery = time.Second
+	endAgain    = 10 * time.Second
+	// leaveEvery is how often the members who have left are looked for.
 	leaveEvery = time.Second
 )
 
@@ -203,8 +207,9 @@ func (s *Service) Tend(ctx context.Context) error {
 	if s.Accounts == nil {
 		return nil
 	}
-	end, leave, turn := time.NewTicker(endEvery), time.NewTicker(leaveEvery), time.NewTicker(turnEvery)
+	end, due, leave, turn := time.NewTicker(endEvery), time.NewTicker(endDueEvery), time.NewTicker(leaveEvery), time.NewTicker(turnEvery)
 	defer end.Stop()
+	defer due.Stop()
 	defer leave.Stop()
 	defer turn.Stop()
 	defer s.leaveTurns()
@@ -216,6 +221,10 @@ func (s *Service) Tend(ctx context.Context) error {
 		case <-end.C:
 			if err := s.EndAccounts(ctx); err != nil && ctx.Err() == nil {
 				s.Logger.Error("accounts whose grace is over could not be ended; trying again", "error", err, "in", endEvery)
+			}
+		case <-due.C:
+			if err := s.EndDue(ctx); err != nil && ctx.Err() == nil {
+				s.Logger.Error("accounts whose grace is over could not be ended; trying again", "error", err, "in", endAgain)
 			}
 		case <-leave.C:
 			if err := s.CloseLeft(ctx); err != nil && ctx.Err() == nil {
@@ -229,7 +238,28 @@ func (s *Service) Tend(ctx context.Context) error {
 	}
 }
 
-// EndAccounts makes those accounts deleted whose grace is over.
+// FollowDeleted is told which accounts have changed, all of them after a load.
+func (s *Service) FollowDeleted(changed []account.Account, all bool) {
+	s.ending.follow(changed, all, func(a *account.Account) (time.Time, bool) { return a.DeleteAt, a.State == account.Deleting })
+}
+
+// EndDue makes those accounts deleted that [Service.FollowDeleted] was told of and whose grace is over.
+func (s *Service) EndDue(ctx context.Context) error {
+	var errs []error
+	for _, id := range s.ending.at(s.now()) {
+		s.ending.postpone(id, s.now(), s.now().Add(endAgain))
+		a, err := s.lookUp(ctx, api.OpAccountDelete, id)
+		if err == nil && a.State == account.Deleting {
+			err = s.tend(ctx, &a)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("account %s: %w", id, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// EndAccounts makes those accounts deleted whose grace is over, and closes the others that are being deleted and are open.
 func (s *Service) EndAccounts(ctx context.Context) error {
 	f := store.AccountFilter{State: account.Deleting}
 	for {
@@ -248,17 +278,17 @@ func (s *Service) EndAccounts(ctx context.Context) error {
 	}
 }
 
-// tend ends an account whose grace is over, and sees to it that the others are closed: who deleted it may have been
-// interrupted.
+// tend sees to it that an account is closed, and ends it when its grace is over: who deleted it may have been interrupted, or be
+// about to close it.
 func (s *Service) tend(ctx context.Context, a *account.Account) error {
 	by := party{Caller: Caller{Actor: "gatehouse", RequestID: newID()}, admin: true}
-	if s.now().Before(a.DeleteAt) {
-		if state := s.State(); state != nil {
-			if r, _, found := state.Revocations.OfAccount(a.ID, s.Now()); found && r.ID != "" {
-				return nil
-			}
+	if !s.suspended(a) {
+		if err := s.closeAgain(ctx, by, a); err != nil {
+			return err
 		}
-		return s.closeAgain(ctx, by, a)
+	}
+	if s.now().Before(a.DeleteAt) {
+		return nil
 	}
 	_, err := s.change(ctx, by, act{op: api.OpAccountDelete, account: a.ID, revision: a.Revision, reason: "the grace is over", dropKeys: true}, func(a *account.Account) error {
 		a.State = account.Deleted

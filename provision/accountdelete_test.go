@@ -57,6 +57,50 @@ func TestSuspensionOutlastsDeletion(t *testing.T) {
 
 // Who takes a deletion back may be interrupted once the account is open on the servers: it is closed again, others are ended
 // meanwhile, and it can still be had back.
+// What was just deleted without a grace is not left for the next look at all accounts, and never ends open.
+func TestDeletionIsDue(t *testing.T) {
+	t.Parallel()
+	b := newAccountBed(t)
+	b.orders(t)
+	list, _, err := b.Store.Accounts(t.Context(), store.AccountFilter{Name: "orders"})
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	a := list[0]
+	a.State, a.Revision, a.DeleteAt, a.Closing = account.Deleting, a.Revision+1, now.Add(time.Minute), "01970000-0000-7000-8000-00000000000c"
+	if _, err := b.Store.SaveAccount(t.Context(), store.AccountChange{Account: a, Entry: store.AuditEntry{ID: "01970000-0000-7000-8000-00000000000d", At: now, Kind: store.AdminEntry, Op: api.OpAccountDelete, Outcome: "done"}}); err != nil {
+		t.Fatal(err)
+	}
+	b.FollowDeleted([]account.Account{a}, false)
+	if err := b.EndDue(t.Context()); err != nil || b.get(t, a.ID).State != "deleting" {
+		t.Errorf("before its time: %s, %v", b.get(t, a.ID).State, err)
+	}
+	b.at(now.Add(time.Minute))
+	if err := b.EndDue(t.Context()); err != nil || b.get(t, a.ID).State != "deleted" {
+		t.Errorf("at its time: %s, %v", b.get(t, a.ID).State, err)
+	}
+	if list, _, err := b.Store.Revocations(t.Context(), store.RevocationFilter{Kind: policy.Suspension}); err != nil || len(list) != 1 || list[0].ID != a.Closing {
+		t.Errorf("who was in it: %+v, %v", list, err)
+	}
+	// One that was taken back is left alone, though nobody has said so yet.
+	b.orders(t)
+	if _, err := b.AccountDelete(t.Context(), caller("alice"), api.AccountDeleteRequest{Account: "orders"}); err != nil {
+		t.Fatal(err)
+	}
+	list, _, err = b.Store.Accounts(t.Context(), store.AccountFilter{Name: "orders"})
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	b.FollowDeleted(list, true)
+	if _, err := b.AccountUndelete(t.Context(), caller("alice"), api.AccountActRequest{Account: "orders"}); err != nil {
+		t.Fatal(err)
+	}
+	b.at(now.Add(8 * 24 * time.Hour))
+	if err := b.EndDue(t.Context()); err != nil || b.get(t, "orders").State != "active" {
+		t.Errorf("taken back: %s, %v", b.get(t, "orders").State, err)
+	}
+}
+
 func TestInterruptedUndeletionIsClosed(t *testing.T) {
 	t.Parallel()
 	b := newAccountBed(t)

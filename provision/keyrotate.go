@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nkeys"
@@ -226,26 +225,9 @@ const (
 	longestLife = 30 * 24 * time.Hour
 )
 
-// turns is when the signing keys of accounts are due to be turned, by account id.
-type turns struct {
-	mu  sync.Mutex
-	due map[string]time.Time
-}
-
 // FollowKeys is told which accounts have changed, all of them after a load.
 func (s *Service) FollowKeys(changed []account.Account, all bool) {
-	s.turns.mu.Lock()
-	defer s.turns.mu.Unlock()
-	if all || s.turns.due == nil {
-		s.turns.due = map[string]time.Time{}
-	}
-	for i := range changed {
-		if at, waits := changed[i].TurnAt(); waits {
-			s.turns.due[changed[i].ID] = at
-		} else {
-			delete(s.turns.due, changed[i].ID)
-		}
-	}
+	s.turns.follow(changed, all, (*account.Account).TurnAt)
 }
 
 // TurnKeys takes those rotations one step on that are due, on the replica that holds the lease.
@@ -267,17 +249,6 @@ func (s *Service) TurnKeys(ctx context.Context) error {
 		errs = append(errs, s.turn(ctx, id))
 	}
 	return errors.Join(errs...)
-}
-
-func (t *turns) at(now time.Time) (ids []string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for id, at := range t.due {
-		if !now.Before(at) {
-			ids = append(ids, id)
-		}
-	}
-	return ids
 }
 
 // leaveTurns lets another replica go on at once.
@@ -331,11 +302,7 @@ func (s *Service) turnLater(ctx context.Context, id string) error {
 		return err
 	}
 	s.FollowKeys([]account.Account{a}, false)
-	s.turns.mu.Lock()
-	defer s.turns.mu.Unlock()
-	if at, waits := s.turns.due[id]; waits && !s.now().Before(at) {
-		s.turns.due[id] = s.now().Add(turnSlack)
-	}
+	s.turns.postpone(id, s.now(), s.now().Add(turnSlack))
 	return nil
 }
 

@@ -85,7 +85,8 @@ type Service struct {
 	proofs    proofs
 	leaving   leaving
 	foundings foundings
-	turns     turns
+	turns     agenda         // of signing keys
+	ending    agenda         // of accounts that are being deleted
 	sampler   *store.Sampler // of refused calls
 	polls     *store.Sampler // of calls that are repeated to see what has changed
 

@@ -231,7 +231,7 @@ func (r *replica) mustNotGetIn() {
 	r.must("account", "undelete", "team-orders")
 	r.eventuallyLogin(r.of("orders").token)
 	r.must("account", "delete", "team-orders", "--yes", "--with-data", "--grace", "0s")
-	eventuallyWithin(r, 3*time.Minute, func() error { // accounts whose grace is over are looked for every minute
+	eventually(r, func() error {
 		if a := r.accountsNamed("team-orders"); len(a) != 1 || a[0].State != "deleted" {
 			return fmt.Errorf("there are %+v", a)
 		}

@@ -378,6 +378,7 @@ func (d *daemon) onAccounts(changed []account.Account, all bool) {
 	d.claims.Accounts(changed, all)
 	d.provision.FollowKeys(changed, all)
 	d.provision.FollowLeft(changed, all)
+	d.provision.FollowDeleted(changed, all)
 }
 
 // checkSeal checks that a configuration has the sealing keys that are needed.
