@@ -55,7 +55,7 @@ func (s *Service) affected(ctx context.Context, r store.Revocation) *api.Affecte
 func (s *Service) keysOf(ctx context.Context, r store.Revocation) ([]store.UserKey, error) {
 	f := store.UserKeyFilter{AccountID: r.Account, ValidAt: s.now()}
 	switch r.Scope() {
-	case policy.OfIdentity, policy.OfIssuer, policy.OfMatch:
+	case policy.OfIdentity, policy.OfIssuer, policy.OfMatch, policy.OfSession, policy.OfToken:
 		f.Principal = r.Principal
 	case policy.OfAccount:
 	case policy.OfKey:
@@ -70,6 +70,9 @@ func (s *Service) keysOf(ctx context.Context, r store.Revocation) ([]store.UserK
 			return all, err
 		}
 		for _, k := range page {
+			if ofToken := r.Scope() == policy.OfSession || r.Scope() == policy.OfToken; ofToken && len(k.ObtainedBy(r.Target)) == 0 {
+				continue
+			}
 			if r.Whole() || !k.Issued.After(r.At.Add(s.leeway())) {
 				all = append(all, k)
 			}

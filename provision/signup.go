@@ -187,6 +187,9 @@ func (s *Service) addUserKey(ctx context.Context, id *policy.Identity, req api.U
 		Key: req.UserKey, Account: d.Account.Name, AccountID: d.Account.ID,
 		Issuer: id.IssuerURL, Subject: id.Subject, Name: up.name, Program: req.Program,
 		Issued: up.credential.Issued.UTC(), Expires: up.credential.Expires.UTC(),
+		Obtained: []store.Obtained{{
+			Session: id.SessionID, Token: id.TokenID, Issued: up.credential.Issued.UTC(), Expires: up.credential.Expires.UTC(),
+		}},
 	}, d.Direct.Keys)
 	switch {
 	case err == nil:

@@ -130,7 +130,12 @@ func caller(token string) provision.Caller {
 
 func TestSignup(t *testing.T) {
 	t.Parallel()
-	b, key := newSignupBed(t), newUserKey(t)
+	inSession := tokens(func(_ context.Context, token string) (*policy.Identity, *policy.Refusal) {
+		id := person(token)
+		id.SessionID, id.TokenID = "s1", "j1"
+		return id, nil
+	})
+	b, key := newSignupBed(t, func(o *provision.Options) { o.Tokens = inSession }), newUserKey(t)
 	b.servers.asked = func(leafNodes bool) {
 		if leafNodes {
 			t.Error("the key was asked for leaf nodes, which no binding names")
@@ -166,6 +171,15 @@ func TestSignup(t *testing.T) {
 	keys, _, err := b.Store.UserKeys(t.Context(), store.UserKeyFilter{Key: public})
 	if err != nil || len(keys) != 1 {
 		t.Fatalf("%d keys, %v", len(keys), err)
+	}
+	if o := keys[0].Obtained; len(o) != 1 || o[0].Session != "s1" || o[0].Token != "j1" || !o[0].Issued.Equal(keys[0].Issued) || !o[0].Expires.Equal(got.Expires) {
+		t.Errorf("obtained by %+v", o)
+	}
+	for target, want := range map[string]int{"s1": 1, "s2": 0} {
+		ended, err := b.Revoke(t.Context(), admin, api.RevokeRequest{Kind: "logout", Target: api.Target{Issuer: "corp", Session: target}, DryRun: true})
+		if err != nil || ended.Affected.KeysFound != want {
+			t.Errorf("a logout of %s would void %+v, %v", target, ended.Affected, err)
+		}
 	}
 	if k := keys[0]; k.Issuer != corp || k.Subject != "alice" || k.AccountID != got.AccountID || k.Name != "corp-alice" || k.Program != "" || !k.Expires.Equal(got.Expires) {
 		t.Errorf("key %+v", k)

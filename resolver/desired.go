@@ -55,10 +55,11 @@ func asks(revocations []store.Revocation, keys []store.UserKey, closed Closed, l
 			add(r.Account, p, r.At)
 		}
 		for _, k := range keys {
-			if alive(k, now) && reaches(r, k) {
-				if at, ok := voids(r, k, leeway); ok {
-					add(k.AccountID, place{part: revocation, name: k.Key}, at)
-				}
+			if !alive(k, now) {
+				continue
+			}
+			if at, ok := voidUntil(r, k, leeway); ok {
+				add(k.AccountID, place{part: revocation, name: k.Key}, at)
 			}
 		}
 	}
@@ -84,6 +85,23 @@ func placesOf(r store.Revocation) []place {
 	default:
 		return nil
 	}
+}
+
+// voidUntil returns until when the revocation voids the key's user JWTs; false when it does not, or itself has a place
+// for them. Of a session or a token it voids up to the newest that was got with one: what the key has got since is good.
+func voidUntil(r store.Revocation, k store.UserKey, leeway time.Duration) (at time.Time, ok bool) {
+	if scope := r.Scope(); scope != policy.OfSession && scope != policy.OfToken {
+		if !reaches(r, k) {
+			return at, false
+		}
+		return voids(r, k, leeway)
+	}
+	for _, o := range k.ObtainedBy(r.Target) {
+		if o.Issued.After(at) {
+			at, ok = o.Issued, true
+		}
+	}
+	return at, ok
 }
 
 // reaches reports whether the revocation concerns whoever obtained the key. Of a block by claims that is

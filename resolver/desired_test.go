@@ -346,6 +346,11 @@ func TestAsks(t *testing.T) {
 	revoked := func(name string) place { return place{part: revocation, name: name} }
 	one := func(p place, at int64) map[string]overlay { return map[string]overlay{"A": {p: at}} }
 	program := func(k *store.UserKey) { k.Program = "p" }
+	obtained := func(list ...store.Obtained) func(*store.UserKey) {
+		return func(k *store.UserKey) { k.Obtained = list }
+	}
+	first, second := store.Obtained{Session: "s", Token: "t", Issued: time.Unix(50, 0)}, store.Obtained{Session: "s2", Token: "t2", Issued: time.Unix(500, 0)}
+	token, session := policy.Target{Principal: issuer.Principal, Token: "t"}, policy.Target{Principal: issuer.Principal, Session: "s"}
 	for name, c := range map[string]struct {
 		revocation store.Revocation
 		keys       []store.UserKey
@@ -376,7 +381,16 @@ func TestAsks(t *testing.T) {
 		"logout, within leeway":  {asked(policy.Logout, alice, nil), []store.UserKey{key("U", 110, nil)}, one(revoked("U"), 110)},
 		"match":                  {asked(policy.Block, policy.Target{Principal: issuer.Principal, Match: `{"groups":["x"]}`}, nil), []store.UserKey{key("U", 500, nil)}, one(revoked("U"), 100)},
 		"match in an account":    {asked(policy.Block, policy.Target{Principal: issuer.Principal, Match: `{"groups":["x"]}`, Account: "B"}, nil), []store.UserKey{key("U", 1, nil)}, nil},
-		"a token":                {asked(policy.Logout, policy.Target{Principal: issuer.Principal, Token: "t"}, nil), []store.UserKey{key("U", 1, nil)}, nil},
+		"a token":                {asked(policy.Logout, token, nil), []store.UserKey{key("U", 50, obtained(first))}, one(revoked("U"), 50)},
+		"another token":          {asked(policy.Logout, token, nil), []store.UserKey{key("U", 500, obtained(second)), key("V", 1, nil)}, nil},
+		"a session":              {asked(policy.Logout, session, nil), []store.UserKey{key("U", 50, obtained(first))}, one(revoked("U"), 50)},
+		"a session's program":    {asked(policy.Logout, session, nil), []store.UserKey{key("U", 50, func(k *store.UserKey) { program(k); k.Obtained = []store.Obtained{first} })}, one(revoked("U"), 50)},
+		"a session, later":       {asked(policy.Logout, policy.Target{Principal: issuer.Principal, Session: "s2"}, nil), []store.UserKey{key("U", 500, obtained(first, second))}, one(revoked("U"), 500)},
+		"session, renewed since": {asked(policy.Logout, session, nil), []store.UserKey{key("U", 500, obtained(first, second))}, one(revoked("U"), 50)},
+		"session and a token":    {asked(policy.Logout, policy.Target{Principal: issuer.Principal, Session: "t"}, nil), []store.UserKey{key("U", 50, obtained(first))}, nil},
+		"session, another's":     {asked(policy.Logout, policy.Target{Principal: policy.Principal{Issuer: corp, Subject: "bob"}, Session: "s"}, nil), []store.UserKey{key("U", 50, obtained(first))}, nil},
+		"session, other issuer":  {asked(policy.Logout, policy.Target{Principal: policy.Principal{Issuer: corp + "/"}, Session: "s"}, nil), []store.UserKey{key("U", 50, obtained(first))}, nil},
+		"session, untold":        {asked(policy.Logout, session, nil), []store.UserKey{key("U", 500, obtained(store.Obtained{Untold: true, Issued: time.Unix(70, 0)}, second))}, one(revoked("U"), 70)},
 	} {
 		got := asks([]store.Revocation{c.revocation}, c.keys, Closed{"CALLOUT": {"OWN"}}, 10*time.Second, time.Unix(1000, 0))
 		if !maps.EqualFunc(got, c.want, func(a, b overlay) bool { return maps.Equal(a, b) }) {

@@ -65,12 +65,30 @@ func (d *daemon) claimed(ctx context.Context, keys []store.UserKey) ([]store.Rev
 	if state == nil {
 		return nil, errors.New("the state was never read from the store")
 	}
-	owners := map[policy.Principal]bool{}
+	owners, sessions := map[policy.Principal]bool{}, map[string]bool{}
+	tokens, untold := map[string]bool{}, false
 	for _, k := range keys {
 		owners[policy.Principal{Issuer: k.Issuer, Subject: k.Subject}], owners[policy.Principal{Issuer: k.Issuer}] = true, true
+		for _, o := range k.Obtained {
+			sessions[o.Session], tokens[o.Token], untold = true, true, untold || o.Untold
+		}
+	}
+	concerns := func(r policy.Revocation) bool {
+		switch { // providers end a session for each logout, so that there may be many
+		case r.Issuer == "":
+			return true
+		case !owners[r.Principal]:
+			return false
+		case r.Scope() == policy.OfSession:
+			return untold || sessions[r.Session]
+		case r.Scope() == policy.OfToken:
+			return untold || tokens[r.Token]
+		default:
+			return true
+		}
 	}
 	var all []store.Revocation
-	for _, r := range state.Revocations.All(func(r policy.Revocation) bool { return r.Issuer == "" || owners[r.Principal] }) {
+	for _, r := range state.Revocations.All(concerns) {
 		all = append(all, store.Revocation{Revocation: r})
 	}
 	return all, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -304,6 +305,48 @@ func TestSessionLogout(t *testing.T) {
 	w.mustBeRefused(ended)
 	w.mustBeAlive(alive...)
 	w.login(kept)
+}
+
+// TestSessionLogoutEndsCreds logs out a login session in which creds were got: they are void on every server, a program's too, and
+// those of another session of the same person are not. A renewal in the other session brings nothing back.
+func TestSessionLogoutEndsCreds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{policy: strings.Replace(directPolicy, "keys: 2", "keys: 3", 1)})
+	r := w.serve(serveOptions{})
+	subject, stolen, own := someone(), someone(), someone()
+	signUp := func(name, session string, more ...string) string {
+		file := filepath.Join(w.dir, name)
+		token := w.tokenFile(map[string]any{"sub": subject, "sid": session, "groups": []string{"jobs"}})
+		r.must(append([]string{"creds", "--account", "APP", "--out", file, "--token-file", token}, more...)...)
+		return file
+	}
+	goes, program, stays := signUp("goes", stolen), signUp("program", stolen, "--program", "nightly"), signUp("stays", own)
+	ended, alive := []*nats.Conn{w.mustBeDirect(goes), w.mustBeDirect(program)}, closing{Conn: w.mustBeDirect(stays)}
+	void := filepath.Join(w.dir, "void")
+	if err := os.WriteFile(void, []byte(content(t, goes)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(files ...string) {
+		t.Helper()
+		for _, file := range files {
+			if _, err := w.direct(file); !errors.Is(err, nats.ErrAuthorization) {
+				t.Errorf("what was got in the session that has ended: %v", err)
+			}
+		}
+	}
+	r.must("revoke", "--issuer", "demo", "--sid", stolen, "--reason", "laptop stolen", "--yes", "--wait")
+	for _, nc := range ended {
+		eventually(t, func() error {
+			if !nc.IsClosed() {
+				return errors.New("the connection stays open")
+			}
+			return nil
+		})
+	}
+	refused(goes, program, void)
+	w.mustBeAlive(alive)
+	w.mustBeDirect(signUp("goes", own))
+	refused(void)
 }
 
 // TestBlockByClaims closes the connections of whoever has the claims, and of nobody else.

@@ -127,6 +127,9 @@ func (l logins) joinKeys(ctx context.Context, account string, sessions []*policy
 			s.Login = &policy.Login{
 				Principal: policy.Principal{Issuer: k.Issuer, Subject: k.Subject}, Issued: k.Issued, Expires: k.Expires, Program: k.Program,
 			}
+			if n := len(k.Obtained); n > 0 {
+				s.Login.Session, s.Login.Token = k.Obtained[n-1].Session, k.Obtained[n-1].Token
+			}
 		}
 	})
 }

@@ -43,4 +43,6 @@ ALTER TABLE feed ADD CONSTRAINT feed_kind_check CHECK (kind IN ('revoke', 'lift'
 ALTER TABLE audit ADD COLUMN revision bigint NOT NULL DEFAULT 0; -- of an account's record
 ALTER TABLE audit ADD COLUMN state text COLLATE "C" NOT NULL DEFAULT ''; -- of the account since then
 
+ALTER TABLE user_keys ADD COLUMN obtained text NOT NULL DEFAULT '[]'; -- JSON: the sign-ups, oldest first
+
 INSERT INTO schema_release (version, level, needs) VALUES (6, 3, '0.3.0');

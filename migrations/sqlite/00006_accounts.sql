@@ -51,4 +51,6 @@ CREATE INDEX feed_at ON feed (at);
 ALTER TABLE audit ADD COLUMN revision INTEGER NOT NULL DEFAULT 0; -- of an account's record
 ALTER TABLE audit ADD COLUMN state TEXT NOT NULL DEFAULT '';      -- of the account since then
 
+ALTER TABLE user_keys ADD COLUMN obtained TEXT NOT NULL DEFAULT '[]'; -- JSON: the sign-ups, oldest first
+
 INSERT INTO schema_release (version, level, needs) VALUES (6, 3, '0.3.0');

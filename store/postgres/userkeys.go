@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -29,9 +30,15 @@ func (s *Store) AddUserKey(ctx context.Context, k store.UserKey, most int) error
 		if !among && others >= most {
 			return row.TooMany(k, most)
 		}
-		tag, err := tx.Exec(ctx, `INSERT INTO user_keys (`+row.UserKeyColumns+`, id, owner) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+		var before row.SignUps
+		err := tx.QueryRow(ctx, `SELECT obtained FROM user_keys WHERE id = $1 AND owner = $2`, row.UserKeyID(k), row.Owner(k)).Scan(&before)
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		k.Obtained = k.After(before)
+		tag, err := tx.Exec(ctx, `INSERT INTO user_keys (`+row.UserKeyColumns+`, id, owner) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 			ON CONFLICT (id) DO UPDATE SET account = excluded.account, issuer = excluded.issuer, subject = excluded.subject,
-				name = excluded.name, program = excluded.program, issued = excluded.issued, owner = excluded.owner,
+				name = excluded.name, program = excluded.program, issued = excluded.issued, owner = excluded.owner, obtained = excluded.obtained,
 				expires = nullif(greatest(coalesce(user_keys.expires, 'infinity'), coalesce(excluded.expires, 'infinity')), 'infinity')
 			WHERE user_keys.owner = excluded.owner OR user_keys.expires <= clock_timestamp()`, row.UserKeyValues(k, value)...)
 		if tag.RowsAffected() > 0 || err != nil {

@@ -2,6 +2,8 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -23,9 +25,15 @@ func (s *Store) AddUserKey(ctx context.Context, k store.UserKey, most int) error
 		if !among && others >= most {
 			return row.TooMany(k, most)
 		}
-		result, err := tx.ExecContext(ctx, `INSERT INTO user_keys (`+row.UserKeyColumns+`, id, owner) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		var before row.SignUps
+		err := tx.QueryRowContext(ctx, `SELECT obtained FROM user_keys WHERE id = ? AND owner = ?`, row.UserKeyID(k), row.Owner(k)).Scan(&before)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		k.Obtained = k.After(before)
+		result, err := tx.ExecContext(ctx, `INSERT INTO user_keys (`+row.UserKeyColumns+`, id, owner) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET account = excluded.account, issuer = excluded.issuer, subject = excluded.subject,
-				name = excluded.name, program = excluded.program, issued = excluded.issued, owner = excluded.owner,
+				name = excluded.name, program = excluded.program, issued = excluded.issued, owner = excluded.owner, obtained = excluded.obtained,
 				expires = max(user_keys.expires, excluded.expires)
 			WHERE user_keys.owner = excluded.owner OR user_keys.expires <= ?`, append(row.UserKeyValues(k, value), now)...)
 		if err != nil {

@@ -20,6 +20,7 @@ var userKeyTests = map[string]func(*testing.T, store.Store){
 	"NotMoreAtOnce":        testMostUserKeysAtOnce,
 	"KeyOfAnotherIdentity": testTakenUserKey,
 	"LaterEndIsKept":       testUserKeyEnd,
+	"HowItWasObtained":     testUserKeyObtained,
 	"UserKeyFilters":       testUserKeyFilters,
 	"UserKeysArePruned":    testPruneUserKeys,
 }
@@ -147,6 +148,50 @@ func testUserKeyEnd(t *testing.T, s store.Store) {
 		if list := userKeys(t, s, store.UserKeyFilter{Key: name}); len(list) != 1 || !list[0].Expires.Equal(c.want) {
 			t.Errorf("%s: %v, want %v", name, list, c.want)
 		}
+	}
+}
+
+// testUserKeyObtained: with which sessions and tokens a key got what has not ended is kept over renewals, and not of
+// whoever had the key before.
+func testUserKeyObtained(t *testing.T, s store.Store) {
+	signUp := func(session string, issued, ends time.Duration) store.Obtained {
+		return store.Obtained{Session: session, Token: "of " + session, Issued: base.Add(issued), Expires: base.Add(ends)}
+	}
+	keep := func(subject string, o store.Obtained) {
+		k := userKey(subject, "U1")
+		k.Issued, k.Expires, k.Obtained = o.Issued, o.Expires, []store.Obtained{o}
+		add(t, s, k, 5)
+	}
+	check := func(when string, want ...store.Obtained) {
+		t.Helper()
+		list := userKeys(t, s, store.UserKeyFilter{Key: "U1"})
+		if len(list) != 1 {
+			t.Fatalf("%s: %d keys", when, len(list))
+		}
+		if diff := cmp.Diff(want, list[0].Obtained); diff != "" {
+			t.Errorf("%s: %s", when, diff)
+		}
+	}
+	// In the past, so that the key can be somebody else's afterwards.
+	first, second := signUp("s1", -48*time.Hour, -24*time.Hour), signUp("s2 \x00", -40*time.Hour, -16*time.Hour)
+	keep("mallory", first)
+	keep("mallory", second)
+	check("renewed in another session", first, second)
+	again := signUp("s1", -30*time.Hour, -23*time.Hour)
+	keep("mallory", again)
+	check("renewed in the first", second, again)
+	late := signUp("s3", -20*time.Hour, -time.Hour)
+	keep("mallory", late)
+	check("when one has ended", second, late)
+	others := signUp("s4", 0, 24*time.Hour)
+	keep("alice", others)
+	check("of another identity", others)
+	for i := range 40 {
+		keep("alice", signUp(fmt.Sprint("many ", i), time.Duration(i+1)*time.Minute, 24*time.Hour))
+	}
+	list := userKeys(t, s, store.UserKeyFilter{Key: "U1"})[0].Obtained
+	if n := len(list); n != 16 || !list[0].Untold || !list[0].Issued.Equal(base.Add(25*time.Minute)) || list[n-1].Session != "many 39" || list[1].Session != "many 25" {
+		t.Errorf("of many are kept %+v", list)
 	}
 }
 

@@ -1,6 +1,8 @@
 package row
 
 import (
+	"database/sql/driver"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -9,13 +11,14 @@ import (
 )
 
 // UserKeyColumns are the columns of a user key, in the order of [UserKeyTargets].
-const UserKeyColumns = `key, account, account_id, issuer, subject, name, program, issued, expires`
+const UserKeyColumns = `key, account, account_id, issuer, subject, name, program, issued, expires, obtained`
 
 // UserKeyTargets returns where a row is scanned to; at makes a target of a time.
 func UserKeyTargets(k *store.UserKey, at func(*time.Time) any) []any {
 	return []any{
 		(*Text)(&k.Key), (*Text)(&k.Account), (*Text)(&k.AccountID), (*Text)(&k.Issuer), (*Text)(&k.Subject),
 		(*Text)(&k.Name), (*Text)(&k.Program), at(&k.Issued), at(&k.Expires),
+		(*SignUps)(&k.Obtained),
 	}
 }
 
@@ -23,8 +26,43 @@ func UserKeyTargets(k *store.UserKey, at func(*time.Time) any) []any {
 func UserKeyValues(k store.UserKey, at func(time.Time) any) []any {
 	return []any{
 		Text(k.Key), Text(k.Account), Text(k.AccountID), Text(k.Issuer), Text(k.Subject),
-		Text(k.Name), Text(k.Program), at(k.Issued), at(k.Expires), UserKeyID(k), Owner(k),
+		Text(k.Name), Text(k.Program), at(k.Issued), at(k.Expires), SignUps(k.Obtained), UserKeyID(k), Owner(k),
 	}
+}
+
+// SignUps are those by which a key's user JWTs were got, in a JSON column.
+type SignUps []store.Obtained
+
+// Value implements [driver.Valuer].
+func (l SignUps) Value() (driver.Value, error) {
+	if len(l) == 0 {
+		return "[]", nil
+	}
+	data, err := json.Marshal(l)
+	return string(data), err
+}
+
+// Scan implements [database/sql.Scanner].
+func (l *SignUps) Scan(src any) error {
+	*l = nil
+	switch v := src.(type) {
+	case string:
+		return l.read([]byte(v))
+	case []byte:
+		return l.read(v)
+	default:
+		return fmt.Errorf("sign-ups of a user key are %T", src)
+	}
+}
+
+func (l *SignUps) read(data []byte) error {
+	if err := json.Unmarshal(data, (*[]store.Obtained)(l)); err != nil {
+		return err
+	}
+	if len(*l) == 0 {
+		*l = nil
+	}
+	return nil
 }
 
 // UserKeyID returns the id of a key's row: one key may be of users of several accounts.
