@@ -2,7 +2,9 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -17,28 +19,65 @@ const (
 	calm     = 2 * silence
 	// turn is how much longer the next replica leaves it to the one before.
 	turn = 500 * time.Millisecond
-	// kickTimeout bounds the closing of a peer's connections.
+	// kickTimeout bounds the closing of a peer's connections, and tryAgain is when it is tried next where it was not begun.
 	kickTimeout = 2 * time.Second
+	tryAgain    = kickTimeout + time.Second
 )
 
 // fence has the connections of peers closed that have fallen silent, each once. The first of the healthy
 // replicas by name does it, the others only when it does not.
 func (g *Group) fence(ctx context.Context) {
 	for _, f := range g.frozen(time.Now()) {
-		g.Logger.Warn("a replica has fallen silent: its connections are closed, so that the servers ask others",
-			"replica", f.From, "silent", f.silent.Round(time.Millisecond), "connections", len(f.Connections))
-		g.OnFenced()
-		for _, c := range f.Connections {
-			g.tasks.Go(func() { g.cut(ctx, f.From, c) })
-		}
+		g.tasks.Go(func() { g.close(ctx, f) })
 	}
 }
 
-// cut closes a connection of a peer.
-func (g *Group) cut(ctx context.Context, name string, c Connection) {
+// close has the connections of a peer closed, unless it may be this replica that hears nobody: the server on which it
+// listens may be cut off from the others, over which its KICKs go.
+func (g *Group) close(ctx context.Context, f frozen) {
 	ctx, cancel := context.WithTimeout(ctx, kickTimeout)
 	defer cancel()
-	if err := g.Kick(ctx, c.ServerID, c.CID); err != nil && ctx.Err() == nil {
+	listens := g.Conns[0].ConnectedServerId()
+	if err := g.Reach(ctx, listens); err != nil {
+		if !f.again && !errors.Is(ctx.Err(), context.Canceled) {
+			g.Logger.Warn("a replica has fallen silent, or the server on which this one listens is cut off: nothing is closed before that server answers",
+				"replica", f.From, "silent", f.silent.Round(time.Millisecond), "server_id", listens, "error", err)
+		}
+		return
+	}
+	if !g.still(f) {
+		return
+	}
+	g.Logger.Warn("a replica has fallen silent: its connections are closed, so that the servers ask others",
+		"replica", f.From, "silent", f.silent.Round(time.Millisecond), "connections", len(f.Connections))
+	g.OnFenced()
+	var cuts sync.WaitGroup
+	defer cuts.Wait()
+	for _, c := range f.Connections {
+		cuts.Go(func() { g.cut(ctx, f.From, c) })
+	}
+}
+
+// still reports whether nothing was heard of the peer since it was found silent, and notes that it is fenced then.
+func (g *Group) still(f frozen) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p := g.peers[f.From]
+	if p == nil || p.silent(time.Now()) < f.silent {
+		return false
+	}
+	p.fenced = true
+	return true
+}
+
+// cut closes a connection of a peer. A KICK to a server that does not answer is not sent: it would arrive once the network is whole
+// again, and close the connection of a healthy peer.
+func (g *Group) cut(ctx context.Context, name string, c Connection) {
+	err := g.Reach(ctx, c.ServerID)
+	if err == nil {
+		err = g.Kick(ctx, c.ServerID, c.CID)
+	}
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 		g.Logger.Warn("a connection of a replica that has fallen silent could not be closed", "replica", name, "server_id", c.ServerID, "cid", c.CID, "error", err)
 	}
 }
@@ -46,9 +85,10 @@ func (g *Group) cut(ctx context.Context, name string, c Connection) {
 type frozen struct {
 	beat
 	silent time.Duration
+	again  bool // it was tried before
 }
 
-// frozen returns the peers that this replica is to fence now, and notes that it does.
+// frozen returns the peers that this replica is to fence now, and notes that it tries.
 func (g *Group) frozen(now time.Time) (list []frozen) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -69,13 +109,13 @@ func (g *Group) frozen(now time.Time) (list []frozen) {
 	patience := silence + time.Duration(slices.Index(healthy, g.Name))*turn
 	for _, p := range g.peers {
 		silent := p.silent(now)
-		if silent <= patience || p.fenced || p.last.Leaving {
+		if silent <= patience || p.fenced || p.last.Leaving || now.Sub(p.tried) < tryAgain {
 			continue
 		}
-		p.fenced = true
 		if len(p.last.Connections) > 0 {
-			list = append(list, frozen{p.last, silent})
+			list = append(list, frozen{p.last, silent, !p.tried.IsZero()})
 		}
+		p.tried = now
 	}
 	return list
 }

@@ -30,6 +30,8 @@ func TestFrozen(t *testing.T) {
 		"nobody is silent":                    {self: "a", own: prompt, peers: map[string]*peer{"b": peerAt(time.Second)}},
 		"one is silent":                       {self: "a", own: prompt, peers: map[string]*peer{"b": peerAt(1300 * time.Millisecond)}, want: 1},
 		"it was fenced before":                {self: "a", own: prompt, peers: map[string]*peer{"b": {last: beat{Connections: there}, heard: ago(time.Minute), fenced: true}}},
+		"it was tried just now":               {self: "a", own: prompt, peers: map[string]*peer{"b": {last: beat{Connections: there}, heard: ago(time.Minute), tried: ago(time.Second)}}},
+		"it was tried some time ago":          {self: "a", own: prompt, peers: map[string]*peer{"b": {last: beat{Connections: there}, heard: ago(time.Minute), tried: ago(tryAgain)}}, want: 1},
 		"it has no connections":               {self: "a", own: prompt, peers: map[string]*peer{"b": {heard: ago(2 * time.Second)}}},
 		"another one is first":                {self: "b", own: prompt, peers: map[string]*peer{"a": peerAt(0), "c": peerAt(1300 * time.Millisecond)}},
 		"another one was first and did not":   {self: "b", own: prompt, peers: map[string]*peer{"a": peerAt(0), "c": peerAt(1800 * time.Millisecond)}, want: 1},
@@ -49,10 +51,10 @@ func TestFrozen(t *testing.T) {
 		g := New(o)
 		g.own, g.peers = c.own, c.peers
 		if got := g.frozen(now); len(got) != c.want {
-			t.Errorf("%s: %d are fenced, want %d", name, len(got), c.want)
+			t.Errorf("%s: %d are to be fenced, want %d", name, len(got), c.want)
 		}
 		if again := g.frozen(now); len(again) != 0 {
-			t.Errorf("%s: %d are fenced again", name, len(again))
+			t.Errorf("%s: %d are to be fenced again", name, len(again))
 		}
 	}
 }

@@ -64,6 +64,8 @@ type Options struct {
 	Now  func() time.Time // this host's clock; nil is [time.Now]
 	// Kick closes a connection of a server; nil where that cannot be done.
 	Kick func(ctx context.Context, serverID string, cid uint64) error
+	// Reach returns nil once a server answers on the way that Kick takes; it is called where Kick is given.
+	Reach func(ctx context.Context, serverID string) error
 	// OnDropped, OnFenced and OnLate count; they may be nil.
 	OnDropped, OnFenced, OnLate func()
 	Logger                      *slog.Logger
@@ -95,6 +97,7 @@ type peer struct {
 	last   beat      // remembered for a while after it has left, so that none from before counts when it is said again
 	heard  time.Time // when, by our clock
 	spoke  time.Time // when it last did by a beat that was dropped for its time; zero when it never did
+	tried  time.Time // when it was last to be fenced
 	fenced bool      // since it fell silent
 }
 
@@ -320,7 +323,7 @@ func (g *Group) hearBeat(msg *nats.Msg) {
 	if b.Leaving {
 		g.Logger.Info("another replica has left", "replica", b.From)
 	}
-	p.last, p.heard, p.fenced = b, now, false
+	p.last, p.heard, p.tried, p.fenced = b, now, time.Time{}, false
 	g.tell()
 }
 
@@ -330,7 +333,7 @@ func (g *Group) alive(b beat) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if p := g.peers[b.From]; p != nil && b.Number > p.last.Number && !p.last.Leaving {
-		p.spoke, p.fenced = time.Now(), false
+		p.spoke, p.tried, p.fenced = time.Now(), time.Time{}, false
 	}
 }
 

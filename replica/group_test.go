@@ -65,12 +65,17 @@ func newBed(t testing.TB) *bed {
 	if !s.ReadyForConnections(30 * time.Second) {
 		t.Fatal("the server does not start")
 	}
+	return newBedAt(t, s.ClientURL())
+}
+
+func newBedAt(t testing.TB, url string) *bed {
+	t.Helper()
 	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "gatehouse.db"), Migrate: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	return &bed{t, db, newKey(t), s.ClientURL()}
+	return &bed{t, db, newKey(t), url}
 }
 
 func (b *bed) connect(options ...nats.Option) *nats.Conn {

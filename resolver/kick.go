@@ -31,6 +31,18 @@ func (r *Resolver) Kick(ctx context.Context, server string, cid uint64) error {
 	return err
 }
 
+// Reach returns nil once the server answers on the way that a KICK takes.
+func (r *Resolver) Reach(ctx context.Context, server string) error {
+	if r.blind {
+		return ErrNoSystemUser
+	}
+	if !isServerID(server) {
+		return fmt.Errorf("%.100q is not the id of a server", server)
+	}
+	_, err := r.ping(ctx, server)
+	return err
+}
+
 // kick is [Resolver.Kick] that also reports whether the connection was still there.
 func (r *Resolver) kick(ctx context.Context, server string, cid uint64) (closed bool, err error) {
 	data, err := r.ask(ctx, server, "KICK", map[string]uint64{"cid": cid})

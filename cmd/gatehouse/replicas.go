@@ -34,7 +34,7 @@ func (d *daemon) newGroup(cfg *config.Config) *replicas.Group {
 		OnDropped: dropped.Inc, OnFenced: fenced.Inc, OnLate: late.Inc, Logger: d.log,
 	}
 	if d.system != nil {
-		o.Kick = d.resolver.Kick
+		o.Kick, o.Reach = d.resolver.Kick, d.resolver.Reach
 	}
 	return replicas.New(o)
 }
