@@ -124,7 +124,7 @@ type AccountRequest struct {
 	Account string `json:"account"` // name or id
 }
 
-// AccountListRequest lists accounts by name: of admins all, of everybody else those whose member they are. Empty fields
+// AccountListRequest lists accounts by name: of admins all, of everybody else those whose member they are or to which a binding leads them. Empty fields
 // do not filter.
 type AccountListRequest struct {
 	Plan    string `json:"plan,omitempty"`

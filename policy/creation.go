@@ -3,6 +3,7 @@ package policy
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -75,6 +76,25 @@ func (s *Snapshot) leads(id *Identity, bound bool, conn Connection, trace *Trace
 		}
 	}
 	return all, r
+}
+
+// Led is where claims lead: the account of that name that was made from that.
+type Led struct {
+	Name   string
+	Origin Origin
+}
+
+// LedBy returns where bindings with [Create] lead the identity when it calls from source, whether or not there is such an account.
+// One that is an identity's own is none of these: who has it is a member.
+func LedBy(s *Snapshot, id *Identity, source netip.Addr) []Led {
+	leads, _ := s.leads(id, false, Connection{Source: source, Type: Standard}, nil)
+	var all []Led
+	for _, l := range leads {
+		if !l.binding.Create.Own && !s.configured(l.name) {
+			all = append(all, Led{l.name, l.origin})
+		}
+	}
+	return all
 }
 
 // leads returns where the binding leads the identity, or why its claims make no name.

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -154,6 +155,18 @@ func TestFirstLogin(t *testing.T) {
 		}
 		if want := c.want; want == "" && got != c.lands || want != "" && d.Reason() != want || creates != c.creates || d.Create != nil && d.Create.Begun != c.begun {
 			t.Errorf("%s: %s, lands in %q, creates %q; refusal %v", name, d.Reason(), got, creates, d.Refusal)
+		}
+		mayKnow := ""
+		for _, l := range LedBy(s, id, conn.Source) {
+			if e := s.Accounts.Named(l.Name); e != nil && e.Origin != nil && *e.Origin == l.Origin {
+				mayKnow += l.Name
+			}
+		}
+		if out := []Reason{NoBinding, SourceRefused, ClaimUnsafe, AccountForeign}; slices.Contains(out, d.Reason()) && mayKnow != "" {
+			t.Errorf("%s: not let in, as %s, and led to %s", name, d.Reason(), mayKnow)
+		}
+		if strings.HasPrefix(c.lands, "team-") && c.account != "team-SHOP" && mayKnow != c.lands {
+			t.Errorf("%s: lands in %s, and led to %q", name, c.lands, mayKnow)
 		}
 		if d.Create != nil && (len(d.Roles) == 0 || d.TTL > 10*time.Minute || d.Account.Name != creates || !d.Reason().Silent()) {
 			t.Errorf("%s: would get %+v", name, d)

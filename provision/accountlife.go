@@ -13,7 +13,7 @@ import (
 	"github.com/gatehouse-nats/gatehouse/store"
 )
 
-// AccountGet shows an account to its members and to admins.
+// AccountGet shows an account to its members, to whom a binding leads there, and to admins.
 func (s *Service) AccountGet(ctx context.Context, c Caller, req api.AccountRequest) (api.Account, error) {
 	return asParty(ctx, s, api.OpAccountGet, c, req, func(ctx context.Context, p party, req api.AccountRequest) (api.Account, error) {
 		a, err := s.find(ctx, p, api.OpAccountGet, req.Account)
@@ -24,7 +24,7 @@ func (s *Service) AccountGet(ctx context.Context, c Caller, req api.AccountReque
 	})
 }
 
-// AccountList lists accounts by name: of admins all, of everybody else those whose member they are.
+// AccountList lists accounts by name: of admins all, of everybody else those whose member they are or to which a binding leads them.
 func (s *Service) AccountList(ctx context.Context, c Caller, req api.AccountListRequest) (api.AccountsPage, error) {
 	return asParty(ctx, s, api.OpAccountList, c, req, s.listAccounts)
 }
@@ -63,7 +63,7 @@ func (s *Service) listAccounts(ctx context.Context, p party, req api.AccountList
 	return page, nil
 }
 
-// ownAccounts lists the accounts whose member the caller is; the cursor is the last name.
+// ownAccounts lists the accounts whose member the caller is, or to which a binding leads them; the cursor is the last name.
 func (s *Service) ownAccounts(ctx context.Context, p party, req api.AccountListRequest) (api.AccountsPage, error) {
 	page := api.AccountsPage{Accounts: []api.Account{}}
 	if req.Issuer != "" || req.Subject != "" || req.Deleted {
@@ -78,7 +78,7 @@ func (s *Service) ownAccounts(ctx context.Context, p party, req api.AccountListR
 		limit = store.MaxPage
 	}
 	var ids []string
-	for _, e := range state.Accounts.Of(p.Identity, s.Now()) {
+	for _, e := range p.accounts(state, s.Now()) {
 		if e.Account.Name <= req.Cursor || req.Plan != "" && e.Plan != req.Plan || req.State != "" && e.State != req.State {
 			continue
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-nats/gatehouse/account"
@@ -18,6 +20,7 @@ type party struct {
 	admin       bool
 	represented bool     // a backend acts for the identity
 	plans       []string // that the backend may sign others up under
+	led         []policy.Led
 }
 
 // asParty carries out an operation of accounts for who calls. What is refused to an identity is recorded.
@@ -81,7 +84,7 @@ func (s *Service) party(ctx context.Context, op string, c Caller) (party, error)
 	if id.BoundKey() != nil {
 		return p, refusedIdentity(policy.Refuse(policy.KeyProofMissing, "the token is bound to a key, and calls prove none: get one that is not bound"))
 	}
-	p.Identity, p.Actor = id, id.Name()
+	p.Identity, p.Actor, p.led = id, id.Name(), policy.LedBy(state, id, p.Source)
 	return p, nil
 }
 
@@ -130,7 +133,7 @@ func (p party) owns(a *account.Account) bool {
 	return !p.admin && p.Identity != nil && a.IsOwner(p.principal())
 }
 
-// sees reports whether the caller may know of the account: its members and admins may.
+// sees reports whether the caller may know of the account: its members, whom a binding leads there, and admins may.
 func (p party) sees(a *account.Account, now time.Time) bool {
 	if p.admin || p.owns(a) {
 		return true
@@ -138,6 +141,21 @@ func (p party) sees(a *account.Account, now time.Time) bool {
 	if a.State == account.Deleted || p.Identity == nil {
 		return false
 	}
+	if a.Origin != nil && slices.Contains(p.led, policy.Led{Name: a.Name, Origin: a.Origin.Origin}) {
+		return true
+	}
 	entry := a.Entry()
 	return entry.IsMember(p.Identity, now)
+}
+
+// accounts returns the accounts that the caller is a member of or is led to, by name, as decisions know them.
+func (p party) accounts(state *policy.Snapshot, now time.Time) []*policy.Entry {
+	list := state.Accounts.Of(p.Identity, now)
+	for _, l := range p.led {
+		if e := state.Accounts.Named(l.Name); e != nil && e.Origin != nil && *e.Origin == l.Origin {
+			list = append(list, e)
+		}
+	}
+	slices.SortFunc(list, func(a, b *policy.Entry) int { return strings.Compare(a.Account.Name, b.Account.Name) })
+	return slices.Compact(list)
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/gatehouse-nats/gatehouse/api"
 )
 
-// AccountGraph says who imports what from whom: to admins of all accounts, to everybody else of those whose member they are.
+// AccountGraph says who imports what from whom: to admins of all accounts, to everybody else of those whose member they are or to which a binding leads them.
 func (s *Service) AccountGraph(ctx context.Context, c Caller, req api.AccountGraphRequest) (api.AccountGraph, error) {
 	return asParty(ctx, s, api.OpAccountGraph, c, req, func(ctx context.Context, p party, _ api.AccountGraphRequest) (api.AccountGraph, error) {
 		out := api.AccountGraph{Accounts: []api.GraphAccount{}, Links: []api.GraphLink{}}
