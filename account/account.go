@@ -96,6 +96,8 @@ type Member struct {
 	Until      time.Time `json:"until,omitzero"`  // end of the invitation or the membership
 	Accepted   time.Time `json:"accepted,omitzero"`
 	By         string    `json:"by,omitempty"` // actor who added it
+	// From is the identity that added it, or on whose behalf it was; nobody in the case of an admin.
+	From policy.Principal `json:"from,omitzero"`
 }
 
 // OwnerRole is the role of who may manage the account. It can be had beside any role of the plan.

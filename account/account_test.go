@@ -33,6 +33,7 @@ func TestCheckName(t *testing.T) {
 		"": ErrName, strings.Repeat("a", MaxName+1): ErrName, strings.Repeat("a", 10_000): ErrName,
 		"a/b": ErrName, `a\b`: ErrName, "..": ErrName, ".a": ErrName, "a-": ErrName, "a b": ErrName, "a\x00b": ErrName,
 		"оrders": ErrName /* a Cyrillic o */, "ſys": ErrName, "a>": ErrName, "a*": ErrName, "$SYS": ErrName,
+		publicKey(t): ErrName, strings.ToLower(publicKey(t)): ErrName, // another's id
 		"LOBBY": ErrReserved, "sys": ErrReserved, "System": ErrReserved,
 	} {
 		if err := CheckName(name); !errors.Is(err, want) || (err == nil) != (want == nil) {
@@ -101,6 +102,23 @@ func TestClaims(t *testing.T) {
 
 		got.Limits.Conn != 20 || got.Limits.Subs != NoLimit || got.Limits.JetStreamTieredLimits["R1"].Streams != 5 || !got.Limits.DisallowBearer {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// A limit that is lowered below what an account has makes no claims that servers refuse: all else would stay as it was as well.
+func TestClaimsUnderALoweredLimit(t *testing.T) {
+	t.Parallel()
+	other := publicKey(t)
+	a := &Account{
+		ID: publicKey(t), Name: "orders",
+		Exports: []Export{{Name: "feed", Subject: "orders.>", Type: StreamType}, {Name: "ask", Subject: "ask", Type: ServiceType}},
+		Imports: []Import{{Name: "prices", Account: other, Subject: "prices.>", Type: StreamType}},
+	}
+	c := Claims(a, Limits{Connections: 5, Exports: 1, Imports: 0})
+	vr := jwt.CreateValidationResults()
+	c.Validate(vr)
+	if vr.IsBlocking(true) || c.Limits.Conn != 5 || c.Limits.Exports != 2 || c.Limits.Imports != 1 {
+		t.Errorf("limits %+v: %v", c.Limits, vr.Errors())
 	}
 }
 

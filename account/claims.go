@@ -12,7 +12,11 @@ func Claims(a *Account, plan Limits) *jwt.AccountClaims {
 	c := jwt.NewAccountClaims(a.ID)
 	c.Name, c.Description = a.Name, a.Description
 	c.Tags = slices.Clone(a.Tags)
-	plan.With(a.Limits).write(&c.Limits)
+	limits := plan.With(a.Limits)
+	// Servers take no claims that hold more than their own limits, and would go on with those before, whatever else has changed. So
+	// what an account has from before a limit was lowered stays, and takes nothing new ([CheckExchange]).
+	limits.Exports, limits.Imports = holding(limits.Exports, len(a.Exports)), holding(limits.Imports, len(a.Imports))
+	limits.write(&c.Limits)
 	for _, k := range a.Keys {
 		c.SigningKeys.Add(k.Public)
 	}
@@ -29,6 +33,14 @@ func Claims(a *Account, plan Limits) *jwt.AccountClaims {
 		})
 	}
 	return c
+}
+
+// holding returns the limit, raised to what there is.
+func holding(limit int64, n int) int64 {
+	if limit == NoLimit {
+		return limit
+	}
+	return max(limit, int64(n))
 }
 
 func (t ExportType) jwt() jwt.ExportType {

@@ -118,6 +118,9 @@ func (c *exchange) export(i int) {
 	default:
 		c.add(at("response"), "%q is none: use Singleton, Stream or Chunked", e.Response)
 	}
+	if err := CheckTexts(e.Description, nil); err != nil {
+		c.add(at("description"), "%v", err)
+	}
 	if err := checkOwnSubject(e.Subject); err != "" {
 		c.add(at("subject"), "%s", err)
 		return

@@ -91,6 +91,8 @@ func TestCheckExports(t *testing.T) {
 		"a line":              {[]Export{{Name: "a", Subject: "a\r\nPUB b", Type: StreamType}}, NoLimit, "has spaces"},
 		"a function":          {[]Export{{Name: "a", Subject: "a.{{account-hash()}}", Type: StreamType}}, NoLimit, "has {{"},
 		"a long subject":      {[]Export{{Name: "a", Subject: strings.Repeat("a.", 200) + "a", Type: StreamType}}, NoLimit, "401 bytes"},
+		"a long description":  {[]Export{{Name: "a", Subject: "a", Type: StreamType, Description: strings.Repeat("x", 10_000)}}, NoLimit, "10000 bytes"},
+		"two lines":           {[]Export{{Name: "a", Subject: "a", Type: StreamType, Description: "a\x1b[2Jb"}}, NoLimit, "cannot be printed"},
 		"one name twice":      {[]Export{feed, {Name: "feed", Subject: "b", Type: StreamType}}, NoLimit, "same name"},
 		"one in another":      {[]Export{feed, {Name: "eu", Subject: "orders.eu", Type: StreamType}}, NoLimit, "orders.eu overlaps orders.>"},
 		"across":              {[]Export{{Name: "a", Subject: "a.*.c", Type: StreamType}, {Name: "b", Subject: "a.b.*", Type: StreamType}}, NoLimit, "overlaps"},

@@ -5,10 +5,18 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/nats-io/nkeys"
 )
 
 // MaxName bounds the name of an account in bytes.
 const MaxName = 64
+
+// Lengths of keys as text.
+const (
+	publicLen = 56
+	seedLen   = 58
+)
 
 // The conditions that callers tell apart.
 var (
@@ -23,7 +31,8 @@ var reserved = []string{"lobby", "auth", "sys", "system", "operator", "gatehouse
 
 // CheckName returns an error that wraps [ErrName] or [ErrReserved] unless the text can name an account: 1 to 64 of A-Z a-z
 // 0-9 . _ -, beginning and ending with a letter or a digit. There are no other letters, so that no name looks like
-// another; those that differ in case alone are one name to the store.
+// another; those that differ in case alone are one name to the store. What reads as a key of NATS is none: accounts go by their
+// id too, and whoever had another's id for a name would be taken for it.
 func CheckName(name string) error {
 	alnum := func(c byte) bool {
 		return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
@@ -38,6 +47,9 @@ func CheckName(name string) error {
 		if c := name[i]; !alnum(c) && c != '.' && c != '_' && c != '-' {
 			return fmt.Errorf("%w: use letters from a to z, digits, dots, underscores and hyphens", ErrName)
 		}
+	}
+	if n := len(name); (n == publicLen || n == seedLen) && nkeys.IsValidEncoding([]byte(strings.ToUpper(name))) {
+		return fmt.Errorf("%w: it reads as a key", ErrName)
 	}
 	if slices.Contains(reserved, Key(name)) {
 		return fmt.Errorf("%w: choose another one than %s", ErrReserved, name)

@@ -65,7 +65,7 @@ func (s *Service) addMember(ctx context.Context, p party, req api.MemberAddReque
 
 // newMember returns what a request adds. Whoever is meant by claims need not accept: nobody is, until they name the account.
 func (s *Service) newMember(p party, req api.MemberAddRequest) (account.Member, error) {
-	m := account.Member{ID: newID(), Role: req.Role, Until: stored(req.Until), By: p.Actor}
+	m := account.Member{ID: newID(), Role: req.Role, Until: stored(req.Until), By: p.Actor, From: p.principal()}
 	url, err := s.memberIssuer(req.Issuer)
 	if err != nil {
 		return m, err
@@ -206,7 +206,16 @@ func (s *Service) dismiss(ctx context.Context, p party, req api.MemberRemoveRequ
 	var gone account.Member
 	var ended account.Left
 	c := act{op: api.OpMemberRemove, account: req.Account, reason: "removed", detail: "member " + clipped(req.ID)}
+	inherited := false
+	c.most = func(a *account.Account) int {
+		if plan := s.Accounts.Plans()[a.Plan]; inherited && plan != nil && !p.admin {
+			return plan.PerSubject // or two could hand each other accounts for ever
+		}
+		return 0
+	}
 	a, err := s.change(ctx, p, c, func(a *account.Account) error {
+		owner := a.Owner.Principal
+		defer func() { inherited = a.Owner.Principal != owner }()
 		i := slices.IndexFunc(a.Members, func(m account.Member) bool { return m.ID == req.ID })
 		if i < 0 {
 			return refuse(http.StatusNotFound, api.ReasonNotFound, "account %s has no member with the id %.80q: gatehouse account members lists them", a.Name, req.ID)

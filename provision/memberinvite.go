@@ -50,7 +50,7 @@ func (s *Service) invite(ctx context.Context, p party, req api.MemberInviteReque
 		life = d
 	}
 	secret := rand.Text() // 130 bits
-	m := account.Member{ID: newID(), Role: req.Role, Invitation: digest(secret), Until: s.now().Add(life), By: p.Actor}
+	m := account.Member{ID: newID(), Role: req.Role, Invitation: digest(secret), Until: s.now().Add(life), By: p.Actor, From: p.principal()}
 	if req.Email != "" {
 		var err error
 		if m.Email, err = s.email("", req.Email); err != nil {
@@ -81,7 +81,7 @@ func (s *Service) MemberAccept(ctx context.Context, c Caller, req api.MemberAcce
 }
 
 // errInvitation is all that is said of what cannot be accepted, so that nobody learns which accounts there are.
-var errInvitation = refuse(http.StatusForbidden, api.ReasonInvitationInvalid, "there is nothing for you to accept: the account is not there, or the secret is not that of an invitation, was used, has ended, or is for another address")
+var errInvitation = refuse(http.StatusForbidden, api.ReasonInvitationInvalid, "there is nothing for you to accept: the account is not there, or the secret is not that of an invitation, was used, has ended, is for another address, or was made by somebody who is an owner no more")
 
 func (s *Service) accept(ctx context.Context, p party, req api.MemberAcceptRequest) (api.Membership, error) {
 	switch {
@@ -100,7 +100,7 @@ func (s *Service) accept(ctx context.Context, p party, req api.MemberAcceptReque
 		who := account.Person{Principal: p.principal(), Name: p.Identity.Name()}
 		for i := range a.Members {
 			m := &a.Members[i]
-			if !s.offered(p.Identity, m, req.Secret) {
+			if !s.offered(p.Identity, m, req.Secret) || !s.vouched(a, m) {
 				continue
 			}
 			if m.Invitation != "" {
@@ -134,6 +134,20 @@ func (s *Service) offered(id *policy.Identity, m *account.Member, secret string)
 		return secret != "" && subtle.ConstantTimeCompare([]byte(digest(secret)), []byte(m.Invitation)) == 1
 	}
 	return secret == "" && m.Issuer == id.IssuerURL && (m.Subject == id.Subject || m.Subject == "" && m.Email != "")
+}
+
+// vouched reports whether who made the entry could make it now: an admin, or an owner who is not blocked. Whoever is about to be
+// removed may have invited themselves anew.
+func (s *Service) vouched(a *account.Account, m *account.Member) bool {
+	if m.From == (policy.Principal{}) {
+		return true
+	}
+	state := s.State()
+	if state == nil || !a.IsOwner(m.From) {
+		return false
+	}
+	_, blocked := state.Revocations.Blocked(&policy.Identity{IssuerURL: m.From.Issuer, Subject: m.From.Subject}, s.Now())
+	return !blocked
 }
 
 // hasEmail reports whether an issuer that is trusted for it says that the identity has the address, and that it has verified that.
