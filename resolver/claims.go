@@ -73,6 +73,8 @@ type ClaimsOptions struct {
 	Leeway      time.Duration        // of tokens
 	OnDrift     func(id, how string) // is told of each server that had other claims of an account; nil is nobody
 	Interval    time.Duration        // between looks at the servers when nothing happens
+	// Given returns the JWT of an account that others made and servers may fetch; "" when there is none. Nil gives none.
+	Given func(id string) string
 	// Records are those of self-service accounts; nil: there are none.
 	Records AccountStore
 	// Limits returns those of a plan, false when there is no plan of that name.
@@ -108,6 +110,9 @@ type Claims struct {
 func NewClaims(o ClaimsOptions) *Claims {
 	if o.Interval <= 0 {
 		o.Interval = DefaultInterval
+	}
+	if o.Given == nil {
+		o.Given = func(string) string { return "" }
 	}
 	if o.OnDrift == nil {
 		o.OnDrift = func(string, string) {}

@@ -261,11 +261,15 @@ type decision struct {
 }
 
 // decide returns what the claims of an account become, from what is known of them, what each server has applied
-// (nil: nothing), and what is asked; nil when there is nothing to do with the account. The newest of what others
-// made becomes the base.
-func decide(h history, found []*document, o overlay) (*decision, error) {
+// (nil: nothing), what others gave it that servers may not have (nil: nothing), and what is asked; nil when there is nothing to do
+// with the account. The newest of what others made becomes the base; given counts while it is newer than the base.
+func decide(h history, found []*document, given *document, o overlay) (*decision, error) {
+	theirs := found
+	if given != nil && (h.base == nil || given.issued() > h.base.issued()) {
+		theirs = append(slices.Clone(found), given)
+	}
 	newest := func(keep func(*document) bool) (latest *document) {
-		for _, d := range found {
+		for _, d := range theirs {
 			if d != nil && keep(d) && (latest == nil || d.issued() > latest.issued()) {
 				latest = d
 			}

@@ -437,27 +437,34 @@ func TestDecide(t *testing.T) {
 	for name, c := range map[string]struct {
 		history history
 		found   []*document
+		given   *document
 		overlay overlay
 		push    bool
 		tags    string // of the base
 		drifts  []drift
 		nothing bool
 	}{
-		"nothing asked":         {history{}, []*document{base}, nil, false, "", nil, true},
-		"asked for and so":      {history{}, []*document{desired, desired}, o, false, "", nil, true},
-		"first":                 {history{}, []*document{base, made(120, tagged("new"))}, o, true, `["new"]`, nil, false},
-		"settled":               {h, []*document{desired, desired}, o, false, "", nil, false},
-		"lifted":                {h, []*document{desired, desired}, nil, true, "", nil, false},
-		"lifted everywhere":     {history{base, base, 5}, []*document{base, base}, nil, false, "", nil, false},
-		"a server lacks it":     {h, []*document{desired, nil}, o, true, "", []drift{absent}, false},
-		"a server has the base": {h, []*document{desired, base}, o, true, "", []drift{older}, false},
-		"an older one of ours":  {h, []*document{desired, parsed(t, old)}, o, true, "", []drift{older}, false},
-		"from before the base":  {h, []*document{made(99, tagged("ancient")), desired}, o, true, "", []drift{older}, false},
-		"others' edit":          {h, []*document{made(101, tagged("theirs")), desired}, o, true, `["theirs"]`, []drift{foreign}, false},
-		"others' latest":        {h, []*document{made(101, tagged("theirs")), made(102, tagged("last"))}, o, true, `["last"]`, []drift{foreign, foreign}, false},
-		"others', when lifted":  {history{base, base, 5}, []*document{made(101, tagged("theirs")), made(101, tagged("theirs"))}, nil, false, `["theirs"]`, []drift{foreign, foreign}, false},
+		"nothing asked":         {history{}, []*document{base}, nil, nil, false, "", nil, true},
+		"asked for and so":      {history{}, []*document{desired, desired}, nil, o, false, "", nil, true},
+		"first":                 {history{}, []*document{base, made(120, tagged("new"))}, nil, o, true, `["new"]`, nil, false},
+		"settled":               {h, []*document{desired, desired}, nil, o, false, "", nil, false},
+		"lifted":                {h, []*document{desired, desired}, nil, nil, true, "", nil, false},
+		"lifted everywhere":     {history{base, base, 5}, []*document{base, base}, nil, nil, false, "", nil, false},
+		"a server lacks it":     {h, []*document{desired, nil}, nil, o, true, "", []drift{absent}, false},
+		"a server has the base": {h, []*document{desired, base}, nil, o, true, "", []drift{older}, false},
+		"an older one of ours":  {h, []*document{desired, parsed(t, old)}, nil, o, true, "", []drift{older}, false},
+		"from before the base":  {h, []*document{made(99, tagged("ancient")), desired}, nil, o, true, "", []drift{older}, false},
+		"others' edit":          {h, []*document{made(101, tagged("theirs")), desired}, nil, o, true, `["theirs"]`, []drift{foreign}, false},
+		"others' latest":        {h, []*document{made(101, tagged("theirs")), made(102, tagged("last"))}, nil, o, true, `["last"]`, []drift{foreign, foreign}, false},
+		"others', when lifted":  {history{base, base, 5}, []*document{made(101, tagged("theirs")), made(101, tagged("theirs"))}, nil, nil, false, `["theirs"]`, []drift{foreign, foreign}, false},
+		"given, and newer":      {h, []*document{desired}, made(101, tagged("given")), o, true, `["given"]`, nil, false},
+		"given, as the base":    {h, []*document{desired}, made(100, tagged("given")), o, false, "", nil, false},
+		"given, and of ours":    {h, []*document{desired}, parsed(t, old), o, false, "", nil, false},
+		"given, older than one": {h, []*document{made(102, tagged("last"))}, made(101, tagged("given")), o, true, `["last"]`, []drift{foreign}, false},
+		"given alone":           {history{}, []*document{nil}, made(101, tagged("given")), o, true, `["given"]`, nil, false},
+		"given, nothing asked":  {history{}, []*document{base}, made(101, tagged("given")), nil, false, "", nil, true},
 	} {
-		d, err := decide(c.history, c.found, c.overlay)
+		d, err := decide(c.history, c.found, c.given, c.overlay)
 		if err != nil || (d == nil) != c.nothing {
 			t.Errorf("%s: %v, %v", name, d, err)
 			continue
@@ -469,7 +476,7 @@ func TestDecide(t *testing.T) {
 			t.Errorf("%s: push %t, tags %s, drifts %v", name, d.push, d.base.body["tags"], d.drifts)
 		}
 	}
-	if _, err := decide(history{}, []*document{nil, nil}, o); err == nil {
+	if _, err := decide(history{}, []*document{nil, nil}, nil, o); err == nil {
 		t.Error("an account that no server has was decided on")
 	}
 }

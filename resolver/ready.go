@@ -74,3 +74,6 @@ func (r *Resolver) Ready() error {
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(errs...)
 }
+
+// Connected reports whether a server can be asked now.
+func (r *Resolver) Connected() bool { return !r.blind && r.nc.IsConnected() }

@@ -87,9 +87,10 @@ func (c *Claims) look(ctx context.Context, account string, h history, o overlay)
 	short, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	held, err := c.r.appliedEverywhere(short, account)
+	given, distrusted := c.given(ctx, account, held)
 	if err != nil && anyOf(held) {
-		if d, failed := decide(h, documents(held), o); failed == nil && d != nil && d.push {
-			return held, d, err
+		if d, failed := decide(h, documents(held), given, o); failed == nil && d != nil && d.push {
+			return held, d, errors.Join(err, distrusted)
 		}
 	}
 	if err != nil {
@@ -97,8 +98,25 @@ func (c *Claims) look(ctx context.Context, account string, h history, o overlay)
 			return nil, nil, err
 		}
 	}
-	d, failed := decide(h, documents(held), o)
-	return held, d, errors.Join(err, failed)
+	d, failed := decide(h, documents(held), given, o)
+	return held, d, errors.Join(err, failed, distrusted)
+}
+
+// given returns the claims of an account that the configuration has for servers that fetch it; nil when it has none. The error says
+// that another signed them than the operator, so that nothing is made of them.
+func (c *Claims) given(ctx context.Context, account string, held []serverClaims) (*document, error) {
+	token := c.Given(account)
+	if token == "" {
+		return nil, nil
+	}
+	issuer, err := signedBy(token)
+	if err == nil && !c.isOwn(issuer) && !slices.ContainsFunc(held, func(h serverClaims) bool { return h.signedBy(issuer) }) && !c.r.applies(issuer) && !c.trustedKey(ctx, issuer) {
+		err = fmt.Errorf("no server is known to trust key %s, which signed it", issuer)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the JWT of account %s in nats.resolver.accounts is not made use of (%w): have the operator sign it, or push it", account, err)
+	}
+	return parseDocument(token)
 }
 
 // stale reports whether a server stores other claims than it has applied: it would come up with them.

@@ -33,7 +33,7 @@ func (d *daemon) newClaims() *resolver.Claims {
 			drift.WithLabelValues(how).Inc()
 			d.drifted(id, how)
 		},
-		Records: d.store, Limits: d.limits,
+		Records: d.store, Limits: d.limits, Given: d.givenClaims,
 	})
 }
 

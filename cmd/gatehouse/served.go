@@ -3,16 +3,17 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/gatehouse-nats/gatehouse/account"
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
 	"github.com/gatehouse-nats/gatehouse/provision"
 	"github.com/gatehouse-nats/gatehouse/resolver"
+	"github.com/gatehouse-nats/gatehouse/store"
 )
 
 // kindOf returns what the servers keep claims in; empty without an operator.
@@ -37,27 +38,66 @@ func (d *daemon) served(cfg *config.Config) *provision.Served {
 	}}
 }
 
-// servedClaims returns the claims that servers are to have of an account: the newer ones of what the store and the configuration
-// have. While the store does not answer, servers get the accounts alone that Gatehouse itself is in, without which they do not start: of
-// others what revocations ask could be missing.
-func (d *daemon) servedClaims(ctx context.Context, account string) (string, error) {
+// servedClaims returns the claims that servers are to have of an account: what the store has of it, and what the configuration has
+// where no revocation ever changed that. A newer file is not served before the writer of claims has laid over it what revocations ask, see
+// [daemon.givenClaims]. While the store does not answer, servers get the accounts alone that Gatehouse itself is in, without which they do
+// not start: of others what revocations ask could be missing.
+func (d *daemon) servedClaims(ctx context.Context, id string) (string, error) {
 	cfg := d.cfg.Load()
-	own := slices.IndexFunc(cfg.NATS.Resolver.Accounts, func(a config.AccountJWT) bool { return a.Account() == account })
-	stored, err := d.store.Served(ctx, account)
-	if own < 0 {
+	stored, err := d.store.Served(ctx, id)
+	file := given(cfg, id)
+	if file == "" || err == nil && stored != "" && !d.outdated(cfg, id, stored, file) {
 		return stored, err
 	}
-	file := cfg.NATS.Resolver.Accounts[own]
+	if ownAccount(cfg, id) {
+		return file, nil
+	}
 	if err != nil {
-		if account == cfg.CalloutAccount() || account == cfg.SystemAccount() || account == cfg.Lobby() {
-			return file.Token(), nil
-		}
 		return "", err
 	}
-	if claims, err := jwt.DecodeAccountClaims(stored); err == nil && claims.IssuedAt >= file.Issued() {
-		return stored, nil
+	deleted, _, err := d.store.Accounts(ctx, store.AccountFilter{IDs: []string{id}, State: account.Deleted, Deleted: true, Limit: 1})
+	if err != nil || len(deleted) > 0 {
+		return "", err
 	}
-	return file.Token(), nil
+	return file, nil
+}
+
+// given returns the JWT of an account in nats.resolver.accounts; "" when it is not there.
+func given(cfg *config.Config, id string) string {
+	for _, a := range cfg.NATS.Resolver.Accounts {
+		if a.Account() == id {
+			return a.Token()
+		}
+	}
+	return ""
+}
+
+// ownAccount reports whether Gatehouse is in the account: no server starts, or lets Gatehouse in, without it.
+func ownAccount(cfg *config.Config, id string) bool {
+	return id == cfg.CalloutAccount() || id == cfg.SystemAccount() || id == cfg.Lobby()
+}
+
+// outdated reports whether servers may not take what the store has of an account that Gatehouse is in, and are given the file: none is there
+// to say, and neither the operator signing key nor the one that signed the file has signed it.
+func (d *daemon) outdated(cfg *config.Config, id, stored, file string) bool {
+	if !ownAccount(cfg, id) || d.resolver.Connected() {
+		return false
+	}
+	has, err := jwt.DecodeAccountClaims(stored)
+	if err != nil {
+		return true
+	}
+	signed, err := jwt.DecodeAccountClaims(file)
+	return err == nil && has.Issuer != signed.Issuer && has.Issuer != d.operatorPublic()
+}
+
+// givenClaims returns the JWT of an account that the writer of claims is to take for what others made of it, though no server may have it.
+func (d *daemon) givenClaims(id string) string {
+	cfg := d.cfg.Load()
+	if d.served(cfg) == nil {
+		return ""
+	}
+	return given(cfg, id)
 }
 
 func (c *cli) preloadCommand() *cobra.Command {
