@@ -17,6 +17,10 @@ type AccountChange struct {
 	// Keys are sealed seeds that are kept from now on, DropKeys the public keys of those that no longer are.
 	Keys     []SealedKey
 	DropKeys []string
+	// Close is a suspension of the account that is made with the record, beside those that it equals; nil makes none.
+	Close *Revocation
+	// Lifts end revocations with the record. One that is not there, or is lifted already, stays as it is.
+	Lifts []Lift
 	// Most is how many accounts of the plan that are not deleted the owner may have, this one among them;
 	// 0 is any number.
 	Most int

@@ -130,7 +130,7 @@ type Store interface {
 	// (1 when nothing is); otherwise [ErrChanged].
 	SaveAccountClaims(ctx context.Context, c AccountClaims) error
 
-	// SaveAccount stores a record with its audit entry, its feed entry and the seeds that change with it.
+	// SaveAccount stores a record with its audit entry, its feed entry, and the seeds and the revocations that change with it.
 	// What [Store.MarkApplied] has noted since the record was read stays. [ErrChanged] when the record is not at the revision before, [ErrTaken] when another that is not
 	// deleted has the name, or any ever had the id, [ErrTooMany] when the owner has as many as the plan lets.
 	// A call that was made before with the same key changes nothing, and its answer is returned;

@@ -51,6 +51,16 @@ func (s *Store) SaveAccount(ctx context.Context, c store.AccountChange) (first j
 		if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 			return err
 		}
+		if c.Close != nil {
+			if err := revokeBeside(ctx, tx, *c.Close); err != nil {
+				return err
+			}
+		}
+		for _, l := range c.Lifts {
+			if _, err := lift(ctx, tx, l); err != nil && !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+		}
 		_, err := publish(ctx, tx, "account", c.Account.ID, &c.Entry)
 		return err
 	})

@@ -95,26 +95,44 @@ func insertRevocation(ctx context.Context, tx pgx.Tx, r store.Revocation) (store
 	return store.Revocation{}, false, fmt.Errorf("%w: revocations of this target change too fast: try again", store.ErrUnavailable)
 }
 
+// revokeBeside makes a revocation that no other equals.
+func revokeBeside(ctx context.Context, tx pgx.Tx, r store.Revocation) error {
+	r, err := row.Normal(r)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, insert, row.BesideValues(r, value)...); err != nil {
+		return err
+	}
+	_, err = publish(ctx, tx, "revoke", r.ID, row.RevokeEntry(r, time.Now()))
+	return err
+}
+
 // Lift implements [store.Store].
 func (s *Store) Lift(ctx context.Context, l store.Lift) (lifted store.Revocation, err error) {
 	err = s.write(ctx, callTimeout, "lift", func(ctx context.Context, tx pgx.Tx) error {
-		lifted, err = queryRevocation(tx.QueryRow(ctx, `UPDATE revocations SET lifted_at = $2, lifted_by = $3, lift_note = $4
-			WHERE id = $1 AND lifted_at IS NULL RETURNING `+row.RevocationColumns,
-			row.Text(l.ID), timestamp(l.At), row.Text(l.Actor), row.Text(l.Note)))
-		if errors.Is(err, pgx.ErrNoRows) {
-			lifted, err = revocation(ctx, tx, row.RevocationColumns, l.ID)
-			return err
-		}
-		if err != nil {
-			return err
-		}
-		lifted.Position, err = publish(ctx, tx, "lift", l.ID, row.LiftEntry(lifted, time.Now()))
+		lifted, err = lift(ctx, tx, l)
 		return err
 	})
 	if err != nil {
 		return store.Revocation{}, err
 	}
 	return lifted, nil
+}
+
+// lift ends a revocation, and returns one that is lifted already unchanged; [store.ErrNotFound] when there is none.
+func lift(ctx context.Context, tx pgx.Tx, l store.Lift) (store.Revocation, error) {
+	lifted, err := queryRevocation(tx.QueryRow(ctx, `UPDATE revocations SET lifted_at = $2, lifted_by = $3, lift_note = $4
+		WHERE id = $1 AND lifted_at IS NULL RETURNING `+row.RevocationColumns,
+		row.Text(l.ID), timestamp(l.At), row.Text(l.Actor), row.Text(l.Note)))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return revocation(ctx, tx, row.RevocationColumns, l.ID)
+	}
+	if err != nil {
+		return lifted, err
+	}
+	lifted.Position, err = publish(ctx, tx, "lift", l.ID, row.LiftEntry(lifted, time.Now()))
+	return lifted, err
 }
 
 // revocation returns the columns of the one with that id, [store.ErrNotFound] when there is none.

@@ -44,6 +44,16 @@ func (s *Store) SaveAccount(ctx context.Context, c store.AccountChange) (first j
 				return err
 			}
 		}
+		if c.Close != nil {
+			if err := s.revokeBeside(ctx, tx, *c.Close); err != nil {
+				return err
+			}
+		}
+		for _, l := range c.Lifts {
+			if _, _, err := s.lift(ctx, tx, l); err != nil && !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+		}
 		_, err := s.publish(ctx, tx, "account", c.Account.ID, &c.Entry)
 		return err
 	})

@@ -42,11 +42,7 @@ func (s *Store) Revoke(ctx context.Context, r store.Revocation, key string) (sto
 			return nil
 		}
 		changed = true
-		if stored.Position, err = s.publish(ctx, tx, "revoke", r.ID, row.RevokeEntry(r, now)); err != nil {
-			return err
-		}
-		_, err := tx.ExecContext(ctx, `UPDATE revocations SET epoch = ?, seq = ? WHERE id = ?`,
-			stored.Position.Epoch, stored.Position.Seq, row.Text(r.ID))
+		stored.Position, err = s.publishRevocation(ctx, tx, r, now)
 		return err
 	})
 	if err != nil {
@@ -56,6 +52,29 @@ func (s *Store) Revoke(ctx context.Context, r store.Revocation, key string) (sto
 		s.hints.Give()
 	}
 	return stored, existing, nil
+}
+
+// publishRevocation ends the making of a revocation, and keeps its position with it.
+func (s *Store) publishRevocation(ctx context.Context, tx *tx, r store.Revocation, now time.Time) (store.Position, error) {
+	at, err := s.publish(ctx, tx, "revoke", r.ID, row.RevokeEntry(r, now))
+	if err != nil {
+		return at, err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE revocations SET epoch = ?, seq = ? WHERE id = ?`, at.Epoch, at.Seq, row.Text(r.ID))
+	return at, err
+}
+
+// revokeBeside makes a revocation that no other equals.
+func (s *Store) revokeBeside(ctx context.Context, tx *tx, r store.Revocation) error {
+	r, err := row.Normal(r)
+	if err != nil {
+		return err
+	}
+	if err := insertValues(ctx, tx, row.BesideValues(r, value)); err != nil {
+		return err
+	}
+	_, err = s.publishRevocation(ctx, tx, r, time.Now())
+	return err
 }
 
 // firstAnswer returns what the call with this key was answered, if there was one.
@@ -91,7 +110,10 @@ func insertRevocation(ctx context.Context, tx *tx, r store.Revocation) (store.Re
 }
 
 func insert(ctx context.Context, tx *tx, r store.Revocation) error {
-	values := row.InsertValues(r, value)
+	return insertValues(ctx, tx, row.InsertValues(r, value))
+}
+
+func insertValues(ctx context.Context, tx *tx, values []any) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO revocations (`+row.InsertColumns+`) VALUES (?`+
 		strings.Repeat(", ?", len(values)-1)+`)`, values...)
 	return err
@@ -101,17 +123,7 @@ func insert(ctx context.Context, tx *tx, r store.Revocation) error {
 func (s *Store) Lift(ctx context.Context, l store.Lift) (lifted store.Revocation, err error) {
 	changed := false
 	err = s.write(ctx, "lift", func(ctx context.Context, tx *tx) error {
-		if lifted, err = revocation(ctx, tx, row.RevocationColumns, l.ID); err != nil || !lifted.LiftedAt.IsZero() {
-			return err
-		}
-		lifted.LiftedAt, lifted.LiftedBy, lifted.LiftNote = row.Time(l.At), l.Actor, l.Note
-		changed = true
-		if lifted.Position, err = s.publish(ctx, tx, "lift", l.ID, row.LiftEntry(lifted, time.Now())); err != nil {
-			return err
-		}
-		_, err := tx.ExecContext(ctx, `UPDATE revocations SET lifted_at = ?, lifted_by = ?, lift_note = ?,
-			lift_epoch = ?, lift_seq = ? WHERE id = ?`,
-			micros(l.At), row.Text(l.Actor), row.Text(l.Note), lifted.Position.Epoch, lifted.Position.Seq, row.Text(l.ID))
+		lifted, changed, err = s.lift(ctx, tx, l)
 		return err
 	})
 	if err != nil {
@@ -121,6 +133,21 @@ func (s *Store) Lift(ctx context.Context, l store.Lift) (lifted store.Revocation
 		s.hints.Give()
 	}
 	return lifted, nil
+}
+
+// lift ends a revocation, and reports whether it was not lifted before; [store.ErrNotFound] when there is none.
+func (s *Store) lift(ctx context.Context, tx *tx, l store.Lift) (lifted store.Revocation, changed bool, err error) {
+	if lifted, err = revocation(ctx, tx, row.RevocationColumns, l.ID); err != nil || !lifted.LiftedAt.IsZero() {
+		return lifted, false, err
+	}
+	lifted.LiftedAt, lifted.LiftedBy, lifted.LiftNote = row.Time(l.At), l.Actor, l.Note
+	if lifted.Position, err = s.publish(ctx, tx, "lift", l.ID, row.LiftEntry(lifted, time.Now())); err != nil {
+		return lifted, false, err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE revocations SET lifted_at = ?, lifted_by = ?, lift_note = ?,
+		lift_epoch = ?, lift_seq = ? WHERE id = ?`,
+		micros(l.At), row.Text(l.Actor), row.Text(l.Note), lifted.Position.Epoch, lifted.Position.Seq, row.Text(l.ID))
+	return lifted, true, err
 }
 
 // revocation returns the columns of the one with that id, [store.ErrNotFound] when there is none.

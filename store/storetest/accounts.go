@@ -40,6 +40,8 @@ var accountTests = map[string]func(*testing.T, store.Store){
 	"ChangedAtOnce":     testAccountAtOnce,
 	"DeletedAreNoMore":  testDeletedAccount,
 	"RevocationsBeside": testAccountsBesideRevocations,
+	"ClosedAndOpened":   testClosedWithRecord,
+	"NothingOfAChange":  testNothingOfARefusedChange,
 }
 
 // created returns a change that makes an account.

@@ -71,6 +71,13 @@ func InsertValues(r store.Revocation, at func(time.Time) any) []any {
 	}
 }
 
+// BesideValues is [InsertValues] for a revocation that no other equals, whatever it concerns.
+func BesideValues(r store.Revocation, at func(time.Time) any) []any {
+	values := InsertValues(r, at)
+	values[len(decided)] = hash(append(targetParts(r.Target), r.ID)...)
+	return values
+}
+
 // EqualOnce is what the revocations meet of which there is one at a time for a target, kind and end; the
 // predicate of the unique index.
 const EqualOnce = `lifted_at IS NULL AND (kind <> 'logout' OR session_id <> '' OR token_id <> '')`
