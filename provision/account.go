@@ -106,10 +106,12 @@ type act struct {
 	admins   bool   // only they may
 	closed   bool   // owners may while the account is suspended or being deleted
 	anybody  bool   // do itself looks at who may
-	dropKeys bool   // the seeds of its signing keys are kept no longer
 	// seeds returns the seeds that are kept from now on, and the public keys of those that no longer are, after do.
 	seeds func() (kept []store.SealedKey, dropped []string)
-	most  func(*account.Account) int
+	// closes returns the suspension that is made with the change, and lifts the ids of those that end with it, after do.
+	closes func(*account.Account) *store.Revocation
+	lifts  func() []string
+	most   func(*account.Account) int
 	// others says, after do, which accounts the change was checked against, and whether what is exported changes.
 	others func() (exporters []store.AccountAt, exports bool)
 }
@@ -147,7 +149,15 @@ func (s *Service) change(ctx context.Context, p party, c act, do func(*account.A
 		if c.others != nil {
 			change.Exporters, change.Exports = c.others()
 		}
-		if c.dropKeys {
+		if c.closes != nil {
+			change.Close = c.closes(&a)
+		}
+		if c.lifts != nil {
+			for _, id := range c.lifts() {
+				change.Lifts = append(change.Lifts, store.Lift{ID: id, At: a.Updated, Actor: p.Actor, Note: c.reason})
+			}
+		}
+		if a.State == account.Deleted { // the seeds of its signing keys are kept no longer
 			for _, k := range a.Keys {
 				change.DropKeys = append(change.DropKeys, k.Public)
 			}
@@ -162,9 +172,33 @@ func (s *Service) change(ctx context.Context, p party, c act, do func(*account.A
 			return s.answered(ctx, p, c, first, nil)
 		}
 		s.Logger.Info("account changed", "op", c.op, "account", a.Name, "account_id", a.ID, "revision", a.Revision, "state", a.State, "actor", p.Actor, "request_id", p.RequestID)
+		s.enforce(ctx, change)
 		return a, s.refresh(ctx)
 	}
 	return account.Account{}, again(http.StatusConflict, api.ReasonChanged, "others change the account all the time: call again")
+}
+
+// enforce has the revocations carried out that came with a change. Whoever carries out what is unfinished finds them later too.
+func (s *Service) enforce(ctx context.Context, c store.AccountChange) {
+	if s.Enforce == nil {
+		return
+	}
+	var ids []string
+	if c.Close != nil {
+		ids = append(ids, c.Close.ID)
+	}
+	for _, l := range c.Lifts {
+		ids = append(ids, l.ID)
+	}
+	for _, id := range ids {
+		list, _, err := s.Store.Revocations(ctx, store.RevocationFilter{ID: id, Limit: 1})
+		if err != nil {
+			s.Logger.Error("a revocation could not be read to be carried out at once; it is found later", "revocation", id, "error", err)
+		}
+		for _, r := range list {
+			s.Enforce(r)
+		}
+	}
 }
 
 func (c *act) check() error {
@@ -304,6 +338,33 @@ func (s *Service) settle(ctx context.Context, op string, a account.Account) (acc
 		select {
 		case <-ctx.Done():
 			return a, nil // it is being created, which the caller is told
+		case <-tick.C:
+		}
+	}
+}
+
+// opened waits a bounded time until every server has the revision of the account, be it in use already, and returns it as it is
+// then. Nothing is waited for where nobody is let in to it.
+func (s *Service) opened(ctx context.Context, op string, a account.Account) (account.Account, error) {
+	if !a.State.InUse() {
+		if a.State == account.Creating {
+			return s.settle(ctx, op, a)
+		}
+		return a, nil
+	}
+	deadline := time.After(settleWait)
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		now, err := s.lookUp(ctx, op, a.ID)
+		if err != nil || !now.State.InUse() || now.Applied >= a.Revision {
+			return now, err
+		}
+		select {
+		case <-ctx.Done():
+			return a, nil
+		case <-deadline:
+			return a, nil
 		case <-tick.C:
 		}
 	}

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nkeys"
-
 	"github.com/gatehouse-nats/gatehouse/account"
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/policy"
@@ -115,9 +113,8 @@ func hasData(a *account.Account, had Stored) error {
 
 // close begins the deletion: nobody is let in from now on, and those who are in are closed.
 func (s *Service) close(ctx context.Context, p party, c act, grace time.Duration) (account.Account, error) {
-	c.dropKeys = false
-	gone := false
-	a, err := s.change(ctx, p, c, func(a *account.Account) error {
+	c.closes = func(a *account.Account) *store.Revocation { return closing(a, p.Actor) }
+	return s.change(ctx, p, c, func(a *account.Account) error {
 		if a.State == account.Deleting {
 			return wrongState(a, "it goes at "+a.DeleteAt.Format(time.RFC3339)+"; gatehouse account undelete takes that back")
 		}
@@ -125,25 +122,24 @@ func (s *Service) close(ctx context.Context, p party, c act, grace time.Duration
 			return wrongState(a, "there is nothing left to delete")
 		}
 		if a.State == account.Requested { // no server has ever had it
-			a.State, gone = account.Deleted, true
+			a.State = account.Deleted
 			return nil
 		}
 		a.State, a.DeleteAt, a.Closing = account.Deleting, s.now().Add(grace), newID()
 		return nil
 	})
-	if err != nil || gone || a.Closing == "" {
-		return a, err
-	}
-	return a, s.keepOut(ctx, &a, p.Actor, p.RequestID)
 }
 
-// keepOut suspends an account that is being deleted, so that its connections and direct users end as well.
-func (s *Service) keepOut(ctx context.Context, a *account.Account, actor, request string) error {
-	_, _, err := s.revoke(ctx, store.Revocation{
-		Revocation: policy.Revocation{ID: a.Closing, Kind: policy.Suspension, Target: policy.Target{Account: a.ID}, At: s.now()},
+// closing returns the suspension by which connections and direct users of an account that is being deleted end as well; nil where
+// the account is not.
+func closing(a *account.Account, actor string) *store.Revocation {
+	if a.State != account.Deleting {
+		return nil
+	}
+	return &store.Revocation{
+		Revocation: policy.Revocation{ID: a.Closing, Kind: policy.Suspension, Target: policy.Target{Account: a.ID}, At: a.Updated},
 		Reason:     "the account is being deleted", Actor: actor,
-	}, "", request)
-	return err
+	}
 }
 
 // AccountUndelete takes a deletion back while its grace lasts.
@@ -153,42 +149,16 @@ func (s *Service) AccountUndelete(ctx context.Context, c Caller, req api.Account
 
 func (s *Service) undelete(ctx context.Context, p party, req api.AccountActRequest) (api.Account, error) {
 	c := act{op: api.OpAccountUndelete, account: req.Account, closed: true, key: req.IdempotencyKey, request: req, reason: reasonOr(req.Reason, "taken back")}
-	a, err := s.change(ctx, p, c, func(a *account.Account) error {
+	var lifts []string
+	c.lifts = func() []string { return lifts }
+	return s.acting(ctx, p, c, func(a *account.Account) error {
 		if a.State != account.Deleting {
 			return wrongState(a, "only one that is being deleted can be had back")
 		}
-		// First, so that the account is in use again when servers have applied that it is open, and not while they still keep
-		// everybody out; and so that no call that ends between the two leaves it suspended with nobody to say by what.
-		if err := s.reopen(ctx, a, p.Actor, c.reason); err != nil {
-			return err
-		}
+		lifts = []string{a.Closing}
 		a.State, a.DeleteAt, a.Closing = account.Creating, time.Time{}, ""
 		return nil
 	})
-	if err != nil {
-		return api.Account{}, err
-	}
-	if a, err = s.settle(ctx, c.op, a); err != nil {
-		return api.Account{}, err
-	}
-	return s.wireAccount(&a), nil
-}
-
-// reopen lifts the suspension of the deletion. Where the account was suspended before as well, there is none of its own, and
-// that one stays.
-func (s *Service) reopen(ctx context.Context, a *account.Account, actor, note string) error {
-	if a.Closing == "" {
-		return nil
-	}
-	if err := s.lift(ctx, store.Lift{ID: a.Closing, At: s.now(), Actor: actor, Note: note}); err != nil && !notFound(err) {
-		return err
-	}
-	return nil
-}
-
-func notFound(err error) bool {
-	e, ok := errors.AsType[*api.Error](err)
-	return ok && e.Reason == api.ReasonNotFound
 }
 
 const (
@@ -259,7 +229,7 @@ func (s *Service) EndDue(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// EndAccounts makes those accounts deleted whose grace is over, and closes the others that are being deleted and are open.
+// EndAccounts makes those accounts deleted whose grace is over.
 func (s *Service) EndAccounts(ctx context.Context) error {
 	f := store.AccountFilter{State: account.Deleting}
 	for {
@@ -278,19 +248,13 @@ func (s *Service) EndAccounts(ctx context.Context) error {
 	}
 }
 
-// tend sees to it that an account is closed, and ends it when its grace is over: who deleted it may have been interrupted, or be
-// about to close it.
+// tend ends an account whose grace is over.
 func (s *Service) tend(ctx context.Context, a *account.Account) error {
-	by := party{Caller: Caller{Actor: "gatehouse", RequestID: newID()}, admin: true}
-	if !s.suspended(a) {
-		if err := s.closeAgain(ctx, by, a); err != nil {
-			return err
-		}
-	}
 	if s.now().Before(a.DeleteAt) {
 		return nil
 	}
-	_, err := s.change(ctx, by, act{op: api.OpAccountDelete, account: a.ID, revision: a.Revision, reason: "the grace is over", dropKeys: true}, func(a *account.Account) error {
+	by := party{Caller: Caller{Actor: "gatehouse", RequestID: newID()}, admin: true}
+	_, err := s.change(ctx, by, act{op: api.OpAccountDelete, account: a.ID, revision: a.Revision, reason: "the grace is over"}, func(a *account.Account) error {
 		a.State = account.Deleted
 		return nil
 	})
@@ -300,62 +264,7 @@ func (s *Service) tend(ctx context.Context, a *account.Account) error {
 	return err
 }
 
-// closeAgain closes an account that is being deleted and is open.
-func (s *Service) closeAgain(ctx context.Context, by party, a *account.Account) error {
-	list, _, err := s.Store.Revocations(ctx, store.RevocationFilter{ID: a.Closing, Limit: 1})
-	if err != nil {
-		return err
-	}
-	if len(list) > 0 && !list[0].LiftedAt.IsZero() {
-		// Who took the deletion back was interrupted, or is about to say so. What is lifted does not close it twice.
-		c := act{op: api.OpAccountDelete, account: a.ID, revision: a.Revision, reason: "taking it back was interrupted"}
-		again, err := s.change(ctx, by, c, func(a *account.Account) error {
-			a.Closing = newID()
-			return nil
-		})
-		if changed(err) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		a = &again
-	}
-	if err := s.keepOut(ctx, a, by.Actor, by.RequestID); err != nil {
-		return err
-	}
-	now, err := s.lookUp(ctx, api.OpAccountDelete, a.ID)
-	if err != nil || now.Closing == a.Closing {
-		return err
-	}
-	return s.reopen(ctx, a, by.Actor, "taken back meanwhile")
-}
-
 func changed(err error) bool {
 	e, ok := errors.AsType[*api.Error](err)
 	return ok && e.Reason == api.ReasonChanged
-}
-
-// outlast has a suspension that was asked for outlast the deletion of its account. While that lasts its own suspension is equal and
-// stands for the other, and would be lifted by whoever takes the deletion back.
-func (s *Service) outlast(ctx context.Context, c Caller, stood, asked store.Revocation) (store.Revocation, error) {
-	if asked.Kind != policy.Suspension || stood.ID == asked.ID || !nkeys.IsValidPublicAccountKey(asked.Target.Account) {
-		return stood, nil
-	}
-	a, err := s.lookUp(ctx, api.OpAccountSuspend, asked.Target.Account)
-	if err != nil || a.Closing != stood.ID {
-		return stood, err
-	}
-	by := party{Caller: c, admin: true}
-	if _, err = s.change(ctx, by, act{op: api.OpAccountSuspend, account: a.ID, reason: asked.Reason}, func(a *account.Account) error {
-		if a.Closing == stood.ID {
-			a.Closing = newID() // as if the account had been suspended before, see [Service.reopen]
-		}
-		return nil
-	}); err != nil {
-		return stood, err
-	}
-	// It may have been taken back before that.
-	stood, _, err = s.revoke(ctx, asked, "", c.RequestID)
-	return stood, err
 }

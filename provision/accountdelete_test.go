@@ -1,6 +1,9 @@
 package provision_test
 
 import (
+	"net/http"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,7 +45,8 @@ func TestSuspensionOutlastsDeletion(t *testing.T) {
 			if d := b.login("alice", "orders"); d.Reason() != policy.AccountSuspended {
 				t.Errorf("login: %v", d.Reason())
 			}
-			if page, _, err := b.Store.Audit(t.Context(), store.AuditFilter{Op: api.OpAccountSuspend}); err != nil || len(page) != 1 || page[0].Reason != "fraud" {
+			fraud := func(e store.AuditEntry) bool { return e.Reason == "fraud" }
+			if page, _, err := b.Store.Audit(t.Context(), store.AuditFilter{Op: api.OpRevoke}); err != nil || !slices.ContainsFunc(page, fraud) {
 				t.Errorf("the trail says %+v, %v", page, err)
 			}
 			if _, err := b.AccountResume(t.Context(), admin, api.AccountActRequest{Account: id, Reason: "cleared"}); err != nil {
@@ -55,22 +59,19 @@ func TestSuspensionOutlastsDeletion(t *testing.T) {
 	}
 }
 
-// Who takes a deletion back may be interrupted once the account is open on the servers: it is closed again, others are ended
-// meanwhile, and it can still be had back.
 // What was just deleted without a grace is not left for the next look at all accounts, and never ends open.
 func TestDeletionIsDue(t *testing.T) {
 	t.Parallel()
 	b := newAccountBed(t)
 	b.orders(t)
+	if _, err := b.AccountDelete(t.Context(), admin, api.AccountDeleteRequest{Account: "orders", Grace: "1m"}); err != nil {
+		t.Fatal(err)
+	}
 	list, _, err := b.Store.Accounts(t.Context(), store.AccountFilter{Name: "orders"})
 	if err != nil || len(list) != 1 {
 		t.Fatalf("%+v, %v", list, err)
 	}
 	a := list[0]
-	a.State, a.Revision, a.DeleteAt, a.Closing = account.Deleting, a.Revision+1, now.Add(time.Minute), "01970000-0000-7000-8000-00000000000c"
-	if _, err := b.Store.SaveAccount(t.Context(), store.AccountChange{Account: a, Entry: store.AuditEntry{ID: "01970000-0000-7000-8000-00000000000d", At: now, Kind: store.AdminEntry, Op: api.OpAccountDelete, Outcome: "done"}}); err != nil {
-		t.Fatal(err)
-	}
 	b.FollowDeleted([]account.Account{a}, false)
 	if err := b.EndDue(t.Context()); err != nil || b.get(t, a.ID).State != "deleting" {
 		t.Errorf("before its time: %s, %v", b.get(t, a.ID).State, err)
@@ -79,7 +80,7 @@ func TestDeletionIsDue(t *testing.T) {
 	if err := b.EndDue(t.Context()); err != nil || b.get(t, a.ID).State != "deleted" {
 		t.Errorf("at its time: %s, %v", b.get(t, a.ID).State, err)
 	}
-	if list, _, err := b.Store.Revocations(t.Context(), store.RevocationFilter{Kind: policy.Suspension}); err != nil || len(list) != 1 || list[0].ID != a.Closing {
+	if list, _, err := b.Store.Revocations(t.Context(), store.RevocationFilter{Kind: policy.Suspension, InForceAt: b.Now()}); err != nil || len(list) != 1 || list[0].ID != a.Closing {
 		t.Errorf("who was in it: %+v, %v", list, err)
 	}
 	// One that was taken back is left alone, though nobody has said so yet.
@@ -101,35 +102,47 @@ func TestDeletionIsDue(t *testing.T) {
 	}
 }
 
-func TestInterruptedUndeletionIsClosed(t *testing.T) {
+// What keeps everybody out of an account that is being deleted goes with the deletion, and not alone.
+func TestSuspensionOfADeletionIsNotLifted(t *testing.T) {
 	t.Parallel()
 	b := newAccountBed(t)
 	id := b.orders(t).Account
 	if _, err := b.AccountDelete(t.Context(), caller("alice"), api.AccountDeleteRequest{Account: id}); err != nil {
 		t.Fatal(err)
 	}
-	list, _, err := b.Store.Accounts(t.Context(), store.AccountFilter{State: account.Deleting})
+	list, _, err := b.Store.Revocations(t.Context(), store.RevocationFilter{Kind: policy.Suspension, InForceAt: now})
 	if err != nil || len(list) != 1 {
 		t.Fatalf("%+v, %v", list, err)
 	}
-	if _, err := b.Store.Lift(t.Context(), store.Lift{ID: list[0].Closing, At: now, Actor: "alice"}); err != nil {
+	lift := api.LiftRequest{ID: list[0].ID, Reason: "paid"}
+	_, err = b.Lift(t.Context(), admin, lift)
+	if m := wantError(t, err, http.StatusConflict, api.ReasonWrongState); !strings.Contains(m, "gatehouse account undelete orders") {
+		t.Errorf("it says %s", m)
+	}
+	if got := b.get(t, id); !got.Suspended {
+		t.Errorf("%+v", got)
+	}
+	b.at(now.Add(8 * 24 * time.Hour))
+	if err := b.EndAccounts(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.refresh(t.Context(), b.Store); err != nil {
+	if _, err := b.Lift(t.Context(), admin, lift); err != nil {
+		t.Errorf("once it is gone: %v", err)
+	}
+}
+
+// A request that nobody approved leaves no seed behind when it is taken back.
+func TestRequestedAccountIsDeletedWithItsSeeds(t *testing.T) {
+	t.Parallel()
+	b := newAccountBed(t)
+	if _, err := b.AccountSignup(t.Context(), caller("alice"), api.AccountSignupRequest{Name: "team-a", Plan: "team"}); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 {
-		if err := b.EndAccounts(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+	gone, err := b.AccountDelete(t.Context(), caller("alice"), api.AccountDeleteRequest{Account: "team-a"})
+	if err != nil || gone.Account.State != "deleted" {
+		t.Fatalf("%+v, %v", gone, err)
 	}
-	if inForce, _, err := b.Store.Revocations(t.Context(), store.RevocationFilter{Kind: policy.Suspension, InForceAt: now.Add(time.Second)}); err != nil || len(inForce) != 1 {
-		t.Errorf("%+v, %v", inForce, err)
-	}
-	if back, err := b.AccountUndelete(t.Context(), caller("alice"), api.AccountActRequest{Account: id}); err != nil || back.Suspended {
-		t.Errorf("%+v, %v", back, err)
-	}
-	if d := b.login("alice", "orders"); !d.Allowed() {
-		t.Errorf("login: %v", d.Reason())
+	if keys, _, err := b.Store.SealedKeys(t.Context(), store.SealedKeyFilter{}); err != nil || len(keys) != 0 {
+		t.Errorf("%d seeds are kept, %v", len(keys), err)
 	}
 }

@@ -261,7 +261,7 @@ func (s *Service) AccountReject(ctx context.Context, c Caller, req api.AccountAc
 		if req.Reason == "" {
 			return api.Account{}, errNoReason
 		}
-		c := act{op: api.OpAccountReject, account: req.Account, admins: true, key: req.IdempotencyKey, request: req, reason: req.Reason, dropKeys: true}
+		c := act{op: api.OpAccountReject, account: req.Account, admins: true, key: req.IdempotencyKey, request: req, reason: req.Reason}
 		return s.acting(ctx, p, c, func(a *account.Account) error {
 			if a.State != account.Requested {
 				return wrongState(a, "only one that was requested is rejected: gatehouse account delete ends another")
@@ -289,54 +289,46 @@ func (s *Service) AccountSuspend(ctx context.Context, c Caller, req api.AccountS
 			return api.Account{}, err
 		}
 		r.ID, r.Actor = newID(), p.Actor
-		stood, _, err := s.revoke(ctx, r, p.own(req.IdempotencyKey), p.RequestID)
-		if err == nil {
-			_, err = s.outlast(ctx, p.Caller, stood, r)
-		}
-		if err != nil {
+		if _, _, err := s.revoke(ctx, r, p.own(req.IdempotencyKey), p.RequestID); err != nil {
 			return api.Account{}, err
 		}
 		return s.wireAccount(&a), nil
 	})
 }
 
-// AccountResume lifts the suspensions of an account, but for that of its deletion.
+// AccountResume lifts the suspensions of an account, but for that of its deletion. It returns once the servers let everybody in
+// again, or a few seconds later.
 func (s *Service) AccountResume(ctx context.Context, c Caller, req api.AccountActRequest) (api.Account, error) {
-	return asParty(ctx, s, api.OpAccountResume, c, req, func(ctx context.Context, p party, req api.AccountActRequest) (api.Account, error) {
-		a, err := s.find(ctx, p, api.OpAccountResume, req.Account)
-		if err == nil {
-			err = s.may(p, act{op: api.OpAccountResume, admins: true}, &a)
-		}
-		switch {
-		case err != nil:
-			return api.Account{}, err
-		case req.Reason == "" || len(req.Reason) > MaxReason:
-			return api.Account{}, errNoReason
-		}
-		r := keyed[api.Account](p, api.OpAccountResume, req.IdempotencyKey, req)
-		return once(ctx, s, r, func() (api.Account, error) { return s.resume(ctx, p, &a, req.Reason) })
-	})
+	return asParty(ctx, s, api.OpAccountResume, c, req, s.resume)
 }
 
-// resume lifts the suspensions of the account, but for that of its deletion.
-func (s *Service) resume(ctx context.Context, p party, a *account.Account, reason string) (api.Account, error) {
-	now := s.now()
-	list, err := s.suspensions(ctx, a.ID, now)
+func (s *Service) resume(ctx context.Context, p party, req api.AccountActRequest) (api.Account, error) {
+	if req.Reason == "" {
+		return api.Account{}, errNoReason
+	}
+	var lifts []string
+	c := act{op: api.OpAccountResume, account: req.Account, admins: true, key: req.IdempotencyKey, request: req, reason: req.Reason}
+	c.lifts = func() []string { return lifts }
+	a, err := s.change(ctx, p, c, func(a *account.Account) error {
+		if a.State == account.Deleted {
+			return wrongState(a, "nobody is let in to it again")
+		}
+		lifts = nil
+		list, err := s.suspensions(ctx, a.ID, s.now())
+		for _, r := range list {
+			if r.ID != a.Closing {
+				lifts = append(lifts, r.ID)
+			}
+		}
+		return err // the record is new, so that what servers have applied of it says that they have opened the account
+	})
+	if err == nil {
+		a, err = s.opened(ctx, c.op, a)
+	}
 	if err != nil {
 		return api.Account{}, err
 	}
-	for _, r := range list {
-		if r.ID == a.Closing {
-			continue
-		}
-		if err := s.lift(ctx, store.Lift{ID: r.ID, At: now, Actor: p.Actor, Note: reason}); err != nil {
-			return api.Account{}, err
-		}
-	}
-	if err := s.refresh(ctx); err != nil {
-		return api.Account{}, err
-	}
-	return s.wireAccount(a), nil
+	return s.wireAccount(&a), nil
 }
 
 // suspensions returns those of the account that are in force.
@@ -346,16 +338,4 @@ func (s *Service) suspensions(ctx context.Context, id string, now time.Time) ([]
 		return nil, s.storeError(api.OpRevocations, err)
 	}
 	return list, nil
-}
-
-// lift ends a revocation and has that carried out.
-func (s *Service) lift(ctx context.Context, l store.Lift) error {
-	lifted, err := s.Store.Lift(ctx, l)
-	if err != nil {
-		return s.storeError(api.OpRevokeLift, err)
-	}
-	if s.Enforce != nil {
-		s.Enforce(lifted)
-	}
-	return nil
 }

@@ -331,33 +331,6 @@ func TestAccountDeletion(t *testing.T) {
 	}
 }
 
-// A deletion that was interrupted before the account was closed is finished.
-func TestInterruptedDeletionIsClosed(t *testing.T) {
-	t.Parallel()
-	b := newAccountBed(t)
-	b.orders(t)
-	list, _, err := b.Store.Accounts(t.Context(), store.AccountFilter{Name: "orders"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := list[0]
-	a.State, a.Revision, a.DeleteAt, a.Closing = account.Deleting, a.Revision+1, now.Add(time.Hour), "01970000-0000-7000-8000-00000000000c"
-	if _, err := b.Store.SaveAccount(t.Context(), store.AccountChange{Account: a, Entry: store.AuditEntry{ID: "01970000-0000-7000-8000-00000000000d", At: now, Kind: store.AdminEntry, Op: api.OpAccountDelete, Outcome: "done"}}); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if err := b.EndAccounts(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if list, _, err := b.Store.Revocations(t.Context(), store.RevocationFilter{Kind: policy.Suspension}); err != nil || len(list) != 1 || list[0].ID != a.Closing {
-		t.Errorf("%+v, %v", list, err)
-	}
-	if back, err := b.AccountUndelete(t.Context(), caller("alice"), api.AccountActRequest{Account: "orders"}); err != nil || back.Suspended {
-		t.Errorf("%+v, %v", back, err)
-	}
-}
-
 // A plan that is taken out of the configuration while accounts use it lets nobody in and loses nothing: another plan, or the same one
 // put back, lets members in again.
 func TestPlanIsRemovedWhileItIsUsed(t *testing.T) {

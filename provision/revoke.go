@@ -6,6 +6,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nats-io/nkeys"
+
+	"github.com/gatehouse-nats/gatehouse/account"
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/store"
@@ -30,9 +33,6 @@ func (s *Service) Revoke(ctx context.Context, c Caller, req api.RevokeRequest) (
 		return api.RevokeResult{Revocation: s.wire(r, now), Unseen: s.unseen(ctx, r.Target), Affected: s.affected(ctx, r)}, nil
 	}
 	stored, existing, err := s.revoke(ctx, r, party{Caller: c}.own(req.IdempotencyKey), c.RequestID)
-	if err == nil {
-		stored, err = s.outlast(ctx, c, stored, r)
-	}
 	if err != nil {
 		return api.RevokeResult{}, err
 	}
@@ -149,6 +149,9 @@ func (s *Service) liftAll(ctx context.Context, c Caller, req api.LiftRequest) (a
 	}
 	result := api.LiftResult{Lifted: []api.Revocation{}}
 	for _, id := range ids {
+		if err := s.ofDeletion(ctx, id); err != nil {
+			return result, err
+		}
 		lifted, err := s.Store.Lift(ctx, store.Lift{ID: id, At: now, Actor: c.Actor, Note: req.Reason})
 		if err != nil {
 			return result, s.storeError(api.OpRevokeLift, err)
@@ -161,6 +164,22 @@ func (s *Service) liftAll(ctx context.Context, c Caller, req api.LiftRequest) (a
 		result.Lifted = append(result.Lifted, s.wire(lifted, now))
 	}
 	return result, s.refresh(ctx)
+}
+
+// ofDeletion refuses to lift the suspension of an account that is being deleted, which goes with the deletion alone.
+func (s *Service) ofDeletion(ctx context.Context, id string) error {
+	list, _, err := s.Store.Revocations(ctx, store.RevocationFilter{ID: id, Kind: policy.Suspension, Limit: 1})
+	if err != nil {
+		return s.storeError(api.OpRevokeLift, err)
+	}
+	if len(list) == 0 || !nkeys.IsValidPublicAccountKey(list[0].Account) {
+		return nil
+	}
+	a, err := s.lookUp(ctx, api.OpRevokeLift, list[0].Account)
+	if err == nil && a.State == account.Deleting && a.Closing == id {
+		return wrongState(&a, "this suspension goes with the deletion: gatehouse account undelete "+a.Name+" takes both back")
+	}
+	return err
 }
 
 // liftTargets returns the ids of the revocations to lift. Logouts of an identity are lifted
