@@ -70,6 +70,9 @@ func (c *cli) printStatus(s api.Status) error {
 		return printJSON(c.out, s)
 	}
 	fmt.Fprintf(c.out, "replica %s, version %s, rules %s\n", s.Replica, s.Version, s.Rules)
+	if s.Ready {
+		fmt.Fprintln(c.out, "ready")
+	}
 	for _, line := range s.NotReady {
 		fmt.Fprintln(c.out, "not ready:", printable(line))
 	}
@@ -222,10 +225,13 @@ func (c *cli) printCheck(cfg *config.Config) error {
 		xkey = "xkey " + cfg.NATS.Callout.XKey.Public()
 	}
 	fmt.Fprintf(c.out, "callout account %s\n  signing key %s\n  %s\n", cfg.CalloutAccount(), cfg.NATS.Callout.SigningKey.Public(), xkey)
-	if why := cfg.Unmanaged(); why != "" {
-		fmt.Fprintf(c.out, "account claims are left alone: %s\n  logins work; direct users, suspensions, signing keys and activations are out of reach\n", why)
-	} else {
+	switch why := cfg.Unmanaged(); {
+	case why == "":
 		fmt.Fprintf(c.out, "account claims are signed by %s\n", cfg.Operator.SigningKey.Public())
+	case cfg.NATS.Callout.Mode == config.ConfigMode:
+		fmt.Fprintf(c.out, "account claims are left alone: %s\n  logins work; direct users, suspensions, signing keys and activations are out of reach\n", why)
+	default:
+		fmt.Fprintf(c.out, "account claims are left alone, unless the store has an operator signing key (gatehouse keys operator): %s\n  without one logins work; direct users, suspensions, signing keys and activations are out of reach\n", why)
 	}
 	if is, ok := forgetful[cfg.NATS.Resolver.Type]; ok {
 		fmt.Fprintln(c.out, is)

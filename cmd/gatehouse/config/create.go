@@ -49,7 +49,7 @@ func (r *report) create(at string, f *File, b *Binding, binding *policy.Binding,
 	return binding
 }
 
-// founding reports what is missing for logins to make accounts, once.
+// founding reports what is missing for logins to make accounts, once. The operator signing key may be in the store.
 func (r *report) founding(f *File) {
 	i := slices.IndexFunc(f.Bindings, func(b *Binding) bool { return b.Grant.Create != Create{PerMinute: b.Grant.Create.PerMinute} })
 	if i < 0 || f.NATS.without() {
@@ -58,9 +58,6 @@ func (r *report) founding(f *File) {
 	here := join(join(index("bindings", i), "grant"), "create")
 	if !r.given("seal.key") && f.Seal.Key.key == nil {
 		r.problem(here, "needs seal.key, with which the keys of new accounts are kept: gatehouse keys seal-key makes one")
-	}
-	if !f.Operator.SigningKey.Given() && !r.given("operator.signing_key") {
-		r.problem(here, "needs operator.signing_key, with which new accounts are signed: give the key file (SO…) of a signing key of the operator")
 	}
 }
 
