@@ -143,7 +143,28 @@ func (s *Service) adminClaims(c Caller, req api.AdminTokenRequest) (adminClaims,
 	case s.Signer == nil:
 		return adminClaims{}, again(http.StatusServiceUnavailable, api.ReasonUnavailable, "there is no key to sign with")
 	}
-	return claims, nil
+	return claims, s.blockedAdmin(claims, now)
+}
+
+// blockedAdmin returns why a token for these claims would be refused by every replica, as far as that is known here.
+func (s *Service) blockedAdmin(claims adminClaims, now time.Time) error {
+	state := s.State()
+	if state == nil {
+		return nil
+	}
+	if b, ok := state.Revocations.Blocked(claims.identity(), now); ok {
+		return refuse(http.StatusForbidden, string(policy.Blocked),
+			"admin tokens of %s are blocked, and a new one would be refused everywhere: gatehouse revoke lift %s --reason WHY ends that", claims.Subject, b.ID)
+	}
+	return nil
+}
+
+// identity returns whom the token speaks of.
+func (c *adminClaims) identity() *policy.Identity {
+	return &policy.Identity{
+		Issuer: adminTokenName, IssuerURL: c.Issuer, Subject: c.Subject, TokenID: c.ID,
+		IssuedAt: time.Unix(c.Issued, 0), Expires: time.Unix(c.Expires, 0),
+	}
 }
 
 // announce says loudly that an admin token was made, and records it: a token that nobody knows of is not
@@ -179,10 +200,7 @@ func (s *Service) verifyAdminToken(token string, state *policy.Snapshot) (*polic
 		return nil, nil, r
 	}
 	now := s.Now()
-	id := &policy.Identity{
-		Issuer: adminTokenName, IssuerURL: claims.Issuer, Subject: claims.Subject, TokenID: claims.ID,
-		IssuedAt: time.Unix(claims.Issued, 0), Expires: time.Unix(claims.Expires, 0),
-	}
+	id := claims.identity()
 	switch {
 	case !now.Before(id.Expires):
 		return id, nil, policy.Refuse(policy.TokenExpired, "the admin token expired at %s", id.Expires.UTC().Format(time.RFC3339))

@@ -99,7 +99,8 @@ func TestAdminToken(t *testing.T) {
 	}
 }
 
-// An admin token is void once it is logged out, its maker is blocked, or all of them are.
+// An admin token is void once it is logged out, its maker is blocked, or all of them are. While a block is in force no other is
+// made, which nobody would take.
 func TestAdminTokensAreRevocable(t *testing.T) {
 	t.Parallel()
 	b, _, state := newAdminBed(t, withoutIssuers(newKey(t)))
@@ -116,6 +117,10 @@ func TestAdminTokensAreRevocable(t *testing.T) {
 		test.revocation.ID, test.revocation.At = "r", now
 		state.Revocations = policy.NewRevocations([]policy.Revocation{test.revocation})
 		call(t, b.Handler(), http.MethodPost, api.Path(api.OpRevocations), token.Token, "").refused(t, http.StatusForbidden, string(test.want))
+		_, err := b.MakeAdminToken(t.Context(), admin, breakGlass)
+		if useless := test.want == policy.Blocked; useless != (err != nil) || useless && refusal(t, err).Reason != string(policy.Blocked) {
+			t.Errorf("%s, another token: %v", name, err)
+		}
 		state.Revocations = nil
 		if a := call(t, b.Handler(), http.MethodPost, api.Path(api.OpRevocations), token.Token, ""); a.Code != http.StatusOK {
 			t.Errorf("%s, lifted: %d %s", name, a.Code, a.Body)

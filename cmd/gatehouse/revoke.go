@@ -305,7 +305,7 @@ func (c *cli) printRevocation(result api.RevokeResult) error {
 }
 
 func (c *cli) noteUnseen(result api.RevokeResult) {
-	if result.Unseen {
+	if result.Unseen && result.Revocation.Issuer != provision.AdminTokenIssuer {
 		fmt.Fprintln(c.err, "note: no login of this subject is recorded; if that is unexpected, check its spelling")
 	}
 }
