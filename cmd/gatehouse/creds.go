@@ -7,8 +7,10 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
 	"github.com/spf13/cobra"
 
@@ -193,6 +195,7 @@ func (s *signup) renew(ctx context.Context) (*api.UserSignup, error) {
 }
 
 func (c *cli) printCreds(answer *api.UserSignup, path string) error {
+	inbox := privateInbox(answer.JWT)
 	if c.json {
 		return printJSON(c.out, struct {
 			File      string    `json:"file"`
@@ -201,11 +204,30 @@ func (c *cli) printCreds(answer *api.UserSignup, path string) error {
 			Account   string    `json:"account"`
 			AccountID string    `json:"account_id"`
 			Expires   time.Time `json:"expires"`
-		}{path, answer.Name, answer.UserKey, answer.Account, answer.AccountID, answer.Expires})
+			Inbox     string    `json:"inbox_prefix,omitempty"`
+		}{path, answer.Name, answer.UserKey, answer.Account, answer.AccountID, answer.Expires, inbox})
 	}
-	_, err := fmt.Fprintf(c.out, "Wrote %s: %s in account %s, until %s.\nWhoever has the file is that user: keep it where only its program can read it.\n",
-		path, printable(answer.Name), printable(answer.Account), when(answer.Expires))
+	fmt.Fprintf(c.out, "Wrote %s: %s in account %s, until %s.\n", path, printable(answer.Name), printable(answer.Account), when(answer.Expires))
+	fmt.Fprintf(c.out, "  %-12s %s\n", "user key", answer.UserKey)
+	if inbox != "" {
+		fmt.Fprintf(c.out, "  %-12s %s, for replies: nats --inbox-prefix, or what the client has for it\n", "inbox prefix", inbox)
+	}
+	_, err := fmt.Fprintln(c.out, "Whoever has the file is that user: keep it where only its program can read it.")
 	return err
+}
+
+// privateInbox returns the private inbox prefix that a user JWT lets subscribe below; empty when it names none.
+func privateInbox(userJWT string) string {
+	claims, err := jwt.DecodeUserClaims(userJWT)
+	if err != nil {
+		return "" // the servers will say so
+	}
+	for _, subject := range claims.Sub.Allow {
+		if prefix, ok := strings.CutSuffix(subject, ".>"); ok && strings.HasPrefix(prefix, "_INBOX_") {
+			return prefix
+		}
+	}
+	return ""
 }
 
 // Bounds of how often a creds file is looked after.
