@@ -80,7 +80,7 @@ func (a *apply) run(ctx context.Context) error {
 	if err := a.plan(ctx, wants); err != nil {
 		return err
 	}
-	a.show()
+	changed := a.show()
 	if a.dryRun {
 		return nil
 	}
@@ -101,7 +101,10 @@ func (a *apply) run(ctx context.Context) error {
 		failed = append(failed, a.deleteOthers(ctx)...)
 	}
 	if len(failed) > 0 {
-		return fmt.Errorf("%w: the same command again goes on:\n%w", errPartial, errors.Join(failed...))
+		return fmt.Errorf("%w: once that is put right, the same command again goes on:\n%w", errPartial, errors.Join(failed...))
+	}
+	if changed+len(a.gone) > 0 {
+		fmt.Fprintf(a.out, "Done: %s changed, %d deleted.\n", count(changed, "account"), len(a.gone))
 	}
 	return nil
 }
@@ -269,9 +272,8 @@ func limitsOf(l *api.AccountLimits) *account.LimitsPatch {
 	return out
 }
 
-// show prints what has to change.
-func (a *apply) show() {
-	changed := 0
+// show prints what has to change, and returns how many accounts do, without those to delete.
+func (a *apply) show() (changed int) {
 	for _, p := range a.plans {
 		if len(p.changes) == 0 {
 			continue
@@ -291,9 +293,10 @@ func (a *apply) show() {
 	}
 	if changed == 0 && len(a.gone) == 0 {
 		fmt.Fprintf(a.out, "%s as they should be.\n", count(len(a.plans), "account"))
-		return
+		return 0
 	}
 	fmt.Fprintf(a.out, "%s to change, %d as they should be, %d to delete.\n", count(changed, "account"), len(a.plans)-changed, len(a.gone))
+	return changed
 }
 
 // changing reports whether anything with such a field has to change.

@@ -49,7 +49,9 @@ func TestAccountsAsCodePage(t *testing.T) {
 			}
 			ran++
 			out := s.must(words(strings.ReplaceAll(line, "-f accounts", "-f "+dir))...)
-			if shown, promised := s.same(out), s.same(want); want != "" && strings.TrimSpace(shown) != strings.TrimSpace(promised) {
+			shown, promised := strings.TrimSpace(s.same(out)), strings.TrimSpace(s.same(want))
+			end, isEnd := strings.CutPrefix(promised, "...\n")
+			if ok := shown == promised || isEnd && strings.HasSuffix(shown, "\n"+end); want != "" && !ok {
 				t.Errorf("$ gatehouse %s\nprints\n%s\nand the page says\n%s", line, shown, promised)
 			}
 		}
