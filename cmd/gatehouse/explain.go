@@ -32,8 +32,9 @@ func (c *cli) explainCommand() *cobra.Command {
 		Use:   "explain (--token-file F | --claims F --issuer NAME | --subject S)",
 		Short: "Say what a token, claims or somebody would get, and why",
 		Long: `Says which bindings apply to a token or to claims, and which account and permissions come
-of that, by the configuration on this host and without a running service. Blocks and
-logouts are in the store: --live asks the running service, which knows them, instead.
+of that, by the configuration on this host and without a running service. Blocks, logouts,
+accounts of sign-up and their members are in the store: --live asks the running service, which
+knows them, instead.
 
 --subject asks about somebody who is not there: it takes the claims of the last login that the
 audit trail holds of that sub, or of whoever is known by that value of a display claim, and decides
@@ -106,6 +107,9 @@ func (c *cli) explain(ctx context.Context, in explainInput) (api.Explanation, er
 	id, admin, err := c.explained(ctx, cfg, in)
 	if err != nil {
 		return none, err
+	}
+	if len(cfg.Plans()) > 0 {
+		fmt.Fprintln(c.err, "note: by the configuration alone; --live knows the accounts of sign-up and their members too")
 	}
 	state := &policy.Snapshot{Rules: cfg.Rules()}
 	if admin {
