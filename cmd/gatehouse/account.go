@@ -36,7 +36,7 @@ neither, the token is that of gatehouse login, and with --admin that of gatehous
   gatehouse account invite orders --role app --url https://gatehouse.example.com
   gatehouse account list --state requested
   gatehouse account approve team-orders`,
-		Args: noArgs,
+		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	p := cmd.PersistentFlags()
@@ -231,7 +231,7 @@ func (c *cli) printAccount(a api.Account) error {
 	case a.Suspended:
 		state += ", suspended"
 	}
-	line := func(label, text string) { fmt.Fprintf(c.out, "  %-12s %s\n", label, printable(text)) }
+	line := func(label, text string) { fmt.Fprintf(c.out, "  %-13s %s\n", label, printable(text)) }
 	fmt.Fprintf(c.out, "account %s\n", printable(a.Name))
 	line("id", a.Account)
 	line("state", state)

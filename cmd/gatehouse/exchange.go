@@ -18,7 +18,7 @@ func (c *cli) exchangeCommands(f *accountFlags) []*cobra.Command {
 		Long: `Shows, adds and removes what an account offers to others. Owners do so in their accounts, admins in all.
 Everything is checked against the other accounts before it is stored: a server takes an import that
 nothing can come of without a word.`,
-		Args: noArgs,
+		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	exports.AddCommand(c.exchangeListCommand(f, "exports"), c.exportAddCommand(f), c.exchangeRemoveCommand(f, "export", api.OpAccountExportRemove), c.activateCommand(f))
@@ -26,7 +26,7 @@ nothing can come of without a word.`,
 		Use:   "imports",
 		Short: "What an account uses of others",
 		Long:  "Shows, adds and removes what an account uses of others. Owners do so in their accounts, admins in all.",
-		Args:  noArgs,
+		Args:  knownCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	imports.AddCommand(c.exchangeListCommand(f, "imports"), c.importAddCommand(f), c.exchangeRemoveCommand(f, "import", api.OpAccountImportRemove))

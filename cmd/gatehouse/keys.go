@@ -54,7 +54,7 @@ func (c *cli) keysCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
 		Short: "Signing keys and the keys that seal them: list, rotate, replace, seal anew, make",
-		Args:  noArgs,
+		Args:  knownCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	for _, sub := range c.reachable(c.keysListCommand(), c.keysResealCommand(), c.rotateCommand(), c.operatorKeyCommand()) {

@@ -20,7 +20,7 @@ func (c *cli) policyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy",
 		Short: "Test a policy, and see what a change of it does",
-		Args:  noArgs,
+		Args:  knownCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(c.policyTestCommand(), c.policyDiffCommand())

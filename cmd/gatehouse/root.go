@@ -82,7 +82,8 @@ func run(ctx context.Context, args []string, io stdio) int {
 	root.SetErr(io.err)
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		fmt.Fprintln(io.err, "gatehouse:", strings.TrimSpace(err.Error()))
+		// The client library names itself in its errors as well.
+		fmt.Fprintln(io.err, "gatehouse:", strings.TrimPrefix(strings.TrimSpace(err.Error()), "gatehouse: "))
 	}
 	return exitCode(err)
 }
@@ -117,8 +118,6 @@ func (c *cli) root() *cobra.Command {
 		Version:       version,
 		Args:          knownCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-
-		SuggestionsMinimumDistance: 2,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
@@ -151,13 +150,14 @@ func (c *cli) root() *cobra.Command {
 	return root
 }
 
-// knownCommand refuses what is no command with the usage exit code.
-func knownCommand(root *cobra.Command, args []string) error {
+// knownCommand refuses what is no command of a group with the usage exit code.
+func knownCommand(parent *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	hint := "see gatehouse --help"
-	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+	parent.SuggestionsMinimumDistance = 2
+	hint := "see " + parent.CommandPath() + " --help"
+	if near := parent.SuggestionsFor(args[0]); len(near) > 0 {
 		hint = "did you mean " + strings.Join(near, " or ") + "?"
 	}
 	return fmt.Errorf("%w: there is no command %q: %s", errUsage, args[0], hint)
