@@ -92,6 +92,7 @@ func (s *Service) party(ctx context.Context, op string, c Caller) (party, error)
 func (s *Service) adminParty(ctx context.Context, op string, p party) (party, error) {
 	id, refused := s.entitle(ctx, policy.RightAccounts, &p.Caller)
 	if refused != nil {
+		refused = s.forNobody(p, id, refused)
 		if err := s.noteRefused(operation{name: op}, p.Caller, id, refused); err != nil {
 			s.Logger.Error("a call that was refused could not be recorded", "op", op, "request_id", p.RequestID, "error", err)
 		}

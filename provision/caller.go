@@ -190,7 +190,7 @@ func (s *Service) noteRefused(op operation, c Caller, id *policy.Identity, refus
 	if id == nil || refused.Reason == api.ReasonRateLimited {
 		return s.sampler.Offer(e, s.Now())
 	}
-	s.Logger.Warn("call refused", "op", op.name, "name", e.Name, "reason", refused.Reason, "transport", c.Transport, "source", e.Source, "request_id", c.RequestID)
+	s.Logger.Warn("call refused", "op", op.name, "name", e.Name, "reason", refused.Reason, "detail", refused.Message, "transport", c.Transport, "source", e.Source, "request_id", c.RequestID)
 	return s.keep(e)
 }
 

@@ -79,7 +79,11 @@ func (s *Service) represented(ctx context.Context, p *party) (backend, acted *po
 		if wait := s.rates.take(backend.Principal(), now); wait > 0 {
 			return backend, nil, tooMany(wait)
 		}
-		return backend, nil, refusedIdentity(r)
+		refused := refusedIdentity(r)
+		if r.Reason == policy.NoRights {
+			refused.Message = "no binding with grant.on_behalf_of matches this identity, which acting for others takes: leave the header " + api.OnBehalfHeader + " out, or add such a binding; gatehouse explain says what the claims miss"
+		}
+		return backend, nil, refused
 	}
 	who, err := s.person(p.OnBehalf.owner)
 	if err != nil {
@@ -100,4 +104,16 @@ func (s *Service) represented(ctx context.Context, p *party) (backend, acted *po
 	}
 	p.plans = plans
 	return backend, acted, nil
+}
+
+// forNobody returns what a backend is told whose call names nobody and is refused: the header that is missing. Nobody else is told of it.
+func (s *Service) forNobody(p party, backend *policy.Identity, refused *api.Error) *api.Error {
+	state := s.State()
+	if backend == nil || state == nil || refused.Reason != string(policy.NoRights) && refused.Reason != api.ReasonForbidden {
+		return refused
+	}
+	if _, r := policy.OnBehalf(state, backend, p.Source, s.Now(), nil); r != nil {
+		return refused
+	}
+	return refuse(http.StatusForbidden, refused.Reason, `this token acts for others, and the call names nobody: send the header %s: {"issuer": NAME or URL, "subject": SUB}`, api.OnBehalfHeader)
 }

@@ -15,7 +15,7 @@ import (
 
 // newPortalBed is a bed with a portal's backend, and one that is an admin as well.
 func newPortalBed(t *testing.T) *accountBed {
-	b := newAccountBed(t)
+	b := newAccountBed(t, func(o *provision.Options) { o.Tokens = tokens(withEmail) })
 	r := *b.state.Load().Rules
 	r.Admins = map[string][]*policy.Binding{"corp": append(r.Admins["corp"],
 		&policy.Binding{Name: "portal", Issuer: "corp", When: subject("portal"), OnBehalf: true, SignUp: []string{"free"}},
@@ -71,6 +71,14 @@ func TestOnBehalfAttacks(t *testing.T) {
 	t.Parallel()
 	b := newPortalBed(t)
 	b.orders(t)
+	for _, req := range []api.MemberAddRequest{
+		{Account: "orders", Role: "app", Issuer: "corp", Match: map[string][]any{"groups": {"orders"}}},
+		{Account: "orders", Role: "app", Issuer: "corp", Email: "emma@example.com"},
+	} {
+		if _, err := b.MemberAdd(t.Context(), admin, req); err != nil {
+			t.Fatal(err)
+		}
+	}
 	update := api.AccountUpdateRequest{Account: "orders", Revision: b.get(t, "orders").Revision, Plan: "team"}
 	for name, attack := range map[string]struct {
 		who  provision.Caller
@@ -89,6 +97,14 @@ func TestOnBehalfAttacks(t *testing.T) {
 		"an admin's name":            {acting(forAdmin+"portal", "corp", "root"), b.rename(t), http.StatusNotFound},
 		"an admin's rights by its own": {acting(forAdmin+"super", "corp", "alice"), func(c provision.Caller) error {
 			_, err := b.AccountUpdate(t.Context(), c, update)
+			return err
+		}, http.StatusForbidden},
+		"whose group it is": {acting(forAdmin+"portal", "corp", "cleo"), func(c provision.Caller) error {
+			_, err := b.AccountGet(t.Context(), c, api.AccountRequest{Account: "orders"})
+			return err
+		}, http.StatusNotFound},
+		"whose address it is": {acting(forAdmin+"portal", "corp", "emma"), func(c provision.Caller) error {
+			_, err := b.MemberAccept(t.Context(), c, api.MemberAcceptRequest{Account: "orders"})
 			return err
 		}, http.StatusForbidden},
 		"a plan that it was not given": {acting(forAdmin+"portal", "corp", "bob"), func(c provision.Caller) error {
@@ -117,6 +133,78 @@ func TestOnBehalfAttacks(t *testing.T) {
 	}
 	if e := refusal(t, b.rename(t)(acting(forAdmin+"portal", "corp", "alice"))); e.Reason != string(policy.Blocked) {
 		t.Errorf("for somebody who is blocked: %d %s", e.Code, e.Reason)
+	}
+}
+
+// Memberships that need nothing shown count for a backend: by identity, of an e-mail address once its person has accepted, and by
+// the subject alone.
+func TestOnBehalfMemberships(t *testing.T) {
+	t.Parallel()
+	b := newPortalBed(t)
+	b.orders(t)
+	for _, req := range []api.MemberAddRequest{
+		{Account: "orders", Role: "app", Issuer: "corp", Match: map[string][]any{"sub": {"svc-*"}}},
+		{Account: "orders", Role: "app", Issuer: "corp", Match: map[string][]any{"sub": {"grouped"}, "groups": {"*"}}},
+		{Account: "orders", Role: "app", Issuer: "corp", Email: "emma@example.com"},
+	} {
+		if _, err := b.MemberAdd(t.Context(), admin, req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sees := func(subject string) bool {
+		_, err := b.AccountGet(t.Context(), acting(forAdmin+"portal", "corp", subject), api.AccountRequest{Account: "orders"})
+		return err == nil
+	}
+	if !sees("svc-night") || sees("grouped") || sees("emma") {
+		t.Errorf("by subject %t, by groups too %t, by an address that was not accepted %t", sees("svc-night"), sees("grouped"), sees("emma"))
+	}
+	invited, err := b.MemberInvite(t.Context(), admin, api.MemberInviteRequest{Account: "orders", Role: "app"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.MemberAccept(t.Context(), acting(forAdmin+"portal", "corp", "ida"), api.MemberAcceptRequest{Account: "orders", Secret: invited.Secret}); err != nil || !sees("ida") {
+		t.Errorf("who was invited by a secret: %v", err)
+	}
+	if _, err := b.MemberAccept(t.Context(), caller("emma=emma@example.com"), api.MemberAcceptRequest{Account: "orders"}); err != nil || !sees("emma") {
+		t.Errorf("who has accepted for her address: %v", err)
+	}
+}
+
+// A backend whose call names nobody is told what is missing, with the log and the trail; nobody else is told of it.
+func TestOnBehalfOfNobody(t *testing.T) {
+	t.Parallel()
+	b := newPortalBed(t)
+	r := *b.state.Load().Rules
+	r.Admins = map[string][]*policy.Binding{"corp": append(r.Admins["corp"],
+		&policy.Binding{Name: "watcher", Issuer: "corp", When: subject("watcher"), OnBehalf: true, Rights: []policy.Right{policy.RightAudit}},
+	)}
+	b.state.Store(&policy.Snapshot{Rules: &r, Accounts: directory(nil)})
+	for who, want := range map[string]struct {
+		reason string
+		told   bool
+	}{
+		forAdmin + "portal":  {string(policy.NoRights), true},
+		forAdmin + "watcher": {api.ReasonForbidden, true},
+		forAdmin + "bob":     {string(policy.NoRights), false},
+		forAdmin + "auditor": {api.ReasonForbidden, false},
+	} {
+		b.records.taken()
+		_, err := b.AccountSignup(t.Context(), caller(who), api.AccountSignupRequest{Name: "orders"})
+		e := refusal(t, err)
+		if e.Code != http.StatusForbidden || e.Reason != want.reason || strings.Contains(e.Message, api.OnBehalfHeader) != want.told {
+			t.Errorf("%s: %d %s %s", who, e.Code, e.Reason, e.Message)
+		}
+		if list := b.records.taken(); len(list) != 1 || list[0].Detail != e.Message || list[0].Reason != want.reason {
+			t.Errorf("%s: recorded is %+v", who, list)
+		}
+	}
+	if log := b.log.String(); !strings.Contains(log, "this token acts for others, and the call names nobody: send the header "+api.OnBehalfHeader) {
+		t.Errorf("the log says %s", log)
+	}
+	// And the other way round: who may not act for others is told what that takes.
+	_, err := b.AccountSignup(t.Context(), acting(forAdmin+"root", "corp", "alice"), api.AccountSignupRequest{Name: "orders"})
+	if e := refusal(t, err); e.Reason != string(policy.NoRights) || !strings.Contains(e.Message, "grant.on_behalf_of") {
+		t.Errorf("an admin without the grant: %s %s", e.Reason, e.Message)
 	}
 }
 

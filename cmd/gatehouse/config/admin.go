@@ -3,6 +3,7 @@ package config
 import (
 	"slices"
 
+	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/policy"
 )
 
@@ -48,10 +49,13 @@ func (r *report) giveIfMissing(path, what string) {
 	}
 }
 
-// lintAdmin warns of rights that everybody has.
+// lintAdmin warns of rights that everybody has, and of backends that are admins of accounts when they forget whom they act for.
 func (r *report) lintAdmin(at string, b *policy.Binding, url string) {
 	if (len(b.Rights) > 0 || b.OnBehalf) && b.When == nil && !slices.ContainsFunc(b.Match, func(c policy.Condition) bool { return !always(c, url) }) {
 		r.warn(at, "whoever gets a token of issuer %s for administration is an admin: narrow it down with match", b.Issuer)
+	}
+	if b.OnBehalf && slices.Contains(b.Rights, policy.RightAccounts) {
+		r.warn(join(join(at, "grant"), "on_behalf_of"), "a call of the backend that forgets the header %s is an admin's, of all accounts: give the right accounts to another identity", api.OnBehalfHeader)
 	}
 }
 
