@@ -1,7 +1,10 @@
 package account
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -18,7 +21,7 @@ const (
 
 // Problem is what is wrong with an export or an import of an account.
 type Problem struct {
-	List  string // exports or imports
+	List  string // exports or imports; claims says that it concerns all that servers are given
 	Index int    // in that list; -1 says that it concerns the whole list
 	Name  string // of the export or import
 	Field string // of it; empty: all of it
@@ -69,7 +72,29 @@ func CheckExchange(a *Account, others func(id string) (*Account, bool), limits L
 		}
 		c.cycles()
 	}
+	if !slices.ContainsFunc(c.problems, func(p Problem) bool { return !p.Warning }) {
+		c.claims(limits)
+	}
 	return c.problems
+}
+
+// maxClaims bounds what exports and imports make of an account's JWT, in bytes. Servers take 1 MiB, and what revocations put
+// there must fit beside: whoever could fill it, or have servers refuse it, could not be suspended any more.
+const maxClaims = 512 << 10
+
+func (c *exchange) claims(limits Limits) {
+	all := Problem{List: "claims", Index: -1}
+	claims := Claims(c.account, limits)
+	data, err := json.Marshal(claims)
+	if err != nil || base64.RawURLEncoding.EncodedLen(len(data)) > maxClaims {
+		c.add(all, "the account's JWT would have over %d bytes: export and import less, or write shorter descriptions", maxClaims)
+		return
+	}
+	vr := jwt.CreateValidationResults()
+	claims.Validate(vr)
+	for _, err := range vr.Errors() {
+		c.add(all, "servers would refuse the account's JWT: %v", err)
+	}
 }
 
 // exchange is one check.

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -349,6 +350,28 @@ func TestSubjectsAreTheServers(t *testing.T) {
 			t.Fatalf("%s holds %s: %t, the server says %t", a, b, got, want)
 		}
 	})
+}
+
+// Nobody fills the claims of an account, so that a suspension would not fit, nor has servers refuse them.
+func TestClaimsKeepRoomForRevocations(t *testing.T) {
+	t.Parallel()
+	a, _ := trader(t, "orders")
+	for i := range MaxExchanges {
+		a.Exports = append(a.Exports, Export{
+			Name: fmt.Sprint(i), Subject: fmt.Sprint("s", i), Type: StreamType, Description: strings.Repeat("<", MaxDescription), // six bytes each
+		})
+	}
+	if got := told(CheckExchange(a, among(), unlimited(), atNoon)); !strings.Contains(got, "JWT would have over 524288 bytes") {
+		t.Errorf("told %q", got)
+	}
+	a.Exports = a.Exports[:50]
+	if got := told(CheckExchange(a, among(), unlimited(), atNoon)); got != "" {
+		t.Errorf("told %q", got)
+	}
+	a.Keys = []SigningKey{{Public: "no key"}} // as no change makes it
+	if got := told(CheckExchange(a, among(), unlimited(), atNoon)); !strings.Contains(got, "servers would refuse") {
+		t.Errorf("told %q", got)
+	}
 }
 
 // What passes here, the library that servers check pushed claims with passes too.

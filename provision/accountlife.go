@@ -171,6 +171,12 @@ func (s *Service) relimit(a *account.Account, req api.AccountUpdateRequest) erro
 				return err
 			}
 		}
+		if a.Limits.Exports != nil || a.Limits.Imports != nil {
+			// Servers would refuse the claims as a whole where others export or import more.
+			if err := theirs(a, "limits of exports and imports"); err != nil {
+				return err
+			}
+		}
 		if reflect.ValueOf(*a.Limits).IsZero() {
 			a.Limits = nil
 		}

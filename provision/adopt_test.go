@@ -25,6 +25,9 @@ func TestAdoptedAccountsStayOthers(t *testing.T) {
 	if _, err := b.AccountUpdate(t.Context(), root, api.AccountUpdateRequest{Account: "theirs", Revision: 1, Limits: tiers}); reason(err) != api.ReasonWrongState {
 		t.Errorf("limits by tier: %v", err)
 	}
+	if _, err := b.AccountUpdate(t.Context(), root, api.AccountUpdateRequest{Account: "theirs", Revision: 1, Limits: &api.LimitsChange{Exports: &ten}}); reason(err) != api.ReasonWrongState {
+		t.Errorf("a limit of exports: %v", err)
+	}
 	got, err := b.AccountUpdate(t.Context(), root, api.AccountUpdateRequest{Account: "theirs", Revision: 1, Limits: &api.LimitsChange{Connections: &ten}})
 	if err != nil || got.Limits.Connections != nil || got.Changed == nil || *got.Changed.Connections != 10 {
 		t.Errorf("got %+v, %v", got, err)

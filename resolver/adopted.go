@@ -90,7 +90,6 @@ func ownedOf(a *account.Account) overlay {
 	if l := a.Limits; l != nil {
 		for name, value := range map[string]*int64{
 			"conn": l.Connections, "leaf": l.LeafNodes, "subs": l.Subscriptions, "payload": l.Payload, "data": l.Data,
-			"imports": l.Imports, "exports": l.Exports,
 		} {
 			if value != nil {
 				o[place{part: ownLimit, name: name}] = *value

@@ -18,7 +18,7 @@ func (w *claimsWorld) record(random *rand.Rand) *account.Account {
 	}
 	if random.IntN(2) == 0 {
 		n := random.Int64N(10)
-		a.Limits = &account.LimitsPatch{Connections: &n, Exports: &n, JetStream: &account.JetStream{Disk: n}}
+		a.Limits = &account.LimitsPatch{Connections: &n, Subscriptions: &n, JetStream: &account.JetStream{Disk: n}}
 	}
 	if random.IntN(4) == 0 {
 		a.State = account.Deleting
@@ -56,7 +56,7 @@ func TestRecordOfAdopted(t *testing.T) {
 		case a.Limits != nil && got.Limits.Conn != *a.Limits.Connections:
 			t.Errorf("%d connections, want %d", got.Limits.Conn, *a.Limits.Connections)
 		}
-		if a.Limits != nil && (got.Limits.Exports != *a.Limits.Exports || got.Limits.DiskStorage != a.Limits.JetStream.Disk) {
+		if a.Limits != nil && (got.Limits.Subs != *a.Limits.Subscriptions || got.Limits.DiskStorage != a.Limits.JetStream.Disk) {
 			t.Errorf("limits %+v", got.Limits)
 		}
 		if again := rebase(base, desired, desired); !again.same(base) {

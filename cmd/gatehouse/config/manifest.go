@@ -302,7 +302,10 @@ func checkManifests(all []account.Manifest, places []manifestPlace) {
 			if p.Warning || p.Field == "token" || elsewhere {
 				continue // tokens are made, and other accounts are known where it is applied
 			}
-			at := join(places[i].path, p.List)
+			at := places[i].path
+			if p.List != "claims" {
+				at = join(at, p.List)
+			}
 			if p.Index >= 0 {
 				at = index(at, p.Index)
 				if field := map[string]string{"account": "from"}[p.Field]; field != "" {
