@@ -470,3 +470,19 @@ func TestRequestTimeIsTheServers(t *testing.T) {
 	s := startSystem(t, withClock(-5*time.Minute))
 	s.login(t, nats.Token(secret+"alice"))
 }
+
+// Nor does it matter that this host's clock is set: what is too old stays that, and honest requests are answered at once, before
+// any server was asked for its time again.
+func TestRequestTimeWhenTheClockIsSet(t *testing.T) {
+	t.Parallel()
+	s, f := member(t, withWorkers(1))
+	for i, by := range []time.Duration{-30 * time.Second, 10 * time.Minute, -5 * time.Minute} {
+		s.clock.advance(by)
+		f.send(t, f.request(t, secret+"alice", func(c *jwt.AuthorizationRequestClaims) { c.IssuedAt -= 33; c.Expires -= 33 }))
+		s.awaitEnd(t, policy.RequestReplayed, "", i+1)
+		f.silence(t, "a request that is too old")
+		if f.answered(t, secret+"alice").Jwt == "" {
+			t.Errorf("set by %s: an honest request is not admitted", by)
+		}
+	}
+}

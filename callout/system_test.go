@@ -488,7 +488,12 @@ func (s *serverTable) Reading(id string, account *policy.Account) <-chan struct{
 }
 
 // Offset implements Servers.
-func (s *serverTable) Offset(id string) time.Duration { return s.real.Offset(id) }
+func (s *serverTable) Offset(id string) time.Duration {
+	if id == s.extra {
+		id = s.id
+	}
+	return s.real.Offset(id)
+}
 
 // SigningKey implements Servers.
 func (s *serverTable) SigningKey(id string, account *policy.Account, scoped string, now time.Time) (string, *policy.Refusal) {

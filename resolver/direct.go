@@ -35,7 +35,7 @@ func (r *Resolver) SigningKeyOfAll(account *policy.Account, scoped string, leafN
 		if !ok {
 			return "", policy.Refuse(policy.AccountUnready, "account %s has not been read back from server %s yet", account.Name, s.Name)
 		}
-		all = append(all, holding{state, s.Name, now.Add(s.Offset)})
+		all = append(all, holding{state, s.Name, now.Add(r.offset(s))})
 	}
 	return commonKey(all, account, scoped, leafNodes)
 }

@@ -35,6 +35,7 @@ type statsz struct {
 	} `json:"statsz"`
 
 	offset   time.Duration // the server's clock less ours
+	moved    time.Duration // [Resolver.moved] then
 	measured bool          // offset was measured by a request
 }
 
@@ -51,13 +52,14 @@ func (s *statsz) measure(sent, received time.Time) {
 // as the servers say there are, or none comes for a while.
 func (r *Resolver) pingAll(ctx context.Context) ([]statsz, error) {
 	var answers []statsz
-	sent := r.now()
+	moved, sent := r.moved(), r.now()
 	err := r.gather(ctx, "$SYS.REQ.SERVER.PING.STATSZ", nil, func(data []byte) bool {
 		var a statsz
 		if json.Unmarshal(data, &a) != nil || a.Server.ID == "" {
 			return false
 		}
 		a.measure(sent, r.now())
+		a.moved = moved
 		answers = append(answers, a)
 		return len(answers) >= a.Statsz.ActiveServers
 	})
@@ -72,7 +74,7 @@ func (r *Resolver) ping(ctx context.Context, id string) (statsz, error) {
 	var a statsz
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	sent := r.now()
+	moved, sent := r.moved(), r.now()
 	msg, err := r.nc.RequestWithContext(ctx, "$SYS.REQ.SERVER."+id+".STATSZ", nil)
 	if err != nil {
 		return a, err
@@ -84,6 +86,7 @@ func (r *Resolver) ping(ctx context.Context, id string) (statsz, error) {
 		return a, fmt.Errorf("server %s answered for %s", a.Server.ID, id)
 	}
 	a.measure(sent, r.now())
+	a.moved = moved
 	return a, nil
 }
 

@@ -25,7 +25,7 @@ func (r *Resolver) SigningKey(server string, account *policy.Account, scoped str
 		return "", policy.Refuse(policy.AccountUnready, "server %s is not known any more", server)
 	}
 	// Ours may be the one that is off: the replica leaves the queue group then.
-	if off := s.Offset; off.Abs() > MaxOffset && (off-r.skew()).Abs() > MaxOffset {
+	if off := r.offset(s); off.Abs() > MaxOffset && (off-r.skew()).Abs() > MaxOffset {
 		return "", policy.Refuse(policy.AccountUnready, "the clock of server %s is %s off the others'", s.Name, (off - r.skew()).Round(time.Millisecond))
 	}
 	state, ok := s.accounts[account.ID]
@@ -35,7 +35,7 @@ func (r *Resolver) SigningKey(server string, account *policy.Account, scoped str
 	if !ok {
 		return "", policy.Refuse(policy.AccountUnready, "account %s has not been read back from server %s yet", account.Name, s.Name)
 	}
-	return state.signingKey(account, scoped, s.Name, now.Add(s.Offset))
+	return state.signingKey(account, scoped, s.Name, now.Add(r.offset(s)))
 }
 
 // Ready returns nil when every known server has applied what Gatehouse needs, or an error
@@ -57,7 +57,7 @@ func (r *Resolver) Ready() error {
 		errs = append(errs, fmt.Errorf("%d of %d servers have answered", len(r.servers), len(r.servers)+n))
 	}
 	for _, s := range r.servers {
-		if off := s.Offset - r.skew(); off.Abs() > MaxOffset {
+		if off := r.offset(s) - r.skew(); off.Abs() > MaxOffset {
 			errs = append(errs, fmt.Errorf("server %s: its clock is %s off the others': set it right; its logins stay unanswered meanwhile", s.Name, off.Round(time.Millisecond)))
 		}
 		for id, need := range r.accounts {
@@ -66,7 +66,7 @@ func (r *Resolver) Ready() error {
 				errs = append(errs, fmt.Errorf("server %s: account %s has not been read back yet", s.Name, need.Name))
 				continue
 			}
-			if err := state.lacks(need, r.now().Add(s.Offset)); err != nil {
+			if err := state.lacks(need, r.now().Add(r.offset(s))); err != nil {
 				errs = append(errs, fmt.Errorf("server %s: account %s: %w", s.Name, need.Name, err))
 			}
 		}

@@ -62,6 +62,8 @@ type Resolver struct {
 	interval time.Duration
 	log      *slog.Logger
 	now      func() time.Time
+	made     time.Time // by now, and
+	began    time.Time // by the clock that nobody sets
 	wake     chan struct{}
 	changed  func()                                  // is called when claims may differ from what was read; may be nil
 	packed   func(Server, print)                     // is told what a server says of its store; may be nil
@@ -119,10 +121,11 @@ func New(o Options) *Resolver {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	made := o.Now()
 	life, end := context.WithCancel(context.Background())
 	return &Resolver{
 		life: life, end: end,
-		nc: o.Conn, blind: o.Blind, kind: o.Kind, interval: o.Interval, log: o.Logger, now: o.Now,
+		nc: o.Conn, blind: o.Blind, kind: o.Kind, interval: o.Interval, log: o.Logger, now: o.Now, made: made, began: time.Now(),
 		wake:     make(chan struct{}, 1),
 		servers:  map[string]*server{},
 		pending:  map[string]chan struct{}{},

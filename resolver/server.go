@@ -20,7 +20,8 @@ type watcher interface {
 // server is what is known of one server; guarded by Resolver.mu.
 type server struct {
 	Server
-	missed   int // rounds without an answer
+	moved    time.Duration // [Resolver.moved] when Offset was measured
+	missed   int           // rounds without an answer
 	accounts map[string]AccountState
 }
 
@@ -101,7 +102,7 @@ func (s *server) meet(a statsz, now time.Time) (back bool) {
 	s.missed = 0
 	s.Server = Server{ID: a.Server.ID, Name: a.Server.Name, Version: a.Server.Version, Cluster: a.Server.Cluster, Seen: now, Offset: s.Offset}
 	if a.measured {
-		s.Offset = a.offset
+		s.Offset, s.moved = a.offset, a.moved
 	}
 	return back
 }
@@ -143,7 +144,9 @@ func (r *Resolver) Servers() []Server {
 	defer r.mu.RUnlock()
 	list := make([]Server, 0, len(r.servers))
 	for _, s := range r.servers {
-		list = append(list, s.Server)
+		one := s.Server
+		one.Offset = r.offset(s)
+		list = append(list, one)
 	}
 	slices.SortFunc(list, func(a, b Server) int {
 		if a.Name != b.Name {
