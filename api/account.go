@@ -84,9 +84,12 @@ type Account struct {
 	Members     int            `json:"members"` // invitations included
 	SigningKeys []AccountKey   `json:"signing_keys"`
 	Suspended   bool           `json:"suspended"` // a suspension is in force: nobody is let in
-	Created     time.Time      `json:"created"`
-	Updated     time.Time      `json:"updated"`
-	DeleteAt    time.Time      `json:"delete_at,omitzero"`
+	// Problem says to admins why not every server has what the account is to have. Only the replica knows that writes account
+	// claims (claims.writer in status); of an account alone, not in lists.
+	Problem  string    `json:"problem,omitempty"`
+	Created  time.Time `json:"created"`
+	Updated  time.Time `json:"updated"`
+	DeleteAt time.Time `json:"delete_at,omitzero"`
 }
 
 // AccountKey is a signing key of an account.

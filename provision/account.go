@@ -34,6 +34,8 @@ type Accounts struct {
 	// Claims returns the claims that servers have of an account, the newest; nil when none has any.
 	Claims func(ctx context.Context, id string) (*jwt.AccountClaims, error)
 	Keys   func() *mint.Keyring // signing keys, which sign activation tokens
+	// Problem says why not all servers have what an account is to have; "" when they have, or another replica knows. Nil knows none.
+	Problem func(id string) string
 	// Others are the accounts that others made; nil where none can be taken over.
 	Others *Others
 }

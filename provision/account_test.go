@@ -25,15 +25,16 @@ import (
 // what is stored at once.
 type accountBed struct {
 	*bed
-	records *spooled
-	ring    *seal.Ring
-	plans   map[string]*account.Plan
-	servers *connected
-	stored  provision.Stored
-	known   string // id of an account that servers have
-	trusted string // issuer that is trusted for e-mail addresses
-	applies atomic.Bool
-	state   atomic.Pointer[policy.Snapshot]
+	records  *spooled
+	ring     *seal.Ring
+	plans    map[string]*account.Plan
+	servers  *connected
+	stored   provision.Stored
+	known    string            // id of an account that servers have
+	problems map[string]string // by id, why servers have not what they are to have
+	trusted  string            // issuer that is trusted for e-mail addresses
+	applies  atomic.Bool
+	state    atomic.Pointer[policy.Snapshot]
 }
 
 func newAccountBed(t testing.TB, change ...func(*provision.Options)) *accountBed {
@@ -65,6 +66,7 @@ func newAccountBed(t testing.TB, change ...func(*provision.Options)) *accountBed
 		o.Accounts = &provision.Accounts{
 			Audience: service, Plans: func() map[string]*account.Plan { return a.plans }, Seal: func() *seal.Ring { return a.ring },
 			TrustsEmail: func(issuer string) bool { return issuer == a.trusted },
+			Problem:     func(id string) string { return a.problems[id] },
 			Known:       func(_ context.Context, id string) (bool, error) { return id == a.known, nil },
 			Stored:      func(context.Context, string) (provision.Stored, error) { return a.stored, nil },
 		}

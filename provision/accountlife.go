@@ -20,7 +20,11 @@ func (s *Service) AccountGet(ctx context.Context, c Caller, req api.AccountReque
 		if err != nil {
 			return api.Account{}, err
 		}
-		return s.wireAccount(&a), nil
+		out := s.wireAccount(&a)
+		if p.admin && s.Accounts.Problem != nil {
+			out.Problem = s.Accounts.Problem(a.ID)
+		}
+		return out, nil
 	})
 }
 

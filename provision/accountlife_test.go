@@ -102,6 +102,12 @@ func TestForeignersChangeNothing(t *testing.T) {
 	if _, err := b.AccountGet(t.Context(), caller("carol"), api.AccountRequest{Account: "orders"}); err != nil {
 		t.Errorf("get by a member: %v", err)
 	}
+	b.problems = map[string]string{before.Account: "servers take 4096 bytes"}
+	for who, want := range map[*provision.Caller]string{&admin: b.problems[before.Account], ptr(caller("alice")): ""} {
+		if a, err := b.AccountGet(t.Context(), *who, api.AccountRequest{Account: "orders"}); err != nil || a.Problem != want {
+			t.Errorf("told of the problem %q, want %q: %v", a.Problem, want, err)
+		}
+	}
 	if after := b.get(t, "orders"); after.Revision != before.Revision || after.State != "active" {
 		t.Errorf("it was changed: %+v", after)
 	}

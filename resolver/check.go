@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -113,11 +114,17 @@ func setIn[V any](to *map[string]V, key string, v V) {
 	(*to)[key] = v
 }
 
-// joined has some of what a server stores looked at that has come or come back: whether its folder is empty.
+// joined has some of what a server stores looked at that has come or come back: whether its folder is empty, and whether it takes what did
+// not fit.
 func (c *Claims) joined(Server) {
 	c.roster.mu.Lock()
 	defer c.roster.mu.Unlock()
 	c.roster.checks.sample, c.roster.checks.unburied = true, true
+	for _, k := range c.roster.due {
+		if errors.Is(k.problem, ErrClaimsFull) {
+			k.next = time.Time{}
+		}
+	}
 	c.roster.stir()
 }
 

@@ -17,8 +17,6 @@ const (
 	// claimsLease is the lease of whoever writes claims, and for how long it is held without a sign of life.
 	claimsLease     = "claims"
 	claimsLeaseLife = 5 * time.Second
-	// mostClaims bounds an account JWT in bytes: the library reads no longer one (jwt/v2, decoder.go).
-	mostClaims = 1 << 20
 	// pushEvery is the least time between two pushes for one account.
 	pushEvery = time.Second
 	// applyLimit is for how long servers are given to apply what was pushed.
@@ -37,8 +35,6 @@ const (
 var (
 	// ErrNotManaged says that there is no operator signing key to change claims with.
 	ErrNotManaged = errors.New("there is no operator signing key, so that no account's claims can be changed: configure operator.signing_key, or gatehouse keys operator import FILE")
-	// ErrClaimsFull says that an account's claims have no room for what is asked.
-	ErrClaimsFull = errors.New("the account's claims are full")
 	// ErrUntrusted says that servers do not apply what the operator signing key signed.
 	ErrUntrusted = errors.New("the servers do not trust the operator signing key")
 )

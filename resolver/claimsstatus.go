@@ -127,6 +127,19 @@ func (c *Claims) Status() ClaimsStatus {
 	return s
 }
 
+// Problem says why not every server has what the account is to have; "" when they have, or another replica writes.
+func (c *Claims) Problem(id string) string {
+	if why := c.roster.problem(id); why != nil {
+		return why.Error()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a := c.accounts[id]; c.holds && a != nil && !a.settled && a.problem != nil {
+		return a.problem.Error()
+	}
+	return ""
+}
+
 // status is [Claims.Status] without the self-service accounts, which another lock guards: neither is taken under the other.
 func (c *Claims) status() ClaimsStatus {
 	c.mu.Lock()

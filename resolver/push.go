@@ -100,9 +100,8 @@ func (c *Claims) signed(record store.AccountClaims, h history, d *decision, held
 	if token, err = d.desired.sign(signer, issued, record.Revision+1); err != nil {
 		return "", "", err
 	}
-	if most := min(mostClaims, c.r.nc.MaxPayload()); int64(len(token)) > most {
-		return "", "", fmt.Errorf("%w: with %d entries of revocations the claims of account %s take %d bytes, and servers take %d: log all of its users out, which is one entry for all of them, or lift what is not needed any more",
-			ErrClaimsFull, d.desired.revocations(), record.Account, len(token), most)
+	if err := c.fits(d.desired, record.Account, token); err != nil {
+		return "", "", err
 	}
 	return base, token, nil
 }

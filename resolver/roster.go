@@ -353,6 +353,16 @@ func (c *Claims) limitsText(plan string) string {
 	return string(encoded(limits))
 }
 
+// problem returns why an account is not as it is to be; nil when it is.
+func (r *roster) problem(id string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if k := r.due[id]; k != nil {
+		return k.problem
+	}
+	return nil
+}
+
 // mostProblems bounds the accounts whose problems are told one by one.
 const mostProblems = 20
 

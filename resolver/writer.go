@@ -379,18 +379,17 @@ func (c *Claims) planOne(t *job, signer nkeys.KeyPair, now int64) (err error) {
 		if printOf(token) == had {
 			t.issued, t.token, t.light = issued, token, applied // the same: who has it writes nothing
 			// Servers may have come to have it after a push that failed: then the record has yet to say who signed it.
-			t.idle = applied && t.look == atNothing && (noted == "" || c.isOwn(noted))
-			return nil
+			if t.idle = applied && t.look == atNothing && (noted == "" || c.isOwn(noted)); t.idle {
+				return nil
+			}
+			return c.fits(t.want, t.id, token) // the server that takes it may be another than before
 		}
 	}
 	t.issued = max(now, issued+1)
 	if t.token, err = t.want.sign(signer, t.issued, t.revision); err != nil {
 		return err
 	}
-	if most := min(mostClaims, c.r.nc.MaxPayload()); int64(len(t.token)) > most {
-		return fmt.Errorf("%w: they take %d bytes, and servers take %d", ErrClaimsFull, len(t.token), most)
-	}
-	return nil
+	return c.fits(t.want, t.id, t.token)
 }
 
 // carryOut pushes, reads back, and notes what all servers have applied.

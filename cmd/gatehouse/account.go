@@ -237,6 +237,9 @@ func (c *cli) printAccount(a api.Account) error {
 	line("state", state)
 	line("plan", a.Plan)
 	line("revision", fmt.Sprintf("%d, on every server %d", a.Revision, a.Applied))
+	if a.Problem != "" {
+		line("problem", a.Problem)
+	}
 	line("owner", personText(a.Owner))
 	line("description", orDash(a.Description))
 	line("tags", orDash(strings.Join(a.Tags, " ")))

@@ -25,9 +25,10 @@ func (d *daemon) accounts(cfg *config.Config) *provision.Accounts {
 			}
 			return false
 		},
-		Known:  d.resolver.HasAccount,
-		Claims: d.resolver.Published,
-		Keys:   d.keyring.Load,
+		Known:   d.resolver.HasAccount,
+		Claims:  d.resolver.Published,
+		Keys:    d.keyring.Load,
+		Problem: d.claims.Problem,
 		Stored: func(ctx context.Context, id string) (provision.Stored, error) {
 			s, err := d.resolver.Storage(ctx, id)
 			return provision.Stored(s), err
