@@ -87,6 +87,54 @@ func TestForeignersChangeNothing(t *testing.T) {
 				_, err := b.AccountSuspend(t.Context(), c, api.AccountSuspendRequest{Account: ref, Reason: "mine"})
 				return err
 			},
+			api.OpAccountResume: func(c provision.Caller) error {
+				_, err := b.AccountResume(t.Context(), c, api.AccountActRequest{Account: ref, Reason: "mine"})
+				return err
+			},
+			api.OpAccountApprove: func(c provision.Caller) error {
+				_, err := b.AccountApprove(t.Context(), c, api.AccountActRequest{Account: ref})
+				return err
+			},
+			api.OpAccountReject: func(c provision.Caller) error {
+				_, err := b.AccountReject(t.Context(), c, api.AccountActRequest{Account: ref, Reason: "mine"})
+				return err
+			},
+			api.OpAccountRotate: func(c provision.Caller) error {
+				_, err := b.AccountRotate(t.Context(), c, api.RotateRequest{Account: ref})
+				return err
+			},
+			"dry run of " + api.OpAccountRotate: func(c provision.Caller) error {
+				_, err := b.AccountRotate(t.Context(), c, api.RotateRequest{Account: ref, DryRun: true})
+				return err
+			},
+			api.OpAccountExchangeSet: func(c provision.Caller) error {
+				_, err := b.ExchangeSet(t.Context(), c, api.ExchangeSetRequest{Account: ref, Revision: before.Revision})
+				return err
+			},
+			"dry run of " + api.OpAccountExchangeSet: func(c provision.Caller) error {
+				_, err := b.ExchangeSet(t.Context(), c, api.ExchangeSetRequest{Account: ref, Revision: before.Revision, DryRun: true})
+				return err
+			},
+			api.OpAccountExportAdd: func(c provision.Caller) error {
+				_, err := b.ExportAdd(t.Context(), c, api.ExportAddRequest{Account: ref, Export: feed})
+				return err
+			},
+			api.OpAccountExportRemove: func(c provision.Caller) error {
+				_, err := b.ExportRemove(t.Context(), c, api.ExchangeRemoveRequest{Account: ref, Name: "feed"})
+				return err
+			},
+			api.OpAccountImportAdd: func(c provision.Caller) error {
+				_, err := b.ImportAdd(t.Context(), c, api.ImportAddRequest{Account: ref, Import: api.Import{Name: "a", Account: "bobs", Subject: "a", Type: "stream"}})
+				return err
+			},
+			api.OpAccountImportRemove: func(c provision.Caller) error {
+				_, err := b.ImportRemove(t.Context(), c, api.ExchangeRemoveRequest{Account: ref, Name: "a"})
+				return err
+			},
+			api.OpAccountActivate: func(c provision.Caller) error {
+				_, err := b.AccountActivate(t.Context(), c, api.ActivateRequest{Account: ref, Export: "feed", Importer: "bobs"})
+				return err
+			},
 		} {
 			if err := do(caller("bob")); reasonOf(err) != api.ReasonNotFound {
 				t.Errorf("%s by the owner of another account: %v", op, err)
