@@ -58,14 +58,17 @@ func (k UserKey) After(before []Obtained) []Obtained {
 
 // ObtainedBy returns the sign-ups of the key that were made in the login session or with the token that the target is, or
 // of which that is not known. The key may be a program's: whoever signed it up said so.
-func (k UserKey) ObtainedBy(t policy.Target) []Obtained {
-	scope := t.Scope()
-	if t.Issuer != k.Issuer || t.Subject != "" && t.Subject != k.Subject || scope != policy.OfSession && scope != policy.OfToken {
+func (k UserKey) ObtainedBy(t policy.Target) (list []Obtained) {
+	if t.Issuer != k.Issuer || t.Subject != "" && t.Subject != k.Subject {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(k.Obtained), func(o Obtained) bool {
-		return !o.Untold && (scope == policy.OfSession && o.Session != t.Session || scope == policy.OfToken && o.Token != t.Token)
-	})
+	scope := t.Scope()
+	for _, o := range k.Obtained {
+		if scope == policy.OfSession && (o.Untold || o.Session == t.Session) || scope == policy.OfToken && (o.Untold || o.Token == t.Token) {
+			list = append(list, o)
+		}
+	}
+	return list
 }
 
 // laterEnd returns the later of both ends, where zero is never.
