@@ -18,8 +18,9 @@ import (
 type party struct {
 	Caller
 	admin       bool
-	represented bool     // a backend acts for the identity
-	plans       []string // that the backend may sign others up under
+	represented bool             // a backend acts for the identity
+	backend     policy.Principal // that does
+	plans       []string         // that it may sign others up under
 	led         []policy.Led
 }
 

@@ -70,6 +70,10 @@ func (s *Service) applicant(p party, owner *api.Owner) (account.Person, []string
 		return account.Person{}, nil, errNoState
 	}
 	if p.represented {
+		// Whoever may name anybody can name people who are not: what the plan lets each have bounds nothing then.
+		if wait := s.founded.take(p.backend, s.Now()); wait > 0 {
+			return account.Person{}, nil, tooMany(wait)
+		}
 		return account.Person{Principal: p.principal(), Name: p.Identity.Name()}, p.plans, nil
 	}
 	plans, r := policy.SignUps(state, p.Identity, p.Source, s.Now(), nil)

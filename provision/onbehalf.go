@@ -102,7 +102,7 @@ func (s *Service) represented(ctx context.Context, p *party) (backend, acted *po
 	if r := policy.Standing(state, acted, now); r != nil {
 		return backend, nil, refusedIdentity(r)
 	}
-	p.plans = plans
+	p.plans, p.backend = plans, backend.Principal()
 	return backend, acted, nil
 }
 

@@ -2,6 +2,7 @@ package provision_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -206,6 +207,29 @@ func TestOnBehalfOfNobody(t *testing.T) {
 	if e := refusal(t, err); e.Reason != string(policy.NoRights) || !strings.Contains(e.Message, "grant.on_behalf_of") {
 		t.Errorf("an admin without the grant: %s %s", e.Reason, e.Message)
 	}
+}
+
+// A backend that is in other hands names people who are not, to get more than a plan lets one have: what it makes is bounded.
+func TestOnBehalfOfInventedPeople(t *testing.T) {
+	t.Parallel()
+	b := newPortalBed(t)
+	made, bounded := 0, 0
+	for i := range 150 {
+		name := fmt.Sprint("invented-", i)
+		_, err := b.AccountSignup(t.Context(), acting(forAdmin+"portal", "corp", name), api.AccountSignupRequest{Name: name})
+		switch reasonOf(err) {
+		case "":
+			made++
+		case api.ReasonRateLimited:
+			bounded++
+		default:
+			t.Fatal(err)
+		}
+	}
+	if made != 100 || bounded != 50 {
+		t.Errorf("%d accounts were made in a moment, and %d calls bounded", made, bounded)
+	}
+	b.orders(t) // nobody else is
 }
 
 func (b *accountBed) rename(t *testing.T) func(provision.Caller) error {

@@ -82,6 +82,7 @@ type Service struct {
 	Options
 	history   chan struct{} // holds one for each read of the audit trail on behalf of whoami
 	rates     rates
+	founded   rates // sign-ups of accounts on behalf of others, by the backend
 	proofs    proofs
 	leaving   leaving
 	foundings foundings
