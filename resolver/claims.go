@@ -92,6 +92,8 @@ type Claims struct {
 	roster  *roster
 	adopted adopted
 
+	surveying sync.Mutex // held by whoever finds out what revocations ask
+
 	mu       sync.Mutex
 	holds    bool
 	until    time.Time // the end of the lease, by our clock
@@ -233,11 +235,10 @@ func (c *Claims) reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	wanted, err := c.wanted(ctx)
+	wanted, err := c.survey(ctx)
 	if err != nil {
 		return err
 	}
-	c.ask(wanted)
 	known := map[string]store.AccountClaims{}
 	for _, r := range records {
 		known[r.Account] = r

@@ -185,13 +185,9 @@ func (c *Claims) Accounts(changed []account.Account, all bool) {
 // load reads all records once this replica holds the lease, and makes the claims again that servers were given, so
 // that their hash is known without asking anybody.
 func (c *Claims) load(ctx context.Context) error {
-	ask, err := c.wanted(ctx)
-	if err != nil {
+	if _, err := c.survey(ctx); err != nil {
 		return err
 	}
-	c.roster.mu.Lock()
-	c.roster.overlays = ask
-	c.roster.mu.Unlock()
 	f := store.AccountFilter{Limit: store.MaxPage}
 	for {
 		page, next, err := c.Records.Accounts(ctx, f)
@@ -300,19 +296,37 @@ func (c *Claims) documentOf(a *account.Account) (*document, error) {
 	return o.apply(d), nil
 }
 
-// ask notes what revocations ask of accounts, and takes those out that are on the roster.
+// survey finds out what revocations ask of accounts now, notes it, and returns that of the accounts that are not on the roster.
+func (c *Claims) survey(ctx context.Context) (map[string]overlay, error) {
+	c.surveying.Lock() // so that what was found out first is not noted last
+	defer c.surveying.Unlock()
+	wanted, err := c.wanted(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.ask(wanted)
+	return wanted, nil
+}
+
+// stale reports whether revocations may ask other things of these accounts than is noted, since they changed together with a record:
+// one that may open what was closed.
+func (r *roster) stale(jobs []*job) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(jobs, func(t *job) bool {
+		returns := t.record.State == account.Creating && t.record.Revision > 1
+		return t.record.Revision > t.kept.applied && (returns || len(r.overlays[t.id]) > 0)
+	})
+}
+
+// ask notes what revocations ask of accounts, be they on the roster yet or not, and takes those out that are.
 func (c *Claims) ask(wanted map[string]overlay) {
 	r := c.roster
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before := r.overlays
-	r.overlays = map[string]overlay{}
-	for id, o := range wanted {
-		if r.accounts[id] != nil {
-			r.overlays[id] = o
-			delete(wanted, id)
-		}
-	}
+	r.overlays = maps.Clone(wanted)
+	maps.DeleteFunc(wanted, func(id string, _ overlay) bool { return r.accounts[id] != nil })
 	for _, list := range []map[string]overlay{before, r.overlays} {
 		for id := range list {
 			if k := r.accounts[id]; k != nil && !maps.Equal(before[id], r.overlays[id]) {

@@ -196,6 +196,12 @@ func keep(t testing.TB, s *system, l *ledger, records *records, key nkeys.KeyPai
 // keepOf is keep for servers with another resolver.
 func keepOf(t testing.TB, s *system, l *ledger, records *records, key nkeys.KeyPair, kind Kind) *keeper {
 	t.Helper()
+	return keepEvery(t, 200*time.Millisecond, s, l, records, key, kind)
+}
+
+// keepEvery is keepOf with another interval between looks when nothing happens.
+func keepEvery(t testing.TB, interval time.Duration, s *system, l *ledger, records *records, key nkeys.KeyPair, kind Kind) *keeper {
+	t.Helper()
 	if key == nil {
 		var err error
 		if key, err = nkeys.FromSeed([]byte(s.OperatorSigningKey.Reveal())); err != nil {
@@ -211,7 +217,7 @@ func keepOf(t testing.TB, s *system, l *ledger, records *records, key nkeys.KeyP
 	}
 	k.r = New(Options{Kind: kind, Interval: 200 * time.Millisecond, Conn: nc, Logger: devtest.Log(t)})
 	k.c = NewClaims(ClaimsOptions{
-		Resolver: k.r, Store: l, Revocations: l.all, Holder: rand.Text(), Leeway: 10 * time.Second, Interval: 200 * time.Millisecond,
+		Resolver: k.r, Store: l, Revocations: l.all, Holder: rand.Text(), Leeway: 10 * time.Second, Interval: interval,
 		Signer: func() nkeys.KeyPair { return *k.key.Load() }, Closed: func() Closed { return Closed{s.Callout.ID: nil, s.System.ID: nil, s.Lobby.ID: nil} },
 		OnDrift: func(_, how string) {
 			n, _ := k.drifts.LoadOrStore(how, new(atomic.Int64))

@@ -244,6 +244,11 @@ func (c *Claims) tendBatch(ctx context.Context, batch []*kept) error {
 	if err != nil {
 		return err
 	}
+	if c.roster.stale(jobs) {
+		if _, err := c.survey(ctx); err != nil {
+			return err
+		}
+	}
 	jobs, err = c.plan(ctx, jobs, signer)
 	if err != nil || len(jobs) == 0 {
 		return err
