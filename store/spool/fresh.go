@@ -1,6 +1,8 @@
 package spool
 
 import (
+	"strings"
+
 	"github.com/gatehouse-nats/gatehouse/store"
 )
 
@@ -20,6 +22,7 @@ type fresh struct {
 func (s *Spool) keepFresh(e *store.AuditEntry, seq uint64, at, size int64) {
 	if len(s.fresh) < mostFresh {
 		asDecoded(e)
+		own(e)
 		s.fresh = append(s.fresh, fresh{seq, at, size, *e})
 	}
 }
@@ -47,6 +50,37 @@ func (s *Spool) takeFresh(seq uint64, from int64) batch {
 		s.fresh = s.fresh[:left]
 	}
 	return b
+}
+
+// own copies the texts of an entry, so that it holds nothing of what they were cut from: a request with certificate chains
+// has 160 KB, and a token 16. The names of claims, roles and bindings are the configuration's, and the claims were made for the entry.
+func own(e *store.AuditEntry) {
+	texts := [...]*string{
+		&e.ID, &e.Outcome, &e.Reason, &e.Detail, &e.Issuer, &e.Subject, &e.Name, &e.TokenID, &e.SessionID, &e.Account,
+		&e.ServerID, &e.ServerName, &e.UserKey, &e.Source, &e.ConnType, &e.Client, &e.Asked,
+		&e.Actor, &e.Op, &e.Target, &e.State, &e.Replica, &e.Rules,
+	}
+	size := 0
+	for _, t := range texts {
+		size += len(*t)
+	}
+	var b strings.Builder // one allocation for all
+	b.Grow(size)
+	for _, t := range texts {
+		b.WriteString(*t)
+	}
+	all := b.String()
+	for _, t := range texts {
+		*t, all = all[:len(*t)], all[len(*t):]
+	}
+	if e.Display == nil {
+		return
+	}
+	display := make(map[string]string, len(e.Display))
+	for name, text := range e.Display {
+		display[name] = strings.Clone(text)
+	}
+	e.Display = display
 }
 
 // asDecoded makes an entry whose line is plain what that line decodes to.

@@ -4,10 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
+	"weak"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -193,4 +197,52 @@ func TestFreshEntriesStayWhole(t *testing.T) {
 	if len(got) != writers*each {
 		t.Errorf("%d entries were sent, want %d", len(got), writers*each)
 	}
+}
+
+// TestFreshHoldsNoRequest has an entry whose every text is cut from a large one, as those of a login are from its request: the
+// large one is not kept with it.
+func TestFreshHoldsNoRequest(t *testing.T) {
+	t.Parallel()
+	s := openSpool(t, t.TempDir())
+	given, large := cutFrom(t)
+	if err := s.Append(given); err != nil {
+		t.Fatal(err)
+	}
+	want := given
+	own(&want)
+	given = store.AuditEntry{}
+	runtime.GC()
+	if large.Value() != nil {
+		t.Error("an entry in memory holds what its texts were cut from")
+	}
+	var got []store.AuditEntry
+	if err := s.Drain(t.Context(), func(_ context.Context, list []store.AuditEntry) error {
+		got = append(got, list...)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]store.AuditEntry{want}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// cutFrom returns an entry whose texts are parts of a large one, and whether that is still held.
+func cutFrom(t *testing.T) (store.AuditEntry, weak.Pointer[byte]) {
+	t.Helper()
+	large := []byte(strings.Repeat("abcdefgh", 20<<10))
+	text := unsafe.String(&large[0], len(large)) // a copy would be another one
+	e := store.AuditEntry{At: time.Unix(1_800_000_000, 0).UTC(), Display: map[string]string{"email": text[7:20]}}
+	fields := 0
+	for v, i := reflect.ValueOf(&e).Elem(), 0; i < v.NumField(); i++ {
+		if f := v.Field(i); f.Type() == reflect.TypeFor[string]() {
+			f.SetString(text[i : i+9+i%3])
+			fields++
+		}
+	}
+	if fields < 20 {
+		t.Fatalf("only %d fields are texts", fields)
+	}
+	e.Kind = store.LoginEntry
+	return e, weak.Make(&large[0])
 }
