@@ -16,8 +16,8 @@ type Create struct {
 	Name NameTemplate
 	// Own says that an account is the identity's own that makes it: nobody else is let in by the binding.
 	Own bool
-	// PerMinute is how many accounts may be made by the binding in a minute.
-	PerMinute int
+	// PerMinute is how many accounts may be made by the binding in a minute, and Max how many there may be by it.
+	PerMinute, Max int
 	// Valid says what keeps a name from being one of an account of the plan; nil when nothing does.
 	Valid func(name string) error
 }
@@ -40,8 +40,8 @@ type Creation struct {
 	Begun   bool   // it is being made
 	Origin  Origin
 	Binding string
-	// PerMinute is how many accounts may be made by the binding in a minute.
-	PerMinute int
+	// PerMinute is how many accounts may be made by the binding in a minute, and Max how many there may be by it.
+	PerMinute, Max int
 
 	account *Account
 }
@@ -204,7 +204,7 @@ func (s *Snapshot) unmade(l lead, create *Creation, trace *Trace) ([]*Binding, *
 func (l lead) creation(account *Account) *Creation {
 	c := l.binding.Create
 	return &Creation{
-		Name: l.name, Plan: c.Plan, Role: c.Role.Name, Own: c.Own, Origin: l.origin, Binding: l.binding.Name, PerMinute: c.PerMinute, account: account,
+		Name: l.name, Plan: c.Plan, Role: c.Role.Name, Own: c.Own, Origin: l.origin, Binding: l.binding.Name, PerMinute: c.PerMinute, Max: c.Max, account: account,
 	}
 }
 

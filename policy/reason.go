@@ -70,6 +70,7 @@ const (
 	RoleAmbiguous         Reason = "role_ambiguous"
 	AccountNotGranted     Reason = "account_not_granted"
 	AccountForeign        Reason = "account_foreign"
+	AccountLimit          Reason = "account_limit"
 	AccountExpired        Reason = "account_expired"
 	AccountSuspended      Reason = "account_suspended"
 	ClaimUnsafe           Reason = "claim_unsafe"

@@ -206,7 +206,7 @@ func (s *Service) makeFor(ctx context.Context, p party, c *policy.Creation) (*po
 	}
 	a := newAccount(c.Name, plan, s.now())
 	a.Origin = &account.Origin{Origin: c.Origin, Binding: c.Binding}
-	change := store.AccountChange{}
+	change := store.AccountChange{MostMade: c.Max}
 	if c.Own {
 		a.Owner = account.Person{Principal: p.principal(), Name: p.Identity.Name()}
 		a.Members = founders(a.Owner, c.Role, p.Actor, a.Created)
@@ -223,10 +223,14 @@ func (s *Service) makeFor(ctx context.Context, p party, c *policy.Creation) (*po
 	switch {
 	case errors.Is(err, store.ErrTaken):
 		return s.overtaken(ctx, c)
-	case errors.Is(err, store.ErrTooMany):
+	case errors.Is(err, store.ErrTooMany), errors.Is(err, store.ErrTooManyMade):
 		// The store counts before it looks whether the one that is there is this one.
 		if there, r, err := s.made(ctx, c); there || r != nil || err != nil {
 			return r, err
+		}
+		if errors.Is(err, store.ErrTooManyMade) {
+			s.Logger.Warn("a binding makes no more accounts for who logs in: it has made as many as grant.create.max lets", "binding", c.Binding, "max", c.Max, "account", c.Name, "name", p.Actor)
+			return policy.Refuse(policy.AccountLimit, "account %s is not made: there are %d by binding %s already, which grant.create.max bounds", c.Name, c.Max, c.Binding), nil
 		}
 		return policy.Refuse(policy.AccountNotGranted, "account %s is not made: the identity owns as many accounts of plan %s as that lets", c.Name, plan.Name), nil
 	case err != nil:

@@ -166,6 +166,50 @@ func TestFoundInVain(t *testing.T) {
 	}
 }
 
+// Two services make exactly as many accounts by a binding as there may be, and go on letting into those that are there.
+func TestFoundUpToTheLimit(t *testing.T) {
+	t.Parallel()
+	const most = 5
+	b := newAccountBed(t)
+	services := []*provision.Service{b.Service, provision.New(b.Options)}
+	for _, s := range services {
+		runs(t, s)
+	}
+	limited := func(i int) *policy.Creation {
+		c := ofTeam(fmt.Sprint("l", i))
+		c.Binding, c.Max = "limited", most
+		return c
+	}
+	var all sync.WaitGroup
+	refusals := make([]*policy.Refusal, 40)
+	for i := range refusals {
+		all.Go(func() { refusals[i] = found(services[i%2], fmt.Sprint("u", i), limited(i/2)) }) // each account is asked for at both
+	}
+	all.Wait()
+	made := 0
+	for i := range 20 {
+		list, _, err := b.Store.Accounts(t.Context(), store.AccountFilter{Name: limited(i).Name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		made += len(list)
+		for _, r := range refusals[2*i : 2*i+2] {
+			if there := len(list) == 1; there != (r == nil) || r != nil && (r.Reason != policy.AccountLimit || r.Reason.Silent() || !strings.Contains(r.Detail, "there are 5 by binding limited already")) {
+				t.Errorf("%s is there: %t, and a login to it is told %v", limited(i).Name, there, r)
+			}
+		}
+	}
+	if made != most {
+		t.Errorf("%d accounts were made, want %d", made, most)
+	}
+	if !strings.Contains(b.log.String(), "binding=limited max=5") {
+		t.Error("the log does not say that the binding has reached its limit")
+	}
+	if r := found(b.Service, "bob", ofTeam("others")); r != nil {
+		t.Errorf("by another binding: %v", r)
+	}
+}
+
 // A bug that an account brings out is met by its login alone, and the next login tries again.
 func TestFoundPanics(t *testing.T) {
 	t.Parallel()

@@ -24,6 +24,9 @@ type AccountChange struct {
 	// Most is how many accounts of the plan that are not deleted the owner may have, this one among them;
 	// 0 is any number.
 	Most int
+	// MostMade is how many accounts that are not deleted the binding in the record's origin may have made, this one among them;
+	// 0 is any number.
+	MostMade int
 	// Exporters are accounts that the record was checked against and imports from: [ErrChanged] when one is at another revision.
 	// They are told of it by their Imported.
 	Exporters []AccountAt

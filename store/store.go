@@ -36,6 +36,8 @@ var (
 	ErrCursor = errors.New("cursor of the list is not valid")
 	// ErrTooMany says that somebody has as many of something as they may have.
 	ErrTooMany = errors.New("there are as many as there may be")
+	// ErrTooManyMade says that a binding has made as many accounts as it may.
+	ErrTooManyMade = errors.New("the binding has made as many as it may")
 	// ErrTaken says that what was to be recorded belongs to somebody else.
 	ErrTaken = errors.New("it belongs to somebody else")
 	// ErrChanged says that what was to be replaced is no longer what the caller has read.
@@ -132,7 +134,8 @@ type Store interface {
 
 	// SaveAccount stores a record with its audit entry, its feed entry, and the seeds and the revocations that change with it.
 	// What [Store.MarkApplied] has noted since the record was read stays. [ErrChanged] when the record is not at the revision before, [ErrTaken] when another that is not
-	// deleted has the name, or any ever had the id, [ErrTooMany] when the owner has as many as the plan lets.
+	// deleted has the name, or any ever had the id, [ErrTooMany] when the owner has as many as the plan lets,
+	// [ErrTooManyMade] when the binding that makes it has made as many as it may.
 	// A call that was made before with the same key changes nothing, and its answer is returned;
 	// one for another call is [ErrConflict].
 	SaveAccount(ctx context.Context, c AccountChange) (first json.RawMessage, err error)

@@ -9,11 +9,13 @@ CREATE TABLE accounts (
     state    TEXT NOT NULL CHECK (state IN ('requested', 'creating', 'active', 'published', 'deleting', 'deleted')),
     revision INTEGER NOT NULL CHECK (revision > 0),
     applied  INTEGER NOT NULL DEFAULT 0 CHECK (applied BETWEEN 0 AND revision),
+    maker    TEXT NOT NULL DEFAULT '', -- name of the binding whose login made it
     record   TEXT NOT NULL CHECK (json_valid(record)) -- all of it; the columns are to find it by
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX accounts_name ON accounts (name_key) WHERE state <> 'deleted';
 CREATE INDEX accounts_order ON accounts (name_key, id);
 CREATE INDEX accounts_owner ON accounts (owner, plan) WHERE state <> 'deleted';
+CREATE INDEX accounts_maker ON accounts (maker, state) WHERE state <> 'deleted' AND maker <> '';
 CREATE INDEX accounts_unapplied ON accounts (name_key, id) WHERE applied < revision AND state NOT IN ('requested', 'deleted');
 
 CREATE TABLE served_claims (

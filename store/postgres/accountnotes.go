@@ -10,7 +10,7 @@ import (
 )
 
 // noted puts what was noted in a record into the place of the record, whose revision stays.
-const noted = `UPDATE accounts SET name_key = $2, owner = $3, plan = $4, state = $5, revision = $6, applied = $7, record = $8 WHERE id = $1`
+const noted = `UPDATE accounts SET name_key = $2, owner = $3, plan = $4, state = $5, revision = $6, applied = $7, record = $8, maker = $9 WHERE id = $1`
 
 func note(ctx context.Context, tx pgx.Tx, a account.Account) error {
 	values, err := row.AccountValues(a)

@@ -88,6 +88,20 @@ func saveAccount(ctx context.Context, tx pgx.Tx, c store.AccountChange) error {
 			return row.TooManyAccounts(a, c.Most)
 		}
 	}
+	if c.MostMade > 0 {
+		// Likewise for a binding; after the owner, everywhere.
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, row.Text("made by "+row.Maker(a))); err != nil {
+			return err
+		}
+		var others int
+		if err := tx.QueryRow(ctx, `SELECT count(*) FROM accounts WHERE maker = $1 AND maker <> '' AND id <> $2 AND state <> 'deleted'`,
+			row.Text(row.Maker(a)), row.Text(a.ID)).Scan(&others); err != nil {
+			return err
+		}
+		if others >= c.MostMade {
+			return row.TooManyMade(a, c.MostMade)
+		}
+	}
 	if err := saveOthers(ctx, tx, row.OthersOf(c)); err != nil {
 		return err
 	}
@@ -103,10 +117,10 @@ func saveAccount(ctx context.Context, tx pgx.Tx, c store.AccountChange) error {
 	if err != nil {
 		return err
 	}
-	query, none := `UPDATE accounts SET name_key = $2, owner = $3, plan = $4, state = $5, revision = $6, applied = $7, record = $8
+	query, none := `UPDATE accounts SET name_key = $2, owner = $3, plan = $4, state = $5, revision = $6, applied = $7, record = $8, maker = $9
 		WHERE id = $1 AND revision = $6 - 1`, row.AccountChanged(a)
 	if a.Revision == 1 {
-		query, none = `INSERT INTO accounts (`+row.AccountColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING`, row.AccountTaken("id", a.ID)
+		query, none = `INSERT INTO accounts (`+row.AccountColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING`, row.AccountTaken("id", a.ID)
 	}
 	tag, err := tx.Exec(ctx, query, values...)
 	var failed *pgconn.PgError

@@ -66,6 +66,9 @@ func (s *Store) SaveAccount(ctx context.Context, c store.AccountChange) (first j
 	return first, nil
 }
 
+// madeQuery counts what a binding has made beside the account.
+const madeQuery = `SELECT count(*) FROM accounts WHERE maker = ? AND maker <> '' AND id <> ? AND state <> 'deleted'`
+
 // saveAccount puts the record in the place of the one before.
 func saveAccount(ctx context.Context, tx *tx, c store.AccountChange) error {
 	a := c.Account
@@ -87,6 +90,16 @@ func saveAccount(ctx context.Context, tx *tx, c store.AccountChange) error {
 			return row.TooManyAccounts(a, c.Most)
 		}
 	}
+	if c.MostMade > 0 {
+		var others int
+		if err := tx.QueryRowContext(ctx, madeQuery,
+			row.Text(row.Maker(a)), row.Text(a.ID)).Scan(&others); err != nil {
+			return err
+		}
+		if others >= c.MostMade {
+			return row.TooManyMade(a, c.MostMade)
+		}
+	}
 	if err := saveOthers(ctx, tx, row.OthersOf(c)); err != nil {
 		return err
 	}
@@ -102,10 +115,10 @@ func saveAccount(ctx context.Context, tx *tx, c store.AccountChange) error {
 	if err != nil {
 		return err
 	}
-	query, none := `UPDATE accounts SET name_key = ?2, owner = ?3, plan = ?4, state = ?5, revision = ?6, applied = ?7, record = ?8
+	query, none := `UPDATE accounts SET name_key = ?2, owner = ?3, plan = ?4, state = ?5, revision = ?6, applied = ?7, record = ?8, maker = ?9
 		WHERE id = ?1 AND revision = ?6 - 1`, row.AccountChanged(a)
 	if a.Revision == 1 {
-		query, none = `INSERT INTO accounts (`+row.AccountColumns+`) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING`, row.AccountTaken("id", a.ID)
+		query, none = `INSERT INTO accounts (`+row.AccountColumns+`) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO NOTHING`, row.AccountTaken("id", a.ID)
 	}
 	result, err := tx.ExecContext(ctx, query, values...)
 	if err != nil {

@@ -50,7 +50,8 @@ func TestIndexesAreUsed(t *testing.T) {
 		`SELECT id FROM revocations WHERE target = ? AND kind = ? AND programs = ? AND ` + row.EqualOnce: "revocations_equal",
 		`SELECT identity FROM identity_display WHERE value BETWEEN ? AND ?`:                              "PRIMARY KEY",
 		`SELECT id FROM user_keys WHERE owner = ? ORDER BY issued DESC, id DESC LIMIT 10`:                "user_keys_owner",
-		`SELECT id FROM audit WHERE session_id <> '' AND session_id = ? ORDER BY at DESC, id DESC`:       "audit_session",
+		madeQuery: "COVERING INDEX accounts_maker",
+		`SELECT id FROM audit WHERE session_id <> '' AND session_id = ? ORDER BY at DESC, id DESC`: "audit_session",
 	} {
 		rows, err := s.reader.Query("EXPLAIN QUERY PLAN "+query, make([]any, strings.Count(query, "?"))...)
 		if err != nil {

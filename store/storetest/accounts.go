@@ -22,6 +22,7 @@ var accountTests = map[string]func(*testing.T, store.Store){
 	"NamesAreOnce":      testAccountNames,
 	"NotMoreThanMost":   testMostAccounts,
 	"NotMoreAtOnce":     testMostAccountsAtOnce,
+	"NotMoreMadeAtOnce": testMostMadeAtOnce,
 	"AnsweredOnce":      testAnsweredOnce,
 	"Remembered":        testRemembered,
 	"RememberedAtOnce":  testRememberedAtOnce,
@@ -154,6 +155,58 @@ func testMostAccountsAtOnce(t *testing.T, s store.Store) {
 	if n := len(accounts(t, s, store.AccountFilter{})); n != 3 {
 		t.Errorf("%d accounts where 3 are allowed", n)
 	}
+}
+
+// What bindings have made is counted each by itself, but for what is deleted, and exactly however many come at once.
+func testMostMadeAtOnce(t *testing.T, s store.Store) {
+	const most = 5
+	made := func(name, binding string) store.AccountChange {
+		c := created(name, "")
+		c.Account.Owner = account.Person{}
+		c.Account.Origin = &account.Origin{Origin: policy.Origin{Issuer: issuer, Template: "{{claim.team}}", Claims: fmt.Sprintf("[%q]", name)}, Binding: binding}
+		c.MostMade = most
+		return c
+	}
+	saveAccount(t, s, created("signed-up", "alice"))
+	saveAccount(t, s, made("other", "others"))
+	round := func(n, want int) {
+		t.Helper()
+		var wg sync.WaitGroup
+		errs := make([]error, n)
+		for i := range errs {
+			c := made(fmt.Sprintf("a%d-%d", n, i), "teams")
+			if i%4 == 1 {
+				c.Account.Owner, c.Most = account.Person{Principal: policy.Principal{Issuer: issuer, Subject: fmt.Sprint("u", n, i)}}, 1
+			}
+			wg.Go(func() { _, errs[i] = s.SaveAccount(t.Context(), c) })
+		}
+		wg.Wait()
+		stored := 0
+		for _, err := range errs {
+			if err == nil {
+				stored++
+			} else if !errors.Is(err, store.ErrTooManyMade) {
+				t.Error(err)
+			}
+		}
+		if stored != want {
+			t.Errorf("%d of %d were stored, want %d", stored, n, want)
+		}
+	}
+	round(20, most)
+	round(3, 0)
+	list := accounts(t, s, store.AccountFilter{})
+	for i := range list {
+		c := store.AccountChange{Account: list[i], Entry: acted("account.update", list[i].Name)}
+		c.Account.Revision++
+		if c.Account.Name == list[0].Name { // one of the binding's
+			c.Account.State = account.Deleted
+		}
+		saveAccount(t, s, c) // no other change is counted, or forgets who made it
+	}
+	round(7, 1)
+	round(2, 0)
+	saveAccount(t, s, made("another", "others"))
 }
 
 func call(text string) []byte {

@@ -43,7 +43,7 @@ func (r *report) create(at string, f *File, b *Binding, binding *policy.Binding,
 	}
 	r.fits(join(here, "name"), name, b.Grant.Create.Plan, f)
 	binding.Create = &policy.Create{
-		Plan: b.Grant.Create.Plan, Role: role, Name: name, Own: b.Grant.Create.For == person, PerMinute: b.Grant.Create.PerMinute,
+		Plan: b.Grant.Create.Plan, Role: role, Name: name, Own: b.Grant.Create.For == person, PerMinute: b.Grant.Create.PerMinute, Max: b.Grant.Create.Max,
 		Valid: func(name string) error { return account.CheckPlanName(name, plan.Names) },
 	}
 	return binding
@@ -51,7 +51,9 @@ func (r *report) create(at string, f *File, b *Binding, binding *policy.Binding,
 
 // founding reports what is missing for logins to make accounts, once. The operator signing key may be in the store.
 func (r *report) founding(f *File) {
-	i := slices.IndexFunc(f.Bindings, func(b *Binding) bool { return b.Grant.Create != Create{PerMinute: b.Grant.Create.PerMinute} })
+	i := slices.IndexFunc(f.Bindings, func(b *Binding) bool {
+		return b.Grant.Create != Create{PerMinute: b.Grant.Create.PerMinute, Max: b.Grant.Create.Max}
+	})
 	if i < 0 || f.NATS.without() {
 		return
 	}

@@ -58,13 +58,13 @@ func TestFirstLoginPage(t *testing.T) {
 func TestCreate(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	c := f.mustLoad(creating(f, `create: { plan: team, role: app, name: "team-{{ claim.team }}", for: team, per_minute: 30 }, sign_up: [team]`, ""))
+	c := f.mustLoad(creating(f, `create: { plan: team, role: app, name: "team-{{ claim.team }}", for: team, per_minute: 30, max: 7 }, sign_up: [team]`, ""))
 	rules := c.Rules()
 	if len(rules.Creates["corp"]) != 1 || len(rules.Bindings["corp"]) != 0 || len(rules.SignUps["corp"]) != 1 {
 		t.Fatalf("bindings that create %v, that grant %v", rules.Creates, rules.Bindings)
 	}
 	create := rules.Creates["corp"][0].Create
-	if create.Plan != "team" || create.Role != rules.Plans["team"].Roles["app"] || create.Own || create.PerMinute != 30 || create.Name.String() != "team-{{claim.team}}" {
+	if create.Plan != "team" || create.Role != rules.Plans["team"].Roles["app"] || create.Own || create.PerMinute != 30 || create.Max != 7 || create.Name.String() != "team-{{claim.team}}" {
 		t.Errorf("it creates %+v", create)
 	}
 	for name, valid := range map[string]bool{"team-orders": true, "Team-Orders": true, "orders": false, "team-": false, "team-é": false, "sys": false} {
@@ -92,7 +92,7 @@ cases:
 		t.Error(r.Failures)
 	}
 	own := f.mustLoad(creating(f, `create: { plan: own, role: app, name: "{{name}}", for: person }`, "own: { roles: [app] }"))
-	if create := own.Rules().Creates["corp"][0].Create; !create.Own || create.PerMinute != 600 {
+	if create := own.Rules().Creates["corp"][0].Create; !create.Own || create.PerMinute != 600 || create.Max != 10000 {
 		t.Errorf("it creates %+v", create)
 	}
 	if len(own.Warnings) != 0 {

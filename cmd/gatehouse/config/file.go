@@ -552,6 +552,9 @@ type Create struct {
 	For string `yaml:"for" enum:"person team" mode:"operator"`
 	// The most accounts that the binding makes in a minute, on each replica.
 	PerMinute int `yaml:"per_minute" default:"600" min:"1" max:"60000" mode:"operator"`
+	// The most accounts that there may be by the binding, deleted ones not counted. Who would make one more is refused; who is led
+	// to one that is there is not. A binding of another name begins to count anew.
+	Max int `yaml:"max" default:"10000" min:"1" max:"1000000" mode:"operator"`
 }
 
 // Direct are the terms on which somebody may hold user JWTs for own keys.

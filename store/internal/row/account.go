@@ -14,7 +14,7 @@ import (
 )
 
 // AccountColumns are the columns of an account, in the order of [AccountValues].
-const AccountColumns = `id, name_key, owner, plan, state, revision, applied, record`
+const AccountColumns = `id, name_key, owner, plan, state, revision, applied, record, maker`
 
 // AccountValues returns the values of an account's columns.
 func AccountValues(a account.Account) ([]any, error) {
@@ -23,8 +23,16 @@ func AccountValues(a account.Account) ([]any, error) {
 		return nil, err
 	}
 	return []any{
-		Text(a.ID), Text(account.Key(a.Name)), PrincipalHash(a.Owner.Principal), Text(a.Plan), string(a.State), a.Revision, a.Applied, string(record),
+		Text(a.ID), Text(account.Key(a.Name)), PrincipalHash(a.Owner.Principal), Text(a.Plan), string(a.State), a.Revision, a.Applied, string(record), Text(Maker(a)),
 	}, nil
+}
+
+// Maker returns the name of the binding whose login made the account; empty when none did.
+func Maker(a account.Account) string {
+	if a.Origin == nil {
+		return ""
+	}
+	return a.Origin.Binding
 }
 
 // Record is the column that holds an account whole.
@@ -189,6 +197,11 @@ func AccountChanged(a account.Account) error {
 // TooManyAccounts returns the error of an owner who has as many as the plan lets.
 func TooManyAccounts(a account.Account, most int) error {
 	return fmt.Errorf("accounts of plan %s of %q of %s: %w: %d", a.Plan, a.Owner.Subject, a.Owner.Issuer, store.ErrTooMany, most)
+}
+
+// TooManyMade returns the error of a binding that has made as many as it may.
+func TooManyMade(a account.Account, most int) error {
+	return fmt.Errorf("accounts that binding %s has made: %w: %d", Maker(a), store.ErrTooManyMade, most)
 }
 
 // NamePage cuts rows, of which one more than limit were read when there are so many, to a page of a list that
