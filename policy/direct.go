@@ -142,6 +142,28 @@ func meet(a, b []netip.Prefix, anywhere bool) []netip.Prefix {
 	return slices.Compact(both)
 }
 
+// Longest returns the longest lives that the rules give to credentials of connections, and to user JWTs of direct users; zero
+// where there are none.
+func (r *Rules) Longest() (credential, direct time.Duration) {
+	of := func(ttl time.Duration, d *Direct) {
+		credential = max(credential, ttl)
+		if d != nil {
+			direct = max(direct, d.TTL)
+		}
+	}
+	for _, lists := range []map[string][]*Binding{r.Bindings, r.Creates, r.Lobby} {
+		for _, bindings := range lists {
+			for _, b := range bindings {
+				of(b.TTL, b.Direct)
+			}
+		}
+	}
+	for _, p := range r.Plans {
+		of(p.TTL, p.Direct)
+	}
+	return credential, direct
+}
+
 // IsProgram reports whether the text can name a program: 1 to 32 of a-z, 0-9, _ and -.
 func IsProgram(name string) bool {
 	return name != "" && len(name) <= maxProgram && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == ""

@@ -210,6 +210,27 @@ func TestDirectUsersGetWhatALoginGets(t *testing.T) {
 	})
 }
 
+func TestLongest(t *testing.T) {
+	t.Parallel()
+	b := func(ttl time.Duration, d *Direct) map[string][]*Binding {
+		return map[string][]*Binding{"corp": {{TTL: ttl, Direct: d}}}
+	}
+	for name, c := range map[string]struct {
+		rules              Rules
+		credential, direct time.Duration
+	}{
+		"none":          {Rules{}, 0, 0},
+		"a binding":     {Rules{Bindings: b(time.Hour, &Direct{TTL: 2 * time.Hour}), Lobby: b(time.Minute, nil)}, time.Hour, 2 * time.Hour},
+		"the lobby":     {Rules{Lobby: b(time.Hour, nil)}, time.Hour, 0},
+		"a first login": {Rules{Creates: b(time.Hour, nil)}, time.Hour, 0},
+		"a plan":        {Rules{Bindings: b(time.Hour, nil), Plans: map[string]*Plan{"a": {TTL: 3 * time.Hour, Direct: &Direct{TTL: 4 * time.Hour}}, "b": {}}}, 3 * time.Hour, 4 * time.Hour},
+	} {
+		if credential, direct := c.rules.Longest(); credential != c.credential || direct != c.direct {
+			t.Errorf("%s: %s and %s", name, credential, direct)
+		}
+	}
+}
+
 func TestProgramNames(t *testing.T) {
 	for name, want := range map[string]bool{
 		"nightly": true, "a": true, "a-b_9": true, strings.Repeat("x", 32): true,

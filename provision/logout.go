@@ -98,6 +98,13 @@ func (s *Service) logOut(ctx context.Context, c Caller, issuer, raw string) *api
 		return refusedLogout(r)
 	}
 	asked := store.Revocation{Revocation: token.Revocation(newID(), s.now()), Reason: logoutReason, Actor: token.Actor()}
+	if state := s.State(); state != nil {
+		// What somebody got for a key of their own outlives their tokens, and would be good again.
+		_, direct := state.Rules.Longest()
+		if ends := s.now().Add(direct + 2*state.Rules.Leeway); ends.After(asked.Until) {
+			asked.Until = ends
+		}
+	}
 	stored, existing, err := s.revoke(ctx, asked, logoutKey(token), c.RequestID)
 	e, _ := errors.AsType[*api.Error](err)
 	switch {

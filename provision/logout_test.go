@@ -128,6 +128,26 @@ func TestLogoutOfSession(t *testing.T) {
 	}
 }
 
+// A logout stays for as long as a user JWT can that was got before it, or that would be good again.
+func TestLogoutOutlivesUserJWTs(t *testing.T) {
+	t.Parallel()
+	b := newSignupBed(t, withLogouts(end))
+	const week = 7 * 24 * time.Hour
+	b.state.Rules.Bindings["corp"][0].Direct.TTL = week
+	for _, token := range []string{"alice//j1", "alice/s1/j2"} {
+		logOut(t, b.Handler(), "corp", token).want(t, http.StatusOK, "")
+	}
+	list, _, err := b.Store.Revocations(t.Context(), store.RevocationFilter{})
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	for _, r := range list {
+		if r.Until.Before(now.Add(week).Truncate(time.Microsecond)) {
+			t.Errorf("%s ends at %s", r.Target, r.Until)
+		}
+	}
+}
+
 // Whoever caught a logout token must not be able to log somebody out again and again.
 func TestLogoutReplay(t *testing.T) {
 	t.Parallel()

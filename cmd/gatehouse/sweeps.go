@@ -32,16 +32,8 @@ func (d *daemon) newSweeper() *resolver.Sweeper {
 
 // longest returns the life of the longest credential that may exist.
 func (d *daemon) longest() time.Duration {
-	longest := leastTTL
-	for _, bindings := range d.cfg.Load().Rules().Bindings {
-		for _, b := range bindings {
-			longest = max(longest, b.TTL)
-			if b.Direct != nil {
-				longest = max(longest, b.Direct.TTL)
-			}
-		}
-	}
-	return longest
+	credential, direct := d.cfg.Load().Rules().Longest()
+	return max(leastTTL, credential, direct)
 }
 
 // enforce has a revocation carried out that was just stored, or lifted.
