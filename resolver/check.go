@@ -36,6 +36,7 @@ type checks struct {
 	listed    time.Time            // when servers were asked for lists
 	strangers map[string]bool      // accounts that are not ours and that servers listed
 	others    print                // of all accounts that are not ours, as servers store them
+	stored    map[string]print     // of each of those of which all servers store one JWT
 	said      map[string]print     // what a server said that does not match, by server id
 	looked    map[string]print     // the difference of that, after which every account was looked at
 	accepted  map[string]print     // a difference for which no account is the reason
@@ -117,6 +118,7 @@ func setIn[V any](to *map[string]V, key string, v V) {
 // joined has some of what a server stores looked at that has come or come back: whether its folder is empty, and whether it takes what did
 // not fit.
 func (c *Claims) joined(Server) {
+	c.disturb("")
 	c.roster.mu.Lock()
 	defer c.roster.mu.Unlock()
 	c.roster.checks.sample, c.roster.checks.unburied = true, true
@@ -134,6 +136,7 @@ func (c *Claims) left(string) {}
 // onPush looks at an account that somebody else pushed, or with "" at all since some were deleted, and reports whether
 // that is all that is to be done.
 func (c *Claims) onPush(id, token string) bool {
+	c.disturb(id)
 	r := c.roster
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -297,6 +300,7 @@ func (c *Claims) compare(ctx context.Context, strangers map[string]bool) (bool, 
 		}
 	}
 	var others print
+	stored, servers := map[string]print{}, c.r.count()
 	for _, d := range batch {
 		for _, token := range d.stored {
 			if token != "" {
@@ -304,11 +308,17 @@ func (c *Claims) compare(ctx context.Context, strangers map[string]bool) (bool, 
 				break // where servers differ, what they say does not match
 			}
 		}
+		if len(d.stored) >= servers && d.stored[0] != "" && !slices.ContainsFunc(d.stored, func(token string) bool { return token != d.stored[0] }) {
+			stored[d.account] = printOf(d.stored[0])
+		}
 	}
 	r := c.roster
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.checks.due, r.checks.others = false, others
+	if !maps.Equal(stored, r.checks.stored) {
+		c.Wake() // those that are kept and have changed
+	}
+	r.checks.due, r.checks.others, r.checks.stored = false, others, stored
 	all := true
 	for server := range maps.Clone(r.checks.said) {
 		all = r.explained(server, others, time.Now()) && all
@@ -377,9 +387,10 @@ func (r *Resolver) ofSelfService(token string) bool {
 		return false
 	}
 	id := text(d.claims["sub"])
+	ours := r.pushed != nil && r.pushed(id, token)
 	if r.needs(id) || r.pushed == nil {
 		r.keys.forget(id)
 		return false
 	}
-	return r.pushed(id, token)
+	return ours
 }

@@ -223,6 +223,7 @@ func (c *Claims) lease(ctx context.Context) (bool, error) {
 	c.mu.Unlock()
 	if before := c.setHolds(held); before != held {
 		c.roster.clear(held)
+		c.disturb("")
 		c.roster.stir()
 		c.log.Info("who writes account claims has changed", "this_replica", held)
 	}
@@ -250,6 +251,9 @@ func (c *Claims) reconcile(ctx context.Context) error {
 	}
 	c.forget(known)
 	for account, record := range known {
+		if c.rests(account, record, wanted[account]) {
+			continue
+		}
 		if a := c.begin(account, wanted[account]); a != nil {
 			c.workers.Go(func() { c.work(ctx, a, record, wanted[account]) })
 		}

@@ -15,6 +15,9 @@ type accountStatus struct {
 	asked   overlay // by the last pass
 	busy    bool    // has a worker
 	settled bool    // every server that is known has applied what it is to have
+	calm    calm
+	heard   int // counts what was heard of it
+	taken   int // heard, when its worker began
 	problem error
 	retry   time.Duration
 	next    time.Time // when to look again
@@ -49,7 +52,7 @@ func (c *Claims) begin(account string, o overlay) *accountStatus {
 	if a.busy {
 		return nil
 	}
-	a.busy = true
+	a.busy, a.taken, a.calm = true, a.heard, calm{}
 	return a
 }
 

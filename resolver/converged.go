@@ -31,6 +31,7 @@ func (c *Claims) Converged(ctx context.Context, r store.Revocation) (done bool, 
 			return false, "", err
 		}
 		if missing != "" {
+			c.disturb(account)
 			c.Wake()
 			return false, "account " + account + ": " + missing, nil
 		}

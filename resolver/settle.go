@@ -25,7 +25,7 @@ func (c *Claims) settle(ctx context.Context, a *accountStatus, record store.Acco
 	for _, how := range d.drifts {
 		c.OnDrift(record.Account, string(how))
 	}
-	stale, failed := c.stale(ctx, record.Account, d, held)
+	stored, stale, failed := c.stale(ctx, record.Account, d, held)
 	err = errors.Join(err, failed)
 	renew := c.signedByAnother(h, held)
 	switch {
@@ -34,6 +34,9 @@ func (c *Claims) settle(ctx context.Context, a *accountStatus, record store.Acco
 	case !d.base.same(h.base) || !d.desired.same(h.desired):
 		return errors.Join(c.adopt(ctx, record, d, held), err)
 	default:
+		if err == nil {
+			c.soothe(a, record, held, stored)
+		}
 		return err
 	}
 }
@@ -119,14 +122,13 @@ func (c *Claims) given(ctx context.Context, account string, held []serverClaims)
 	return parseDocument(token)
 }
 
-// stale reports whether a server stores other claims than it has applied: it would come up with them.
-func (c *Claims) stale(ctx context.Context, account string, d *decision, held []serverClaims) (bool, error) {
+// stale returns what servers store, and reports whether one of them stores other claims than it has applied: it would come up with them.
+func (c *Claims) stale(ctx context.Context, account string, d *decision, held []serverClaims) (tokens []string, stale bool, err error) {
 	if d.push {
-		return false, nil
+		return nil, false, nil
 	}
-	tokens, err := c.r.lookup(ctx, account)
-	if err != nil {
-		return false, err
+	if tokens, err = c.r.lookup(ctx, account); err != nil {
+		return nil, false, err
 	}
 	for _, token := range tokens {
 		if slices.ContainsFunc(held, func(h serverClaims) bool { return h.token == token }) {
@@ -134,10 +136,10 @@ func (c *Claims) stale(ctx context.Context, account string, d *decision, held []
 		}
 		if found, err := parseDocument(token); err != nil || !d.desired.same(found) || !slices.ContainsFunc(held, func(h serverClaims) bool { return h.signedBy(found.issuer()) }) {
 			c.OnDrift(account, string(stored))
-			return true, nil
+			return tokens, true, nil
 		}
 	}
-	return false, nil
+	return tokens, false, nil
 }
 
 // adopt keeps what all servers have as what they are to have: others made it so.
