@@ -1,7 +1,6 @@
 package provision
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -234,8 +233,8 @@ func (s *Service) changed(ctx context.Context, p party, c act, do func(*account.
 	return a, nil
 }
 
-// may refuses who may not make the change.
-func (s *Service) may(p party, c act, a *account.Account) error {
+// entitled refuses who may not make the change, whatever the account is like.
+func (c *act) entitled(p party, a *account.Account) error {
 	switch {
 	case c.anybody, p.admin:
 		return nil
@@ -243,7 +242,18 @@ func (s *Service) may(p party, c act, a *account.Account) error {
 		return refuse(http.StatusForbidden, api.ReasonForbidden, "%s is for admins: it takes a token for administration and the right %s", c.op, policy.RightAccounts)
 	case !p.owns(a):
 		return refuse(http.StatusForbidden, api.ReasonForbidden, "%s is for the owners of account %s", c.op, a.Name)
-	case c.closed:
+	default:
+		return nil
+	}
+}
+
+// may refuses who may not make the change now.
+func (s *Service) may(p party, c act, a *account.Account) error {
+	if err := c.entitled(p, a); err != nil {
+		return err
+	}
+	switch {
+	case c.anybody, p.admin, c.closed:
 		return nil
 	case a.State == account.Deleting:
 		return refuse(http.StatusConflict, api.ReasonWrongState, "account %s is being deleted: take that back first, with gatehouse account undelete", a.Name)
@@ -285,7 +295,7 @@ type changedBefore struct {
 	Account string `json:"account"` // id
 }
 
-// answered returns the account of a call that was made before.
+// answered returns the account of a call that was made before, to who may make it still.
 func (s *Service) answered(ctx context.Context, p party, c act, first json.RawMessage, err error) (account.Account, error) {
 	if err != nil || first == nil {
 		return account.Account{}, err
@@ -294,7 +304,27 @@ func (s *Service) answered(ctx context.Context, p party, c act, first json.RawMe
 	if err := json.Unmarshal(first, &before); err != nil {
 		return account.Account{}, err
 	}
-	return s.find(ctx, p, c.op, cmp.Or(before.Account, c.account))
+	return s.still(ctx, p, c, before.Account)
+}
+
+// still returns the account with that id to who may make the change of it still, whatever it is like by now.
+func (s *Service) still(ctx context.Context, p party, c act, id string) (account.Account, error) {
+	a, err := s.find(ctx, p, c.op, id)
+	if err == nil {
+		err = c.entitled(p, &a)
+	}
+	if err != nil {
+		return account.Account{}, err
+	}
+	return a, nil
+}
+
+// stillMay is [Service.still] for a call that may be sent again.
+func (s *Service) stillMay(ctx context.Context, p party, c act) func(about string) error {
+	return func(about string) error {
+		_, err := s.still(ctx, p, c, about)
+		return err
+	}
 }
 
 // acted returns the audit entry of a change of an account.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/gatehouse-nats/gatehouse/account"
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/provision"
@@ -60,6 +61,12 @@ func (m *meeting) SaveAccount(ctx context.Context, c store.AccountChange) (json.
 	first, err := m.Store.SaveAccount(ctx, c)
 	m.reach("after save")
 	return first, err
+}
+
+func (m *meeting) Accounts(ctx context.Context, f store.AccountFilter) ([]account.Account, string, error) {
+	page, next, err := m.Store.Accounts(ctx, f)
+	m.reach("after list")
+	return page, next, err
 }
 
 // A suspension that meets a deletion, or its end, anywhere is there afterwards.
@@ -193,4 +200,35 @@ func TestAccountIsClosedInEveryOrder(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Whoever is told that an account is open again is let in: servers have applied it by then.
+func TestResumeWaitsForServers(t *testing.T) {
+	t.Parallel()
+	m := &meeting{}
+	b := newAccountBed(t, func(o *provision.Options) { m.Store, o.Store = o.Store, m })
+	id := b.orders(t).Account
+	if _, err := b.AccountSuspend(t.Context(), admin, api.AccountSuspendRequest{Account: id, Reason: "unpaid"}); err != nil {
+		t.Fatal(err)
+	}
+	before := b.get(t, id)
+	b.applies.Store(false)
+	applied := make(chan error, 1)
+	m.at("after save", func() {
+		go func() { applied <- applyAll(context.Background(), b.Store) }() // once this call goes on
+	})
+	got, err := b.AccountResume(t.Context(), admin, api.AccountActRequest{Account: id, Reason: "paid"})
+	if err != nil || got.Suspended || got.Revision <= before.Revision || got.Applied != got.Revision {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if err := <-applied; err != nil {
+		t.Error(err)
+	}
+	// Whoever waits no longer is told how it is.
+	ctx, cancel := context.WithCancel(t.Context())
+	m.at("after save", func() { m.at("after list", cancel) })
+	late, err := b.AccountResume(ctx, admin, api.AccountActRequest{Account: id, Reason: "paid"})
+	if err != nil || late.Revision != got.Revision+1 || late.Applied != got.Applied || ctx.Err() == nil {
+		t.Errorf("%+v, %v", late, err)
+	}
 }

@@ -105,13 +105,14 @@ func (s *Service) adminParty(ctx context.Context, op string, p party) (party, er
 
 // key returns what tells the caller's idempotency keys from others'.
 func (p party) key() string {
-	if p.represented {
-		return p.Actor + "\x00" + p.Identity.IssuerURL + "\x00" + p.Identity.Subject
+	switch {
+	case p.represented:
+		return apart("backend", p.backend.Issuer, p.backend.Subject, p.Identity.IssuerURL, p.Identity.Subject)
+	case p.Identity != nil:
+		return apart("identity", p.Identity.IssuerURL, p.Identity.Subject)
+	default:
+		return apart("actor", p.Actor)
 	}
-	if p.Identity != nil {
-		return p.Identity.IssuerURL + "\x00" + p.Identity.Subject
-	}
-	return p.Actor
 }
 
 // own returns the idempotency key as one that no other caller has; empty when there is none.
@@ -119,7 +120,7 @@ func (p party) own(key string) string {
 	if key == "" {
 		return ""
 	}
-	return p.key() + "\x00" + key
+	return apart(p.key(), key)
 }
 
 // principal returns whom the caller acts for; nobody in the case of an admin.

@@ -34,7 +34,12 @@ func (s *Service) AccountActivate(ctx context.Context, c Caller, req api.Activat
 		}
 		// The token may be kept: it is of use in the account that it is for alone, whose record holds it too.
 		r := keyed[api.Activation](p, api.OpAccountActivate, req.IdempotencyKey, req)
-		return once(ctx, s, r, func() (api.Activation, error) { return s.activate(ctx, p, req.Account, importer, req.Until, pick) })
+		r.may = s.stillMay(ctx, p, act{op: r.op})
+		return once(ctx, s, r, func() (out api.Activation, err error) {
+			out, err = s.activate(ctx, p, req.Account, importer, req.Until, pick)
+			r.about = out.Account
+			return out, err
+		})
 	})
 }
 

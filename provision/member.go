@@ -198,11 +198,15 @@ func (s *Service) MemberRemove(ctx context.Context, c Caller, req api.MemberRemo
 
 func (s *Service) removeMember(ctx context.Context, p party, req api.MemberRemoveRequest) (api.MemberRemoval, error) {
 	r := keyed[api.MemberRemoval](p, api.OpMemberRemove, req.IdempotencyKey, req)
-	return once(ctx, s, r, func() (api.MemberRemoval, error) { return s.dismiss(ctx, p, req) })
+	r.may = s.stillMay(ctx, p, act{op: r.op})
+	return once(ctx, s, r, func() (out api.MemberRemoval, err error) {
+		out, r.about, err = s.dismiss(ctx, p, req)
+		return out, err
+	})
 }
 
-// dismiss removes a member, and ends what it has opened.
-func (s *Service) dismiss(ctx context.Context, p party, req api.MemberRemoveRequest) (api.MemberRemoval, error) {
+// dismiss removes a member of the account with that id, and ends what it has opened.
+func (s *Service) dismiss(ctx context.Context, p party, req api.MemberRemoveRequest) (out api.MemberRemoval, id string, err error) {
 	var gone account.Member
 	var ended account.Left
 	c := act{op: api.OpMemberRemove, account: req.Account, reason: "removed", detail: "member " + clipped(req.ID)}
@@ -228,14 +232,13 @@ func (s *Service) dismiss(ctx context.Context, p party, req api.MemberRemoveRequ
 		return disown(a, gone)
 	})
 	if err != nil {
-		return api.MemberRemoval{}, err
+		return out, "", err
 	}
-	out := api.MemberRemoval{Member: wireMember(gone)}
-	if gone.Accepted.IsZero() {
-		return out, nil
+	if out.Member = wireMember(gone); gone.Accepted.IsZero() {
+		return out, a.ID, nil
 	}
 	out.Revoked, out.Closed, out.Unanswered, err = s.end(ctx, left{ended, &a})
-	return out, err
+	return out, a.ID, err
 }
 
 // disown refuses to leave an account without an owner, and names another one in the record where the one in it has gone.

@@ -30,7 +30,11 @@ func (s *Service) MemberInvite(ctx context.Context, c Caller, req api.MemberInvi
 	return asParty(ctx, s, api.OpMemberInvite, c, req, func(ctx context.Context, p party, req api.MemberInviteRequest) (api.MemberInvitation, error) {
 		r := keyed[api.MemberInvitation](p, api.OpMemberInvite, req.IdempotencyKey, req)
 		r.withhold = withholdInvitation
-		return once(ctx, s, r, func() (api.MemberInvitation, error) { return s.invite(ctx, p, req) })
+		r.may = s.stillMay(ctx, p, act{op: r.op})
+		return once(ctx, s, r, func() (made api.MemberInvitation, err error) {
+			made, r.about, err = s.invite(ctx, p, req)
+			return made, err
+		})
 	})
 }
 
@@ -40,30 +44,30 @@ func withholdInvitation(made *api.MemberInvitation) error {
 	return shownOnce("invitation %s to account %s was made by the first call with this idempotency key, and its secret was shown in that answer alone: remove it, and invite anew with a new key", made.Member.ID, made.Account)
 }
 
-func (s *Service) invite(ctx context.Context, p party, req api.MemberInviteRequest) (api.MemberInvitation, error) {
+// invite makes an invitation to the account with that id.
+func (s *Service) invite(ctx context.Context, p party, req api.MemberInviteRequest) (made api.MemberInvitation, id string, err error) {
 	life := invitationLife
 	if req.TTL != "" {
 		d, err := time.ParseDuration(req.TTL)
 		if err != nil || d < time.Minute || d > mostInvitationLife {
-			return api.MemberInvitation{}, badRequest("ttl %.40q is not one: use 1m to %s, such as 24h", req.TTL, mostInvitationLife)
+			return made, "", badRequest("ttl %.40q is not one: use 1m to %s, such as 24h", req.TTL, mostInvitationLife)
 		}
 		life = d
 	}
 	secret := rand.Text() // 130 bits
 	m := account.Member{ID: newID(), Role: req.Role, Invitation: digest(secret), Until: s.now().Add(life), By: p.Actor, From: p.principal()}
 	if req.Email != "" {
-		var err error
 		if m.Email, err = s.email("", req.Email); err != nil {
-			return api.MemberInvitation{}, err
+			return made, "", err
 		}
 	}
 	a, err := s.change(ctx, p, act{op: api.OpMemberInvite, account: req.Account, reason: "invited", detail: describeMember(m)}, func(a *account.Account) error {
 		return s.join(a, m)
 	})
 	if err != nil {
-		return api.MemberInvitation{}, err
+		return made, "", err
 	}
-	return api.MemberInvitation{Member: wireMember(m), Account: a.Name, Secret: secret}, nil
+	return api.MemberInvitation{Member: wireMember(m), Account: a.Name, Secret: secret}, a.ID, nil
 }
 
 // digest is what is kept of a secret.
@@ -76,7 +80,12 @@ func digest(secret string) string {
 func (s *Service) MemberAccept(ctx context.Context, c Caller, req api.MemberAcceptRequest) (api.Membership, error) {
 	return asParty(ctx, s, api.OpMemberAccept, c, req, func(ctx context.Context, p party, req api.MemberAcceptRequest) (api.Membership, error) {
 		r := keyed[api.Membership](p, api.OpMemberAccept, req.IdempotencyKey, req)
-		return once(ctx, s, r, func() (api.Membership, error) { return s.accept(ctx, p, req) })
+		r.may = s.stillMay(ctx, p, act{op: r.op, anybody: true})
+		return once(ctx, s, r, func() (out api.Membership, err error) {
+			out, err = s.accept(ctx, p, req)
+			r.about = out.Account
+			return out, err
+		})
 	})
 }
 

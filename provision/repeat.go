@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/store"
@@ -19,19 +21,29 @@ type repeatable[Resp any] struct {
 	op, who string // who calls, told from everybody else
 	key     string // empty: each call is another one
 	request any
+	// may refuses who may make the call no more, given the id of the account that the first call was about; nil where the rights that it
+	// takes are those of the operation, which were looked at before.
+	may   func(about string) error
+	about string // id of the account that the call turned out to be about
 	// withhold takes a secret out of the answer before it is kept, and returns what the same call is told later. nil: it is
 	// answered as at first.
 	withhold func(*Resp) error
 }
 
-// keyed returns the call of a party that may be sent again with the key.
-func keyed[Resp any](p party, op, key string, request any) repeatable[Resp] {
-	return repeatable[Resp]{op: op, who: p.key(), key: key, request: request}
+// keptAnswer is what is kept of a call.
+type keptAnswer struct {
+	About  string          `json:"about,omitempty"`
+	Answer json.RawMessage `json:"answer"`
 }
 
-// once carries the call out unless it was before, and returns the first answer. What is begun and neither answered nor failed, because
+// keyed returns the call of a party that may be sent again with the key.
+func keyed[Resp any](p party, op, key string, request any) *repeatable[Resp] {
+	return &repeatable[Resp]{op: op, who: p.key(), key: key, request: request}
+}
+
+// once carries the call out unless it was before, and returns the first answer to who may make the call still. What is begun and neither answered nor failed, because
 // the service ended meanwhile, is not done again: it may be done. A call that fails may be sent again.
-func once[Resp any](ctx context.Context, s *Service, r repeatable[Resp], do func() (Resp, error)) (Resp, error) {
+func once[Resp any](ctx context.Context, s *Service, r *repeatable[Resp], do func() (Resp, error)) (Resp, error) {
 	var none Resp
 	if r.key == "" {
 		return do()
@@ -55,7 +67,7 @@ func once[Resp any](ctx context.Context, s *Service, r repeatable[Resp], do func
 		if r.withhold != nil {
 			_ = r.withhold(&kept) // it is what a later call is told
 		}
-		if o.Answer, err = json.Marshal(kept); err != nil {
+		if o.Answer, err = r.keep(kept); err != nil {
 			return none, err
 		}
 	}
@@ -68,13 +80,31 @@ func once[Resp any](ctx context.Context, s *Service, r repeatable[Resp], do func
 	return resp, err
 }
 
+// keep returns what is kept of an answer.
+func (r *repeatable[Resp]) keep(answer Resp) (json.RawMessage, error) {
+	text, err := json.Marshal(answer)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(keptAnswer{r.about, text})
+}
+
 // answered returns what the call is told that was made before.
 func (r *repeatable[Resp]) answered(first json.RawMessage) (resp Resp, err error) {
 	if bytes.Equal(first, begun) {
 		return resp, refuse(http.StatusConflict, api.ReasonUnfinished,
 			"%s: the call with this idempotency key was begun, and has not ended or was interrupted: call again in a moment for its answer; if there is none, look what was done and use a new key", r.op)
 	}
-	if err := json.Unmarshal(first, &resp); err != nil {
+	var kept keptAnswer
+	if err := json.Unmarshal(first, &kept); err != nil {
+		return resp, err
+	}
+	if r.may != nil {
+		if err := r.may(kept.About); err != nil {
+			return resp, err
+		}
+	}
+	if err := json.Unmarshal(kept.Answer, &resp); err != nil {
 		return resp, err
 	}
 	if r.withhold != nil {
@@ -91,6 +121,17 @@ func checkRepeat(key string) error {
 	return nil
 }
 
+// apart joins texts so that no others give the same.
+func apart(texts ...string) string {
+	var b strings.Builder
+	for _, t := range texts {
+		b.WriteString(strconv.Itoa(len(t)))
+		b.WriteByte(':')
+		b.WriteString(t)
+	}
+	return b.String()
+}
+
 // onceOnly returns what tells a call from others: its answer is still to be given.
 func onceOnly(op, who, key string, request any) (*store.Once, error) {
 	if err := checkRepeat(key); err != nil {
@@ -101,7 +142,7 @@ func onceOnly(op, who, key string, request any) (*store.Once, error) {
 		return nil, err
 	}
 	call := sha256.Sum256(append([]byte(op+"\x00"), asked...))
-	return &store.Once{Key: who + "\x00" + key, Call: call[:]}, nil
+	return &store.Once{Key: apart(who, key), Call: call[:]}, nil
 }
 
 // shownOnce refuses to show a secret again.
