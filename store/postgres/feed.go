@@ -40,28 +40,28 @@ func publish(ctx context.Context, tx pgx.Tx, kind, id string, e *store.AuditEntr
 func (s *Store) Load(ctx context.Context) (state store.State, err error) {
 	bound, cancel := s.bound(ctx, bulkTimeout)
 	defer cancel()
-	err = pgx.BeginTxFunc(bound, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		list, err := collect(bound, tx, func(f *row.Found) []any { return append(f.StateTargets(target), target(&f.Server)) },
+	var list []row.Found
+	var accounts []row.Record
+	err = pgx.BeginTxFunc(bound, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
+		list, err = collect(bound, tx, func(f *row.Found) []any { return append(f.StateTargets(target), target(&f.Server)) },
 			`SELECT c.epoch, c.seq, `+row.Decided("r")+`, pg_postmaster_start_time()
 			FROM feed_counter c LEFT JOIN revocations r ON r.lifted_at IS NULL AND (r.until IS NULL OR r.until > $1)`,
 			timestamp(time.Now()))
 		if err != nil {
 			return err
 		}
-		accounts, err := collect(bound, tx, func(r *row.Record) []any { return []any{r} }, `SELECT record FROM accounts WHERE state <> 'deleted'`)
-		if err != nil {
-			return err
-		}
-		if len(list) > 0 {
-			s.loaded.Store(list[0].Server.UnixMicro())
-		}
-		state = row.State(list)
-		state.Accounts = row.Accounts(accounts)
-		return nil
+		accounts, err = collect(bound, tx, func(r *row.Record) []any { return []any{r} }, `SELECT record FROM accounts WHERE state <> 'deleted'`)
+		return err
 	})
 	if err != nil {
 		return store.State{}, s.failure(ctx, "load the state", err)
 	}
+	// Only now, since with a million blocks it takes longer than PostgreSQL lets a transaction stand still.
+	if len(list) > 0 {
+		s.loaded.Store(list[0].Server.UnixMicro())
+	}
+	state = row.State(list)
+	state.Accounts = row.Accounts(accounts)
 	return state, nil
 }
 

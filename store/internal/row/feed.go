@@ -34,7 +34,7 @@ func (f *Found) ChangeTargets(at func(*time.Time) any) []any {
 
 // State returns what a load found.
 func State(rows []Found) store.State {
-	var s store.State
+	s := store.State{Revocations: make([]policy.Revocation, 0, len(rows))}
 	for _, f := range rows {
 		s.Position = f.position
 		if f.revocation.ID != "" {
