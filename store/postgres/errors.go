@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -77,8 +78,12 @@ func isUnreachable(err error) bool {
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
 
-// stoodStill reports whether PostgreSQL ended the session since nothing came from it amid a transaction.
+// stoodStill reports whether PostgreSQL ended the session since nothing came from it amid a transaction. Over a Unix socket
+// the next statement cannot even be sent then, so a failed write says the same: what was not sent cannot have been the
+// commit, whose answer is all that a transaction waits for after it.
 func stoodStill(err error) bool {
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && e.Code == idleInTransaction
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return e.Code == idleInTransaction
+	}
+	return errors.Is(err, syscall.EPIPE)
 }
