@@ -516,9 +516,11 @@ func TestPlanChanges(t *testing.T) {
 	records := newRecords()
 	k := keep(t, s, newLedger(), records, nil)
 	a := signUp(t, records, 1)[0]
+	a.Exports = []account.Export{{Name: "a", Subject: "a", Type: account.StreamType}, {Name: "b", Subject: "b", Type: account.ServiceType}}
+	a.Account = records.save(a.Account)
 	k.active(t, a)
 	limits := unlimited
-	limits.Connections = 7
+	limits.Connections, limits.Exports = 7, 1 // of which it has two: servers would refuse the one with the other
 	k.plans.Store("free", limits)
 	k.c.Wake()
 	has := func(connections int64) error {
