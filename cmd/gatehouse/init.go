@@ -99,6 +99,7 @@ to connect with. Nothing is ever overwritten.`,
 	f.StringVar(&in.OperatorKey, "operator-key", "", "with --into: file with the seed of an operator signing key")
 	f.StringVar(&in.SystemCreds, "system-creds", "", "with --into: creds file of a user of the system account")
 	f.StringSliceVar(&existing, "account-jwt", nil, "with --into: JWT=KEY, files of an account to place users in and of its signing key")
+	f.BoolVar(&in.SelfService, "self-service", false, "with --into: prepare for accounts of sign-up, whose users the callout may place in every account")
 	f.StringVar(&in.URL, "url", "", "with --into: where the servers listen (default nats://127.0.0.1:4222)")
 	return cmd
 }

@@ -6,7 +6,10 @@ import (
 	"strings"
 	"text/template"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
+
+	"github.com/gatehouse-nats/gatehouse/seal"
 )
 
 // IntoOptions names the existing set-up that [Into] enters. All of its names are files.
@@ -22,6 +25,10 @@ type IntoOptions struct {
 	URL    string // where the servers listen; default nats://127.0.0.1:4222
 	TLSCA  string // file that verifies the servers' certificates
 	NoXKey bool
+
+	// SelfService prepares for accounts of sign-up: the callout may place users in every account, not in those named alone,
+	// and there is a key that seals the seeds of their signing keys.
+	SelfService bool
 
 	Service
 }
@@ -43,6 +50,7 @@ type Addition struct {
 
 	file     serviceFile
 	operator string
+	sealKey  string // empty where accounts of sign-up are not prepared for
 }
 
 // Into makes the callout account, the lobby account and the sentinel for an existing
@@ -70,6 +78,9 @@ func Into(o IntoOptions) (*Addition, error) {
 	for _, a := range have.accounts {
 		allowed = append(allowed, a.id)
 	}
+	if o.SelfService {
+		allowed = []string{jwt.AnyAccount}
+	}
 	a := &Addition{
 		Callout: callout.signed(f.sign(calloutClaims(callout, service.public, xkey.public, allowed...), have.signer)),
 		Lobby:   lobby.signed(f.sign(lobbyClaims(lobby, callout, f.sign(lobbyActivation(callout, lobby), callout.signing)), have.signer)),
@@ -82,6 +93,9 @@ func Into(o IntoOptions) (*Addition, error) {
 	a.file.Lobby, a.file.LobbyKey = a.Lobby.ID, "keys/lobby.nk"
 	if a.XKey != nil {
 		a.file.XKey = "keys/callout.xk"
+	}
+	if o.SelfService {
+		a.sealKey, a.file.SealKey = seal.NewKey(), "keys/seal.key"
 	}
 	if f.err != nil {
 		return nil, f.err
@@ -119,7 +133,8 @@ func (a *Addition) Instructions(dir string) string {
 	return render(instructions, struct {
 		*Addition
 		Operator, URL, SystemCreds, Dir string
-	}{a, a.operator, a.file.URL, a.file.SystemCreds, dir})
+		SelfService                     bool
+	}{a, a.operator, a.file.URL, a.file.SystemCreds, dir, a.sealKey != ""})
 }
 
 // Write puts the addition into the folder dir, as [Set.Write] does.
@@ -144,6 +159,9 @@ func (a *Addition) Write(dir string) error {
 	}
 	if a.XKey != nil {
 		t["keys/callout.xk"] = a.XKey.line()
+	}
+	if a.sealKey != "" {
+		t["keys/seal.key"] = a.sealKey + "\n"
 	}
 	return t.write(dir)
 }

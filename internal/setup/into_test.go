@@ -370,6 +370,17 @@ func TestIntoByFiles(t *testing.T) {
 	if callout.Issuer != claims.SigningKeys[0] || !callout.Authorization.AllowedAccounts.Contains(o.shop.Subject) || len(callout.Authorization.AllowedAccounts) != 2 {
 		t.Errorf("callout account: issuer %s, allowed %v", callout.Issuer, callout.Authorization.AllowedAccounts)
 	}
+	self := good()
+	self.SelfService = true
+	if a, err = setup.Into(self); err != nil {
+		t.Fatal(err)
+	}
+	if callout, err = jwt.DecodeAccountClaims(a.Callout.JWT); err != nil || len(callout.Authorization.AllowedAccounts) != 1 || !callout.Authorization.AllowedAccounts.Contains(jwt.AnyAccount) {
+		t.Errorf("for accounts of sign-up: allowed %v, %v", callout.Authorization.AllowedAccounts, err)
+	}
+	if text := a.Instructions("/srv"); !strings.Contains(text, "Accounts of sign-up need `plans`") || !strings.Contains(a.ServiceConfig(), "seal: { key: file:keys/seal.key }") {
+		t.Errorf("for accounts of sign-up: %s\n%s", text, a.ServiceConfig())
+	}
 
 	for name, c := range map[string]struct {
 		change func(*setup.IntoOptions)
