@@ -191,18 +191,20 @@ func (s *Set) Write(dir string) error {
 // NextSteps returns what to do after [Set.Write] to the folder dir, for a terminal.
 func (s *Set) NextSteps(dir string) string {
 	path := func(file string) string { return shellQuote(filepath.Join(dir, file)) }
-	var b strings.Builder
+	servers, service := "", fmt.Sprintf("gatehouse check -c %s\ngatehouse serve -c %[1]s\n", path("gatehouse.yaml"))
 	for i := range s.options.Servers {
-		fmt.Fprintf(&b, "nats-server -c %s\n", path(s.ServerFile(i)))
+		servers += fmt.Sprintf("nats-server -c %s\n", path(s.ServerFile(i)))
 	}
 	if s.options.Issuer == nil && s.options.Policy == "" {
-		fmt.Fprintf(&b, "# name your OIDC provider in %s\n", path("gatehouse.yaml"))
+		service = fmt.Sprintf("# name your OIDC provider in %s\n%s", path("gatehouse.yaml"), service)
 	}
-	fmt.Fprintf(&b, "gatehouse check -c %s\n", path("gatehouse.yaml"))
-	fmt.Fprintf(&b, "gatehouse serve -c %s\n", path("gatehouse.yaml"))
-	fmt.Fprintf(&b, "# move %s to a safe place: its README.md says what it is for\n", path("offline"))
+	steps := servers + service
+	if s.Users == nil && s.options.Resolver == urlResolver {
+		steps = service + "# once it serves, since the servers fetch their accounts from it:\n" + servers
+	}
+	steps += fmt.Sprintf("# move %s to a safe place: its README.md says what it is for\n", path("offline"))
 	if s.Users != nil {
-		b.WriteString(s.affected())
+		steps += s.affected()
 	}
-	return b.String()
+	return steps
 }

@@ -122,6 +122,12 @@ gatehouse serve -c '/srv/gate house/gatehouse.yaml'
 	if got := set.NextSteps("/srv/gate house"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
+	if set, err = setup.New(setup.Options{Resolver: "url"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := set.NextSteps("/srv"); strings.Index(got, "gatehouse serve") > strings.Index(got, "nats-server -c") {
+		t.Errorf("servers that fetch their accounts start first:\n%s", got)
+	}
 }
 
 // TestWriteTakesBack shows that a failure leaves nothing behind. Here the folders can be
