@@ -80,6 +80,11 @@ func TestBodies(t *testing.T) {
 			t.Errorf("%s: the body is quoted: %s", name, a.Body)
 		}
 	}
+	for body, says := range map[string]string{`{"nam":"x"}`: "a field nam, ", `{"account":["x"]}`: "field account "} {
+		if a := call(t, h, http.MethodPost, whoamiPath, "alice", body); !strings.Contains(a.Body.String(), says) {
+			t.Errorf("%s: %s", body, a.Body)
+		}
+	}
 	if log := b.log.String(); strings.Contains(log, "c2VjcmV0") {
 		t.Errorf("a body is in the log: %s", log)
 	}

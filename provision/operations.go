@@ -9,7 +9,9 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"regexp"
 	"runtime/debug"
+	"strings"
 
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/policy"
@@ -142,13 +144,27 @@ func decode(body []byte, req any) error {
 	dec.UseNumber()
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(req); err != nil {
-		// The decoder's own text may quote the body, which may hold a token.
-		return badRequest("the body is not the JSON that this operation takes; unknown fields are not accepted")
+		return misfit(err)
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return badRequest("the body holds more than one JSON value")
 	}
 	return nil
+}
+
+// unknownField is what the decoder says of an unknown field whose name looks like one; no token and no other secret does.
+var unknownField = regexp.MustCompile(`^json: unknown field "([a-z_]{1,32})"$`)
+
+// misfit says what is wrong with a body, as far as no value of it is repeated: it may hold a token.
+func misfit(err error) error {
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
+		kind, _, _ := strings.Cut(wrong.Value, " ")
+		return badRequest("field %s of the body is of another type, and not a JSON %s: /openapi.json describes what this operation takes", wrong.Field, kind)
+	}
+	if name := unknownField.FindStringSubmatch(err.Error()); name != nil {
+		return badRequest("the body has a field %s, which this operation does not take: /openapi.json describes what it takes", name[1])
+	}
+	return badRequest("the body is not the JSON that this operation takes; unknown fields are not accepted")
 }
 
 // encode returns an answer as JSON.
