@@ -31,7 +31,6 @@ import (
 	replicas "github.com/gatehouse-nats/gatehouse/replica"
 	"github.com/gatehouse-nats/gatehouse/resolver"
 	"github.com/gatehouse-nats/gatehouse/store"
-	"github.com/gatehouse-nats/gatehouse/store/events"
 	"github.com/gatehouse-nats/gatehouse/store/spool"
 	"github.com/gatehouse-nats/gatehouse/store/stream"
 )
@@ -66,7 +65,7 @@ type daemon struct {
 	claims      *resolver.Claims
 	callout     *callout.Service
 	copier      *stream.Copier // nil: the audit trail is copied nowhere
-	tellers     []*events.Follower
+	tellers     []teller
 	drifts      drifts
 	provision   *provision.Service
 	group       *replicas.Group

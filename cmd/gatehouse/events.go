@@ -35,9 +35,15 @@ func (d *daemon) openEvents(_ context.Context, cfg *config.Config) error {
 	return nil
 }
 
+// teller sends events to one receiver, which metrics and people know by the label.
+type teller struct {
+	*events.Follower
+	label string
+}
+
 func (d *daemon) tellOf(label string, m *eventMetrics, to events.Receiver) {
 	f := events.New(events.Options{Source: d.store, Leases: d.store, Receiver: to, Replica: d.replica, Logger: d.log.With("receiver", label)})
-	d.tellers = append(d.tellers, f)
+	d.tellers = append(d.tellers, teller{f, label})
 	m.tellers[label] = f
 }
 

@@ -64,5 +64,10 @@ func (d *daemon) warnings() []string {
 	if d.vault != nil {
 		list = append(list, d.vault.warnings()...)
 	}
+	for _, t := range d.tellers {
+		if s := t.Status(); s.Error != "" {
+			list = append(list, fmt.Sprintf("events of accounts wait for %s: %s", t.label, s.Error))
+		}
+	}
 	return list
 }

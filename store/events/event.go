@@ -94,7 +94,7 @@ func of(e *store.AuditEntry) (Event, bool) {
 		if e.Op == api.OpRevokeLift {
 			name = Resumed
 		}
-	case e.Target == "" || e.Revision == 0 && e.Op != OpDrift:
+	case e.Target == "" || e.Revision == 0 && e.Op != OpDrift, e.Op == api.OpAccountResume: // what that lifts is told of
 		return event, false
 	case name == Deleting && e.State == string(account.Deleted):
 		name = Deleted

@@ -223,11 +223,12 @@ func TestLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	change(t, s, "orders", "account.delete", account.Deleting)
+	change(t, s, "orders", "account.resume", account.Deleting)
 	change(t, s, "orders", "account.undelete", account.Creating)
 	change(t, s, "orders", "account.delete", account.Deleted)
 	want := []string{
 		"created 1 requested", "approved 2 creating", "changed 3 creating", "member_added 4 creating", "member_invited 5 creating", "member_joined 6 creating", "member_removed 7 creating",
-		"active 7 active", "suspended 10 deleted", "resumed 10 deleted", "drift 10 deleted", "deleting 8 deleting", "restored 9 creating", "deleted 10 deleted",
+		"active 7 active", "suspended 11 deleted", "resumed 11 deleted", "drift 11 deleted", "deleting 8 deleting", "restored 10 creating", "deleted 11 deleted",
 	}
 	eventually(t, func() error {
 		if n := len(r.received()); n < len(want) {
