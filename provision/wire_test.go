@@ -127,6 +127,7 @@ func TestWireContract(t *testing.T) {
 		}
 		js := account.JetStream{Memory: 0, Disk: 1 << 30, Streams: 5, Consumers: account.NoLimit}
 		o.Accounts = &provision.Accounts{
+			Problem: func(string) string { return "server n1 keeps other claims of it" },
 			Plans: func() map[string]*account.Plan {
 				return map[string]*account.Plan{"free": {Name: "free", Roles: []string{"app"}, Limits: account.Limits{Connections: 20, Subscriptions: account.NoLimit, JetStream: &js}}}
 			},
