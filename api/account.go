@@ -69,6 +69,8 @@ type Account struct {
 	// servers store no claims), deleting (closed; it can be had back until DeleteAt) or deleted.
 	State string `json:"state"`
 	Plan  string `json:"plan"`
+	// PlanGone says that the plan is not in the configuration: nobody gets in as a member, and the limits stay as they were last written.
+	PlanGone bool `json:"plan_gone,omitempty"`
 	// Revision counts the changes of the account; a call that changes it says which one it has read.
 	Revision int64 `json:"revision"`
 	// Applied is the newest revision that every server was seen to have; 0 is none.

@@ -229,6 +229,8 @@ type Reloaded struct {
 	Changed bool   `json:"changed"`
 	// NeedRestart lists the keys that were changed and take effect at the next start only.
 	NeedRestart []string `json:"need_restart,omitempty"`
+	// Warnings say of what the store has that the configuration does not fit it, such as plans that accounts are of and that are gone.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Status says how a replica is.

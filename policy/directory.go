@@ -206,6 +206,9 @@ func (d *Directory) All(yield func(*Entry) bool) {
 // grants returns what the memberships of the account give the identity, as bindings, or why nothing.
 func (e *Entry) grants(plans map[string]*Plan, id *Identity, now time.Time, trace *Trace) ([]*Binding, *Refusal) {
 	grants := e.memberships(plans, id, now, trace)
+	if len(grants) == 0 && plans[e.Plan] == nil && e.IsMember(id, now) {
+		return nil, Refuse(AccountNotGranted, "plan %s of account %s is not in the configuration any more", e.Plan, e.Account.Name)
+	}
 	if len(grants) == 0 {
 		return nil, Refuse(AccountNotGranted, "no membership of account %s is the identity's", e.Account.Name)
 	}

@@ -414,6 +414,8 @@ func (s *Service) wireAccount(a *account.Account) api.Account {
 		if !a.Adopted {
 			out.Limits = wireLimits(plan.Limits.With(a.Limits))
 		}
+	} else {
+		out.PlanGone = true
 	}
 	if a.Limits != nil {
 		changed := wirePatch(*a.Limits)

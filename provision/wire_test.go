@@ -40,7 +40,7 @@ func TestWireContract(t *testing.T) {
 	tradeKey := newKey(t)
 	b := newBed(t, func(o *provision.Options) {
 		o.Reload = func(context.Context) (api.Reloaded, error) {
-			return api.Reloaded{Version: "v2", Changed: true, NeedRestart: []string{"http.listen"}}, nil
+			return api.Reloaded{Version: "v2", Changed: true, NeedRestart: []string{"http.listen"}, Warnings: []string{"plan gone is not in the configuration"}}, nil
 		}
 		o.Status = func() api.Status {
 			return api.Status{
@@ -342,7 +342,7 @@ func (b *bed) saveFullAccounts(t *testing.T) {
 		}},
 	}
 	unwanted := requested
-	unwanted.ID, unwanted.Name = accountIDs[2], "unwanted"
+	unwanted.ID, unwanted.Name, unwanted.Plan = accountIDs[2], "unwanted", "gone"
 	rotated := full
 	rotated.ID, rotated.Name, rotated.Keys = rotatedID, "rotated", []account.SigningKey{{Public: accountIDs[2], Stage: account.Current, Since: now}}
 	for i, a := range []account.Account{full, requested, unwanted, rotated} {

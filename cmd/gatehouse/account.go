@@ -235,7 +235,11 @@ func (c *cli) printAccount(a api.Account) error {
 	fmt.Fprintf(c.out, "account %s\n", printable(a.Name))
 	line("id", a.Account)
 	line("state", state)
-	line("plan", a.Plan)
+	plan := a.Plan
+	if a.PlanGone {
+		plan += ", which is not in the configuration: nobody gets in as a member until it is back or the account has another"
+	}
+	line("plan", plan)
 	line("revision", fmt.Sprintf("%d, on every server %d", a.Revision, a.Applied))
 	if a.Problem != "" {
 		line("problem", a.Problem)

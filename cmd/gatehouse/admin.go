@@ -39,6 +39,9 @@ func (c *cli) reloadCommand() *cobra.Command {
 			for _, key := range out.NeedRestart {
 				fmt.Fprintf(c.out, "%s was changed too, which takes effect at the next start only.\n", key)
 			}
+			for _, w := range out.Warnings {
+				fmt.Fprintln(c.err, "warning:", w)
+			}
 			return nil
 		},
 	}
@@ -173,14 +176,15 @@ func (c *cli) checkCommand() *cobra.Command {
 		Use:   "check",
 		Short: "Check the configuration and every file that it names, offline",
 		Long: `Checks the configuration and every file that it names, without the network. All errors
-are reported at once, each with its place and what to do.`,
+are reported at once, each with its place and what to do. Where the service runs on this host, or
+its database is a file that is here, it also says which accounts are of a plan that the configuration has not.`,
 		Args: noArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := c.load()
 			if err != nil {
 				return err
 			}
-			return c.printCheck(cfg)
+			return c.printCheck(cfg, c.planlessHere(cmd.Context(), cfg))
 		},
 	}
 }
@@ -200,16 +204,21 @@ func (c *cli) printWarnings(cfg *config.Config) {
 	}
 }
 
-func (c *cli) printCheck(cfg *config.Config) error {
+func (c *cli) printCheck(cfg *config.Config, lost []planless) error {
 	rules := cfg.Rules()
 	out := checked{Config: cfg.Path(), Rules: rules.Version, Managed: cfg.Unmanaged() == "", Warnings: []string{}}
 	for _, w := range cfg.Warnings {
 		out.Warnings = append(out.Warnings, w.String())
 	}
+	for _, p := range lost {
+		out.Warnings = append(out.Warnings, p.String())
+	}
 	if c.json {
 		return printJSON(c.out, out)
 	}
-	c.printWarnings(cfg)
+	for _, w := range out.Warnings {
+		fmt.Fprintln(c.err, "warning:", w)
+	}
 	needKey := []string{}
 	for _, list := range rules.Bindings {
 		for _, b := range list {

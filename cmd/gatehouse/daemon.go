@@ -67,6 +67,7 @@ type daemon struct {
 	copier      *stream.Copier // nil: the audit trail is copied nowhere
 	tellers     []teller
 	drifts      drifts
+	planless    planlessWatch
 	provision   *provision.Service
 	group       *replicas.Group
 	sweeper     *resolver.Sweeper
@@ -372,9 +373,10 @@ func (d *daemon) reload(ctx context.Context) (api.Reloaded, error) {
 	d.resolver.SetAccounts(requirements(u.Config))
 	d.claims.Wake()
 	d.mirror.SetRules(d.rules(u.Config))
+	warnings := d.missPlans(before, u.Config)
 	return api.Reloaded{
 		Version: u.Config.Rules().Version, Changed: u.Config.Rules().Version != before.Rules().Version,
-		NeedRestart: u.Restart,
+		NeedRestart: u.Restart, Warnings: warnings,
 	}, nil
 }
 

@@ -69,5 +69,8 @@ func (d *daemon) warnings() []string {
 			list = append(list, fmt.Sprintf("events of accounts wait for %s: %s", t.label, s.Error))
 		}
 	}
+	for _, p := range d.planless.look(d.mirror.Snapshot()) {
+		list = append(list, p.String())
+	}
 	return list
 }
