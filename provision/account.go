@@ -375,13 +375,11 @@ func (s *Service) settle(ctx context.Context, op string, a account.Account) (acc
 	}
 }
 
-// opened waits a bounded time until every server has the revision of the account, be it in use already, and returns it as it is
-// then. Nothing is waited for where nobody is let in to it.
+// opened waits a bounded time until every server has the revision of the account, be it in use already, and decisions follow that;
+// it returns the account as it is then. Nothing is waited for where nobody is let in to it.
 func (s *Service) opened(ctx context.Context, op string, a account.Account) (account.Account, error) {
-	if !a.State.InUse() {
-		if a.State == account.Creating {
-			return s.settle(ctx, op, a)
-		}
+	opens := func(a *account.Account) bool { return a.State == account.Creating || a.State.InUse() }
+	if !opens(&a) {
 		return a, nil
 	}
 	deadline := time.After(settleWait)
@@ -389,12 +387,15 @@ func (s *Service) opened(ctx context.Context, op string, a account.Account) (acc
 	defer tick.Stop()
 	for {
 		now, err := s.lookUp(ctx, op, a.ID)
-		if err != nil || !now.State.InUse() || now.Applied >= a.Revision {
+		switch {
+		case err != nil || !opens(&now):
 			return now, err
+		case now.State.InUse() && now.Applied >= a.Revision:
+			return now, s.refresh(ctx)
 		}
 		select {
 		case <-ctx.Done():
-			return a, nil
+			return a, nil // it is not open yet, which the caller is told
 		case <-deadline:
 			return a, nil
 		case <-tick.C:

@@ -151,7 +151,7 @@ func (s *Service) undelete(ctx context.Context, p party, req api.AccountActReque
 	c := act{op: api.OpAccountUndelete, account: req.Account, closed: true, key: req.IdempotencyKey, request: req, reason: reasonOr(req.Reason, "taken back")}
 	var lifts []string
 	c.lifts = func() []string { return lifts }
-	return s.acting(ctx, p, c, func(a *account.Account) error {
+	return s.opening(ctx, p, c, func(a *account.Account) error {
 		if a.State != account.Deleting {
 			return wrongState(a, "only one that is being deleted can be had back")
 		}

@@ -210,6 +210,18 @@ func (s *Service) acting(ctx context.Context, p party, c act, do func(*account.A
 	return s.wireAccount(&a), nil
 }
 
+// opening is [Service.acting] for what opens an account that servers had closed.
+func (s *Service) opening(ctx context.Context, p party, c act, do func(*account.Account) error) (api.Account, error) {
+	a, err := s.change(ctx, p, c, do)
+	if err == nil {
+		a, err = s.opened(ctx, c.op, a)
+	}
+	if err != nil {
+		return api.Account{}, err
+	}
+	return s.wireAccount(&a), nil
+}
+
 func wrongState(a *account.Account, why string) error {
 	return refuse(http.StatusConflict, api.ReasonWrongState, "account %s is %s: %s", a.Name, a.State, why)
 }
@@ -319,7 +331,7 @@ func (s *Service) resume(ctx context.Context, p party, req api.AccountActRequest
 	var lifts []string
 	c := act{op: api.OpAccountResume, account: req.Account, admins: true, key: req.IdempotencyKey, request: req, reason: req.Reason}
 	c.lifts = func() []string { return lifts }
-	a, err := s.change(ctx, p, c, func(a *account.Account) error {
+	return s.opening(ctx, p, c, func(a *account.Account) error {
 		if a.State == account.Deleted {
 			return wrongState(a, "nobody is let in to it again")
 		}
@@ -332,13 +344,6 @@ func (s *Service) resume(ctx context.Context, p party, req api.AccountActRequest
 		}
 		return err // the record is new, so that what servers have applied of it says that they have opened the account
 	})
-	if err == nil {
-		a, err = s.opened(ctx, c.op, a)
-	}
-	if err != nil {
-		return api.Account{}, err
-	}
-	return s.wireAccount(&a), nil
 }
 
 // suspensions returns those of the account that are in force.

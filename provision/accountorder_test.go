@@ -202,33 +202,56 @@ func TestAccountIsClosedInEveryOrder(t *testing.T) {
 	})
 }
 
-// Whoever is told that an account is open again is let in: servers have applied it by then.
-func TestResumeWaitsForServers(t *testing.T) {
+// Whoever is told that an account is open again is let in: servers have applied that by then, and not only what closed it.
+func TestOpeningWaitsForServers(t *testing.T) {
 	t.Parallel()
-	m := &meeting{}
-	b := newAccountBed(t, func(o *provision.Options) { m.Store, o.Store = o.Store, m })
-	id := b.orders(t).Account
-	if _, err := b.AccountSuspend(t.Context(), admin, api.AccountSuspendRequest{Account: id, Reason: "unpaid"}); err != nil {
-		t.Fatal(err)
-	}
-	before := b.get(t, id)
-	b.applies.Store(false)
-	applied := make(chan error, 1)
-	m.at("after save", func() {
-		go func() { applied <- applyAll(context.Background(), b.Store) }() // once this call goes on
-	})
-	got, err := b.AccountResume(t.Context(), admin, api.AccountActRequest{Account: id, Reason: "paid"})
-	if err != nil || got.Suspended || got.Revision <= before.Revision || got.Applied != got.Revision {
-		t.Errorf("%+v, %v", got, err)
-	}
-	if err := <-applied; err != nil {
-		t.Error(err)
-	}
-	// Whoever waits no longer is told how it is.
-	ctx, cancel := context.WithCancel(t.Context())
-	m.at("after save", func() { m.at("after list", cancel) })
-	late, err := b.AccountResume(ctx, admin, api.AccountActRequest{Account: id, Reason: "paid"})
-	if err != nil || late.Revision != got.Revision+1 || late.Applied != got.Applied || ctx.Err() == nil {
-		t.Errorf("%+v, %v", late, err)
+	for op, closes := range map[string]func(b *accountBed, id string) error{
+		api.OpAccountResume: func(b *accountBed, id string) error {
+			_, err := b.AccountSuspend(t.Context(), admin, api.AccountSuspendRequest{Account: id, Reason: "unpaid"})
+			return err
+		},
+		api.OpAccountUndelete: func(b *accountBed, id string) error {
+			_, err := b.AccountDelete(t.Context(), admin, api.AccountDeleteRequest{Account: id})
+			return err
+		},
+	} {
+		t.Run(op, func(t *testing.T) {
+			t.Parallel()
+			m := &meeting{}
+			b := newAccountBed(t, func(o *provision.Options) { m.Store, o.Store = o.Store, m })
+			id := b.orders(t).Account
+			opens := map[string]func(context.Context, provision.Caller, api.AccountActRequest) (api.Account, error){
+				api.OpAccountResume: b.AccountResume, api.OpAccountUndelete: b.AccountUndelete,
+			}[op]
+			b.applies.Store(false)
+			if err := closes(b, id); err != nil {
+				t.Fatal(err)
+			}
+			before := b.get(t, id)
+			applied := make(chan error, 1)
+			m.at("after save", func() {
+				if err := b.Store.MarkApplied(context.Background(), []store.Applied{{ID: id, Revision: before.Revision}}); err != nil {
+					t.Error(err)
+				}
+				m.at("after list", func() { go func() { applied <- applyAll(context.Background(), b.Store) }() })
+			})
+			got, err := opens(t.Context(), admin, api.AccountActRequest{Account: id, Reason: "paid"})
+			if err != nil || got.Suspended || got.State != "active" || got.Revision <= before.Revision || got.Applied != got.Revision {
+				t.Errorf("%+v, %v", got, err)
+			}
+			if err := <-applied; err != nil {
+				t.Error(err)
+			}
+			// Whoever waits no longer is told how it is.
+			if err := closes(b, id); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			m.at("after save", func() { m.at("after list", cancel) })
+			late, err := opens(ctx, admin, api.AccountActRequest{Account: id, Reason: "paid"})
+			if err != nil || late.Revision <= got.Revision || late.Applied != got.Applied || ctx.Err() == nil {
+				t.Errorf("%+v, %v", late, err)
+			}
+		})
 	}
 }

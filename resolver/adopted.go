@@ -53,29 +53,32 @@ func (l *adopted) take(changed []account.Account, all bool) (news bool) {
 	return news
 }
 
-// lay adds what the records ask to what revocations ask.
-func (l *adopted) lay(wanted map[string]overlay) {
+// ask returns what the records ask.
+func (l *adopted) ask() map[string]overlay {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	asked := make(map[string]overlay, len(l.records))
 	for id, a := range l.records {
-		o := ownedOf(a)
+		asked[id] = ownedOf(a)
+	}
+	return asked
+}
+
+// lay puts what revocations want over what records ask, in the place of what they want alone.
+func lay(asked, wanted map[string]overlay) {
+	for id, o := range asked {
 		maps.Copy(o, wanted[id])
 		wanted[id] = o
 	}
 }
 
-// unapplied returns the revision of the account that the overlay carries out, and that is not noted as applied yet.
+// unapplied returns the revision of the account that the overlay carries out, unless it is noted as applied or is not the newest.
 func (l *adopted) unapplied(id string, o overlay) (revision int64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.records[id]
-	if a == nil || a.Applied >= a.Revision {
+	if a == nil || a.Applied >= a.Revision || o[place{part: ownRevision}] != a.Revision {
 		return 0, false
-	}
-	for p, v := range ownedOf(a) {
-		if got, asked := o[p]; !asked || got != v && p.part != limit {
-			return 0, false
-		}
 	}
 	return a.Revision, true
 }
@@ -83,7 +86,7 @@ func (l *adopted) unapplied(id string, o overlay) (revision int64, ok bool) {
 // ownedOf returns what the record of an adopted account asks of its claims: its signing keys, the limits that an admin has
 // given it, and while it is being deleted that nobody connects. All else is others' to say.
 func ownedOf(a *account.Account) overlay {
-	o := overlay{}
+	o := overlay{place{part: ownRevision}: a.Revision}
 	for _, k := range a.Keys {
 		o[place{part: ownKey, name: k.Public}] = 0
 	}

@@ -35,7 +35,7 @@ func TestRecordOfAdopted(t *testing.T) {
 		l := adopted{}
 		l.take([]account.Account{*a}, true)
 		wanted := map[string]overlay{w.account: revoked}
-		l.lay(wanted)
+		lay(l.ask(), wanted)
 		o := wanted[w.account]
 		desired := o.apply(base)
 		if !o.apply(desired).same(desired) {
@@ -85,8 +85,11 @@ func TestUnapplied(t *testing.T) {
 	if l.take([]account.Account{old}, false) {
 		t.Error("an old record is news")
 	}
+	if _, ok := l.unapplied(a.ID, ownedOf(&old)); ok {
+		t.Error("carried out by what the record before asks")
+	}
 	if _, ok := l.unapplied(a.ID, overlay{}); ok {
-		t.Error("carried out without its signing key")
+		t.Error("carried out by what nobody asks for it")
 	}
 	if revision, ok := l.unapplied(a.ID, ownedOf(&a)); !ok || revision != 2 {
 		t.Errorf("revision %d, %t", revision, ok)
@@ -98,8 +101,7 @@ func TestUnapplied(t *testing.T) {
 	}
 	a.State, a.Revision = account.Deleted, 3
 	l.take([]account.Account{a}, false)
-	wanted := map[string]overlay{}
-	if l.lay(wanted); len(wanted) != 0 {
-		t.Errorf("a deleted account asks for %v", wanted)
+	if asked := l.ask(); len(asked) != 0 {
+		t.Errorf("a deleted account asks for %v", asked)
 	}
 }

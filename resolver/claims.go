@@ -280,16 +280,17 @@ func (c *Claims) work(ctx context.Context, a *accountStatus, record store.Accoun
 
 // wanted returns what the revocations in force, and the records of adopted accounts, ask of each account.
 func (c *Claims) wanted(ctx context.Context) (map[string]overlay, error) {
+	asked := c.adopted.ask() // first, so that no record counts as carried out by revocations from before it
 	keys, err := c.userKeys(ctx)
 	if err != nil {
 		return nil, err
 	}
-	asked, err := c.Revocations(ctx, keys)
+	revocations, err := c.Revocations(ctx, keys)
 	if err != nil {
 		return nil, err
 	}
-	wanted := asks(asked, keys, c.Closed(), c.Leeway, c.r.now())
-	c.adopted.lay(wanted)
+	wanted := asks(revocations, keys, c.Closed(), c.Leeway, c.r.now())
+	lay(asked, wanted)
 	return wanted, nil
 }
 

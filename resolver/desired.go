@@ -23,6 +23,8 @@ type overlay map[place]int64
 const (
 	ownKey   part = "own_key"   // that a signing key is there
 	ownLimit part = "own_limit" // a limit
+	// ownRevision says of which revision of the record all this is; it changes nothing in claims.
+	ownRevision part = "own_revision"
 )
 
 // Closed are the accounts that Gatehouse itself is in, by id, with the public keys of its users there.
