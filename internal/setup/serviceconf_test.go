@@ -66,7 +66,7 @@ func TestServiceConfig(t *testing.T) {
 
 			// With every example made to count the file is still whole.
 			full, names := keysOfYAML(t, example.ReplaceAllString(text, "$1$2"))
-			if want := []string{"accounts", "audit", "bindings", "http", "issuers", "metrics", "nats", "operator", "roles", "seal", "socket", "store"}; !slices.Equal(names, want) {
+			if want := []string{"accounts", "audit", "bindings", "http", "issuers", "metrics", "nats", "operator", "plans", "roles", "seal", "socket", "store"}; !slices.Equal(names, want) {
 				t.Errorf("keys with examples %v, want %v", names, want)
 			}
 			first := full["issuers"].([]any)[0].(map[string]any)
@@ -75,8 +75,8 @@ func TestServiceConfig(t *testing.T) {
 					t.Errorf("issuer lacks %s: %v", key, first)
 				}
 			}
-			if got := len(full["bindings"].([]any)); got != 3 {
-				t.Errorf("%d bindings, want 3", got)
+			if got := len(full["bindings"].([]any)); got != 4 {
+				t.Errorf("%d bindings, want 4", got)
 			}
 			if full["roles"].(map[string]any)["team"] == nil || full["nats"].(map[string]any)["tls"] == nil {
 				t.Error("an example is not commented out in the way that the head of the file explains")
