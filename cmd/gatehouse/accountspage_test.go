@@ -78,6 +78,9 @@ func TestAccountsPage(t *testing.T) {
 			}
 		}
 	}
+	if got := s.command("whoami", "--token-file", filepath.Join(w.dir, "alice.jwt")); !strings.Contains(got.out, "You are a member of team-orders: log in as the user account:team-orders.") {
+		t.Errorf("a member who names no account is told %s", got.out)
+	}
 	if ran < 12 {
 		t.Errorf("the page has %d commands", ran)
 	}

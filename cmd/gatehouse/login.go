@@ -228,12 +228,16 @@ func (c *cli) whoamiCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out, err := post[api.Whoami](cmd.Context(), &http.Client{Timeout: whoamiTimeout}, base, api.OpWhoami, token, req)
+			client := &http.Client{Timeout: whoamiTimeout}
+			out, err := post[api.Whoami](cmd.Context(), client, base, api.OpWhoami, token, req)
 			if err != nil {
 				return err
 			}
 			if err := c.printWhoami(out); err != nil {
 				return err
+			}
+			if out.Reason == string(policy.NoBinding) && req.Account == "" && !c.json {
+				c.printMemberships(cmd.Context(), client, base, token)
 			}
 			if !out.Allowed && !administers(out.Administration) {
 				return fmt.Errorf("%w: %s", errRefused, out.Reason)
@@ -278,6 +282,20 @@ func (c *cli) printWhoami(w api.Whoami) error {
 		fmt.Fprintf(c.out, "\nLast refused %s: %s, request %s\n%s\n", when(r.At), r.Reason, r.RequestID, r.Message)
 	}
 	return nil
+}
+
+// printMemberships names the accounts of sign-up that the token lets into once one of them is named; where that cannot be
+// asked it prints nothing.
+func (c *cli) printMemberships(ctx context.Context, client *http.Client, base, token string) {
+	page, err := post[api.AccountsPage](ctx, client, base, api.OpAccountList, token, api.AccountListRequest{})
+	if err != nil || len(page.Accounts) == 0 {
+		return
+	}
+	var names []string
+	for _, a := range page.Accounts {
+		names = append(names, a.Name)
+	}
+	fmt.Fprintf(c.out, "\nYou are a member of %s: log in as the user account:%s.\n", printable(strings.Join(names, ", ")), printable(names[0]))
 }
 
 func (c *cli) connectCommand() *cobra.Command {
