@@ -89,7 +89,7 @@ func (s *Service) accountError(op string, err error) error {
 	case errors.Is(err, store.ErrTaken):
 		return refuse(http.StatusConflict, api.ReasonNameTaken, "an account with that name is there already: choose another one")
 	case errors.Is(err, store.ErrTooMany):
-		return refuse(http.StatusConflict, api.ReasonQuotaExceeded, "the owner has as many accounts of the plan as it lets: delete one, or ask an admin")
+		return refuse(http.StatusConflict, api.ReasonQuotaExceeded, "the owner has as many accounts of the plan as its per_subject lets (1 unless it says more): delete one, or ask an admin")
 	default:
 		return s.storeError(op, err)
 	}

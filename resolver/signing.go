@@ -41,7 +41,7 @@ func (c *Claims) Signing(ctx context.Context) ([]SignedBy, error) {
 		others[k.Account] = cmp.Or(others[k.Account], k.Account)
 	}
 	for id := range c.Closed() {
-		others[id] = cmp.Or(others[id], id)
+		others[id] = "the system account" // the others have the names that follow
 	}
 	c.r.mu.RLock()
 	for id, need := range c.r.accounts {

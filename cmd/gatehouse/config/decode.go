@@ -275,7 +275,7 @@ func (r *report) decodeScalar(path string, n ast.Node, v reflect.Value, tag tags
 	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
 		text, f = n.GetToken().Value, asNumber
 	default:
-		r.problem(path, "holds %s: write a single value", describe(n))
+		r.problem(path, "holds %s: write a single value, in quotes if it holds a colon", describe(n))
 		return
 	}
 	if secret.MatchString(text) {

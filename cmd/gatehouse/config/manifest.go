@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -393,24 +394,33 @@ func writtenLimits(p *account.LimitsPatch) yaml.MapSlice {
 		{"data", p.Data}, {"imports", p.Imports}, {"exports", p.Exports},
 	} {
 		if f.value != nil {
-			out = append(out, yaml.MapItem{Key: f.key, Value: Quota(*f.value).String()})
+			out = append(out, yaml.MapItem{Key: f.key, Value: written(*f.value)})
 		}
 	}
-	written := func(j account.JetStream) yaml.MapSlice {
+	jetstream := func(j account.JetStream) yaml.MapSlice {
 		return yaml.MapSlice{
-			{Key: "memory", Value: Quota(j.Memory).String()}, {Key: "disk", Value: Quota(j.Disk).String()},
-			{Key: "streams", Value: Quota(j.Streams).String()}, {Key: "consumers", Value: Quota(j.Consumers).String()},
+			{Key: "memory", Value: written(j.Memory)}, {Key: "disk", Value: written(j.Disk)},
+			{Key: "streams", Value: written(j.Streams)}, {Key: "consumers", Value: written(j.Consumers)},
 		}
 	}
 	if p.JetStream != nil {
-		out = append(out, yaml.MapItem{Key: "jetstream", Value: written(*p.JetStream)})
+		out = append(out, yaml.MapItem{Key: "jetstream", Value: jetstream(*p.JetStream)})
 	}
 	var tiers yaml.MapSlice
 	for _, tier := range sorted(p.Tiers) {
-		tiers = append(tiers, yaml.MapItem{Key: tier, Value: written(p.Tiers[tier])})
+		tiers = append(tiers, yaml.MapItem{Key: tier, Value: jetstream(p.Tiers[tier])})
 	}
 	if tiers != nil {
 		out = append(out, yaml.MapItem{Key: "tiers", Value: tiers})
 	}
 	return out
+}
+
+// written returns a limit as it is written: a number, or a text such as 1GiB or the word for none.
+func written(limit int64) any {
+	text := Quota(limit).String()
+	if number, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return number
+	}
+	return text
 }
