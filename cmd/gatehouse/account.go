@@ -319,6 +319,7 @@ func (c *cli) printAccounts(page api.AccountsPage) error {
 		if err := t.flush(); err != nil {
 			return err
 		}
+		c.noneOf(len(page.Accounts), "account")
 	}
 	if page.Cursor != "" {
 		fmt.Fprintf(c.err, "There are more: go on with --cursor %s\n", page.Cursor)
@@ -332,6 +333,7 @@ type limitLine struct{ name, value string }
 // limitLines returns the limits for people.
 func limitLines(l api.AccountLimits) []limitLine {
 	var lines []limitLine
+	whole := true
 	for _, f := range []struct {
 		name  string
 		value *int64
@@ -339,7 +341,7 @@ func limitLines(l api.AccountLimits) []limitLine {
 		{"connections", l.Connections}, {"leaf nodes", l.LeafNodes}, {"subscriptions", l.Subscriptions}, {"payload", l.Payload}, {"data", l.Data},
 		{"imports", l.Imports}, {"exports", l.Exports},
 	} {
-		if f.value != nil {
+		if whole = whole && f.value != nil; f.value != nil {
 			lines = append(lines, limitLine{f.name, limitText(*f.value)})
 		}
 	}
@@ -354,7 +356,10 @@ func limitLines(l api.AccountLimits) []limitLine {
 			js("tier "+tier, j)
 		}
 	}
-	if l.JetStream == nil && len(l.Tiers) == 0 {
+	switch {
+	case !whole: // of an account that was taken over only what was set here is known
+		lines = append(lines, limitLine{"limits", "otherwise those of its claims, which nsc or nats auth made"})
+	case l.JetStream == nil && len(l.Tiers) == 0:
 		lines = append(lines, limitLine{"jetstream", "none"})
 	}
 	return lines

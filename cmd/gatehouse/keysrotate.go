@@ -45,8 +45,10 @@ func (c *cli) rotate(ctx context.Context, req api.RotateRequest) error {
 	}
 	if a := out.Affected; a != nil {
 		fmt.Fprintf(c.out, "With --now %s and %s of direct users would be cut.\n", count(a.Connections, "connection"), count(a.KeysFound, "key"))
-		if err := c.tableOfSessions(a.Sessions); err != nil {
-			return err
+		if len(a.Sessions) > 0 {
+			if err := c.tableOfSessions(a.Sessions); err != nil {
+				return err
+			}
 		}
 		for _, k := range a.Keys {
 			fmt.Fprintf(c.out, "%s of %s at %s, until %s\n", k.Key, printable(k.Subject), printable(k.Issuer), when(k.Expires))

@@ -476,7 +476,15 @@ func (c *cli) printRevocations(page api.RevocationsPage) error {
 		}
 		t.row(when(r.At), r.Kind, concerns(r), when(r.Until), state, r.Actor, r.Reason, r.ID)
 	}
+	c.noneOf(len(page.Revocations), "revocation")
 	return c.endPage(t, page.Cursor)
+}
+
+// noneOf says to people that a list is empty.
+func (c *cli) noneOf(n int, what string) {
+	if n == 0 {
+		fmt.Fprintf(c.err, "No %s matches.\n", what)
+	}
 }
 
 // endPage writes the table and how to get the next page.
