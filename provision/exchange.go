@@ -247,7 +247,8 @@ func cutsImports(a *account.Account, cuts []account.Cut) error {
 // importers returns the accounts that import from the account.
 func (s *Service) importers(ctx context.Context, id string) ([]*account.Account, error) {
 	var all []*account.Account
-	err := s.eachAccount(ctx, func(a *account.Account) {
+	// Any owner can have them looked for, again and again: reading all accounts would cost 0.3 s of 20,000.
+	err := s.eachAccount(ctx, store.AccountFilter{Mentions: id}, func(a *account.Account) {
 		if slices.ContainsFunc(a.Imports, func(i account.Import) bool { return i.Account == id }) {
 			all = append(all, a)
 		}
@@ -255,9 +256,9 @@ func (s *Service) importers(ctx context.Context, id string) ([]*account.Account,
 	return all, err
 }
 
-// eachAccount calls f with every account that is not deleted.
-func (s *Service) eachAccount(ctx context.Context, f func(*account.Account)) error {
-	for filter := (store.AccountFilter{Limit: store.MaxPage}); ; {
+// eachAccount calls f with every account that is chosen.
+func (s *Service) eachAccount(ctx context.Context, filter store.AccountFilter, f func(*account.Account)) error {
+	for filter.Limit = store.MaxPage; ; {
 		list, next, err := s.Store.Accounts(ctx, filter)
 		if err != nil {
 			return s.accountError(api.OpAccountExchange, err)

@@ -74,6 +74,9 @@ type AccountFilter struct {
 	Owner policy.Principal
 	Plan  string
 	State account.State
+	// Mentions chooses those whose record has the text, such as the id of an account that they import from: all of them, and
+	// some that have it elsewhere.
+	Mentions string
 	// Unapplied chooses those of which servers should hold another revision than they were seen to.
 	Unapplied bool
 	// Deleted includes deleted ones.

@@ -148,6 +148,9 @@ func (s *Store) Accounts(ctx context.Context, f store.AccountFilter) ([]account.
 	}
 	where.text(`plan`, f.Plan)
 	where.text(`state`, string(f.State))
+	if f.Mentions != "" {
+		where.add(`strpos(record, ?) > 0`, f.Mentions)
+	}
 	if f.Unapplied {
 		where.add(`applied < revision AND state NOT IN ('requested', 'deleted')`)
 	}

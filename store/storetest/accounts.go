@@ -27,6 +27,7 @@ var accountTests = map[string]func(*testing.T, store.Store){
 	"Remembered":        testRemembered,
 	"RememberedAtOnce":  testRememberedAtOnce,
 	"Filters":           testAccountFilters,
+	"Mentions":          testMentions,
 	"MarkApplied":       testMarkApplied,
 	"AppliedMeanwhile":  testAppliedMeanwhile,
 	"InFeedAndState":    testAccountFeed,
