@@ -29,16 +29,17 @@ func (s *Service) addMember(ctx context.Context, p party, req api.MemberAddReque
 		return api.Member{}, err
 	}
 	c := act{op: api.OpMemberAdd, account: req.Account, key: req.IdempotencyKey, request: req, reason: "added", detail: describeMember(m)}
+	var added account.Member // zero where the call was made before
 	shortened, ended := false, account.Left{}
+	same := func(o account.Member) bool {
+		return o.Role == m.Role && o.Principal == m.Principal && o.Match == m.Match && o.Email == m.Email && o.Invitation == ""
+	}
 	a, err := s.change(ctx, p, c, func(a *account.Account) error {
-		shortened = false
-		same := func(o account.Member) bool {
-			return o.Role == m.Role && o.Principal == m.Principal && o.Match == m.Match && o.Email == m.Email && o.Invitation == ""
-		}
+		added, shortened = m, false
 		if i := slices.IndexFunc(a.Members, same); i >= 0 {
-			m.ID, m.Accepted = a.Members[i].ID, a.Members[i].Accepted
+			added.ID, added.Accepted = a.Members[i].ID, a.Members[i].Accepted
 			before := a.Members[i].Until
-			shortened = !m.Accepted.IsZero() && !m.Until.IsZero() && (before.IsZero() || m.Until.Before(before))
+			shortened = !added.Accepted.IsZero() && !m.Until.IsZero() && (before.IsZero() || m.Until.Before(before))
 			if a.Members[i].Until = m.Until; shortened {
 				ended = s.leave(p, a, a.Members[i], m.Until)
 			}
@@ -49,18 +50,15 @@ func (s *Service) addMember(ctx context.Context, p party, req api.MemberAddReque
 	if err != nil {
 		return api.Member{}, err
 	}
-	if i := slices.IndexFunc(a.Members, func(o account.Member) bool { return o.ID == m.ID }); i >= 0 {
-		m = a.Members[i]
-	} else if i := slices.IndexFunc(a.Members, func(o account.Member) bool {
-		return o.Principal == m.Principal && o.Role == m.Role && o.Match == m.Match && o.Email == m.Email
-	}); i >= 0 {
-		m = a.Members[i] // of the first of the same calls
+	i := slices.IndexFunc(a.Members, func(o account.Member) bool { return o.ID == added.ID || added.ID == "" && same(o) })
+	if i < 0 {
+		return api.Member{}, refuse(http.StatusNotFound, api.ReasonNotFound, "whom the first call with this idempotency key has added to account %s was removed since: use a new key to add them again", a.Name)
 	}
 	if shortened {
 		// What was opened before may last for longer; who may still connect comes back.
 		_, _, _, err = s.end(ctx, left{ended, &a})
 	}
-	return wireMember(m), err
+	return wireMember(a.Members[i]), err
 }
 
 // newMember returns what a request adds. Whoever is meant by claims need not accept: nobody is, until they name the account.

@@ -170,3 +170,39 @@ func TestKeysOfCallersAreApart(t *testing.T) {
 		t.Errorf("%+v, %v: closed %v", got, err, servers.closed)
 	}
 }
+
+// Whom somebody removes while they are added has to accept again, and a call that is repeated later does not say that they are there.
+func TestAddedAndRemovedMeanwhile(t *testing.T) {
+	t.Parallel()
+	m := &meeting{}
+	b := newAccountBed(t, func(o *provision.Options) { m.Store, o.Store = o.Store, m })
+	b.orders(t)
+	req := api.MemberAddRequest{Account: "orders", Role: "app", Issuer: "corp", Subject: "bob"}
+	first, err := b.MemberAdd(t.Context(), caller("alice"), req)
+	if err == nil {
+		err = b.accept("bob", "")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	remove := func(id string) {
+		if _, err := b.MemberRemove(t.Context(), admin, api.MemberRemoveRequest{Account: "orders", ID: id}); err != nil {
+			t.Error(err)
+		}
+	}
+	m.at("before save", func() { remove(first.ID) })
+	req.IdempotencyKey = "k"
+	again, err := b.MemberAdd(t.Context(), caller("alice"), req)
+	if err != nil || again.State != "added" || again.ID == first.ID {
+		t.Errorf("%+v, %v", again, err)
+	}
+	if b.login("bob", "orders").Allowed() {
+		t.Error("bob is let in without having accepted")
+	}
+	if same, err := b.MemberAdd(t.Context(), caller("alice"), req); err != nil || same.ID != again.ID {
+		t.Errorf("the same call: %+v, %v", same, err)
+	}
+	remove(again.ID)
+	_, err = b.MemberAdd(t.Context(), caller("alice"), req)
+	wantError(t, err, http.StatusNotFound, api.ReasonNotFound)
+}
