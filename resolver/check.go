@@ -47,9 +47,9 @@ type checks struct {
 	tried     []string             // what was left of them
 	keep      error                // why they are left
 
-	// Of servers that store nothing:
-	turn     []string // accounts that are still to be looked at before all are again
-	unburied bool     // a server has come: it may have what is deleted
+	unburied bool // a server has come: it may have what is deleted
+
+	turn []string // of servers that store nothing: accounts that are still to be looked at before all are again
 }
 
 // onPack hears what a server stores: the print of its store, which it sends to the others every interval. The subject

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -98,9 +100,10 @@ type Claims struct {
 	holds    bool
 	until    time.Time // the end of the lease, by our clock
 	accounts map[string]*accountStatus
-	proven   string    // public part of the signing key that a server has applied claims of
-	distrust *distrust // of the signing key that none has
-	vetted   distrust  // the signing key and servers that were asked whether they trust it
+	deleted  map[string]bool // accounts that were seen to be
+	proven   string          // public part of the signing key that a server has applied claims of
+	distrust *distrust       // of the signing key that none has
+	vetted   distrust        // the signing key and servers that were asked whether they trust it
 	lastErr  error
 }
 
@@ -115,7 +118,7 @@ func NewClaims(o ClaimsOptions) *Claims {
 	if o.OnDrift == nil {
 		o.OnDrift = func(string, string) {}
 	}
-	c := &Claims{ClaimsOptions: o, r: o.Resolver, log: o.Resolver.log, wake: make(chan struct{}, 1), slots: make(chan struct{}, parallelAccounts), accounts: map[string]*accountStatus{}, roster: newRoster()}
+	c := &Claims{ClaimsOptions: o, r: o.Resolver, log: o.Resolver.log, wake: make(chan struct{}, 1), slots: make(chan struct{}, parallelAccounts), accounts: map[string]*accountStatus{}, deleted: map[string]bool{}, roster: newRoster()}
 	o.Resolver.onClaimsChanged(c.Wake)
 	if o.Records != nil && !o.Absent {
 		o.Resolver.onRosterChanged(c)
@@ -248,6 +251,14 @@ func (c *Claims) reconcile(ctx context.Context) error {
 		if _, ok := known[account]; !ok {
 			known[account] = store.AccountClaims{Account: account}
 		}
+	}
+	deleted, err := c.deletedOf(ctx, slices.Collect(maps.Keys(known)))
+	if err != nil {
+		return err
+	}
+	maps.DeleteFunc(known, func(id string, _ store.AccountClaims) bool { return deleted[id] })
+	if err := c.exhume(ctx, deleted); err != nil {
+		return err
 	}
 	c.forget(known)
 	for account, record := range known {

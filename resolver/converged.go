@@ -25,8 +25,12 @@ func (c *Claims) Converged(ctx context.Context, r store.Revocation) (done bool, 
 	if c.r.blind {
 		return false, "", ErrNoSystemUser
 	}
+	deleted, err := c.deletedOf(ctx, slices.Collect(maps.Keys(wanted)))
+	if err != nil {
+		return false, "", err
+	}
 	for _, account := range slices.Sorted(maps.Keys(wanted)) {
-		missing, err := c.lacking(ctx, account, wanted[account])
+		missing, err := c.lacking(ctx, account, wanted[account], deleted[account])
 		if err != nil {
 			return false, "", err
 		}
@@ -39,8 +43,8 @@ func (c *Claims) Converged(ctx context.Context, r store.Revocation) (done bool, 
 	return true, "", nil
 }
 
-// lacking says where an account's claims do not do what is asked; "" when they do everywhere.
-func (c *Claims) lacking(ctx context.Context, account string, o overlay) (string, error) {
+// lacking says where an account's claims do not do what is asked; "" when they do everywhere. Of a deleted account servers may have none.
+func (c *Claims) lacking(ctx context.Context, account string, o overlay, deleted bool) (string, error) {
 	if c.Signer() == nil {
 		return ErrNotManaged.Error(), nil
 	}
@@ -53,7 +57,7 @@ func (c *Claims) lacking(ctx context.Context, account string, o overlay) (string
 		missing = append(missing, err.Error())
 	}
 	for _, h := range held {
-		if h.found == nil || !o.holds(h.found) {
+		if h.found == nil && !deleted || h.found != nil && !o.holds(h.found) {
 			missing = append(missing, "not applied on "+h.server.Name)
 		}
 	}
@@ -63,6 +67,9 @@ func (c *Claims) lacking(ctx context.Context, account string, o overlay) (string
 			return "", err
 		}
 		for _, token := range tokens {
+			if token == "" && deleted {
+				continue
+			}
 			if d, err := parseDocument(token); err != nil || !o.holds(d) {
 				missing = append(missing, "a server stores others than it has applied")
 			}

@@ -101,10 +101,9 @@ func (r *roster) take(a *account.Account, now time.Time) {
 			r.prints.replace(k.print, print{}, now)
 			delete(r.accounts, a.ID)
 			delete(r.due, a.ID)
-			if a.State == account.Deleted && !slices.Contains(r.checks.gone, a.ID) {
-				r.checks.gone = slices.Sorted(slices.Values(append(r.checks.gone, a.ID)))
-				r.stir()
-			}
+		}
+		if a.State == account.Deleted && (k != nil || a.Adopted) {
+			r.dig(a.ID)
 		}
 		return
 	}
