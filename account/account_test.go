@@ -34,7 +34,7 @@ func TestCheckName(t *testing.T) {
 		"a/b": ErrName, `a\b`: ErrName, "..": ErrName, ".a": ErrName, "a-": ErrName, "a b": ErrName, "a\x00b": ErrName,
 		"оrders": ErrName /* a Cyrillic o */, "ſys": ErrName, "a>": ErrName, "a*": ErrName, "$SYS": ErrName,
 		publicKey(t): ErrName, strings.ToLower(publicKey(t)): ErrName, // another's id
-		"LOBBY": ErrReserved, "sys": ErrReserved, "System": ErrReserved,
+		"LOBBY": ErrReserved, "sys": ErrReserved, "System": ErrReserved, "Callout": ErrReserved, "OPERATOR-SIGNING": ErrReserved, // as init names its own
 	} {
 		if err := CheckName(name); !errors.Is(err, want) || (err == nil) != (want == nil) {
 			t.Errorf("%.20q: %v, want %v", name, err, want)

@@ -27,7 +27,7 @@ var (
 )
 
 // reserved are names, in lower case, that people would take for something else.
-var reserved = []string{"lobby", "auth", "sys", "system", "operator", "gatehouse", "default", "account"}
+var reserved = []string{"lobby", "auth", "sys", "system", "operator", "operator-signing", "callout", "gatehouse", "default", "account"}
 
 // CheckName returns an error that wraps [ErrName] or [ErrReserved] unless the text can name an account: 1 to 64 of A-Z a-z
 // 0-9 . _ -, beginning and ending with a letter or a digit. There are no other letters, so that no name looks like
