@@ -38,6 +38,9 @@ func (s *Service) addMember(ctx context.Context, p party, req api.MemberAddReque
 		added, shortened = m, false
 		if i := slices.IndexFunc(a.Members, same); i >= 0 {
 			added.ID, added.Accepted = a.Members[i].ID, a.Members[i].Accepted
+			if added.Accepted.IsZero() {
+				a.Members[i].By, a.Members[i].From = m.By, m.From // who offered it first may be an owner no more
+			}
 			before := a.Members[i].Until
 			shortened = !added.Accepted.IsZero() && !m.Until.IsZero() && (before.IsZero() || m.Until.Before(before))
 			if a.Members[i].Until = m.Until; shortened {

@@ -57,6 +57,10 @@ func TestOffersEndWithTheirOwner(t *testing.T) {
 					t.Errorf("%s takes what alice has offered: %v", who, err)
 				}
 			}
+			add(caller("bob"), "second")
+			if err := b.accept("second", ""); err != nil {
+				t.Errorf("offered anew by bob: %v", err)
+			}
 			for who, secret := range map[string]string{"fourth": bobs, "fifth": admins} {
 				if err := b.accept(who, secret); err != nil {
 					t.Errorf("%s: %v", who, err)
