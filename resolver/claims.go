@@ -217,6 +217,9 @@ func (c *Claims) due() bool {
 // lease takes or renews the lease, and reports whether this replica holds it.
 func (c *Claims) lease(ctx context.Context) (bool, error) {
 	began := time.Now()
+	c.mu.Lock()
+	lapsed := c.holds && began.After(c.until)
+	c.mu.Unlock()
 	held, _, err := c.Store.Acquire(ctx, claimsLease, c.Holder, claimsLeaseLife)
 	if err != nil {
 		held = false
@@ -224,7 +227,8 @@ func (c *Claims) lease(ctx context.Context) (bool, error) {
 	c.mu.Lock()
 	c.until = began.Add(claimsLeaseLife)
 	c.mu.Unlock()
-	if before := c.setHolds(held); before != held {
+	// One that was frozen may have it again, and another may have had it between.
+	if before := c.setHolds(held); before != held || lapsed {
 		c.roster.clear(held)
 		c.disturb("")
 		c.roster.stir()

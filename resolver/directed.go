@@ -145,7 +145,10 @@ func (c *Claims) serve(ctx context.Context, jobs []*job, public string) error {
 	if err := c.ensureLease(ctx); err != nil {
 		return err
 	}
-	return c.Records.Serve(ctx, list)
+	if err := c.Records.Serve(ctx, claimsLease, c.Holder, list); !errors.Is(err, store.ErrChanged) {
+		return err
+	}
+	return errOvertaken
 }
 
 // undirected says why an account is not as it is to be on servers that store nothing; nil when it is.

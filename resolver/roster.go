@@ -20,8 +20,8 @@ type AccountStore interface {
 	Accounts(ctx context.Context, f store.AccountFilter) (page []account.Account, next string, err error)
 	// MarkApplied notes which revisions all servers have applied, at most [store.MaxPage] at a time.
 	MarkApplied(ctx context.Context, applied []store.Applied) error
-	// Serve keeps claims for servers that ask for them, at most [store.MaxPage] at a time.
-	Serve(ctx context.Context, claims []store.ServedClaims) error
+	// Serve keeps claims for servers that ask for them, at most [store.MaxPage] at a time; [store.ErrChanged] unless the holder has the lease.
+	Serve(ctx context.Context, lease, holder string, claims []store.ServedClaims) error
 }
 
 // roster is what the holder of the lease knows of the self-service accounts that Gatehouse made; others than the

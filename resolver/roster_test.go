@@ -76,7 +76,7 @@ func (r *records) MarkApplied(_ context.Context, applied []store.Applied) error 
 	return nil
 }
 
-func (r *records) Serve(_ context.Context, claims []store.ServedClaims) error {
+func (r *records) Serve(_ context.Context, _, _ string, claims []store.ServedClaims) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, c := range claims {

@@ -154,8 +154,9 @@ type Store interface {
 	// last; an account that was being created is active, or published, from then on. Of what is gone or was noted to be newer
 	// nothing is changed. At most [MaxPage] at a time.
 	MarkApplied(ctx context.Context, applied []Applied) error
-	// Serve keeps claims for servers that ask for them, unless those of a later revision are kept. At most [MaxPage] at a time.
-	Serve(ctx context.Context, claims []ServedClaims) error
+	// Serve keeps claims for servers that ask for them, unless those of a later revision are kept. At most [MaxPage] at a time. [ErrChanged]
+	// when the holder has not the lease, by the store's clock: one that was frozen would put back what another has replaced.
+	Serve(ctx context.Context, lease, holder string, claims []ServedClaims) error
 	// Served returns the claims that a server which asks for the account is to have: of self-service accounts that servers should
 	// hold those of [Store.Serve], of others the desired ones of [Store.AccountClaims]; "" when there are none.
 	Served(ctx context.Context, account string) (token string, err error)

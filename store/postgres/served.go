@@ -12,12 +12,20 @@ import (
 )
 
 // Serve implements [store.Store].
-func (s *Store) Serve(ctx context.Context, claims []store.ServedClaims) error {
+func (s *Store) Serve(ctx context.Context, lease, holder string, claims []store.ServedClaims) error {
 	// In one order, so that two writers never wait for each other.
 	inOrder := slices.SortedFunc(slices.Values(claims), func(a, b store.ServedClaims) int {
 		return bytes.Compare([]byte(a.Account), []byte(b.Account))
 	})
 	return s.write(ctx, callTimeout, "keep claims for servers", func(ctx context.Context, tx pgx.Tx) error {
+		// Nobody takes the lease over before this is done.
+		held, err := tx.Exec(ctx, `SELECT FROM leases WHERE name = $1 AND holder = $2 AND until > clock_timestamp() FOR SHARE`, row.Text(lease), row.Text(holder))
+		if err != nil {
+			return err
+		}
+		if held.RowsAffected() == 0 {
+			return store.ErrChanged
+		}
 		var batch pgx.Batch
 		for _, c := range inOrder {
 			batch.Queue(`INSERT INTO served_claims (account, revision, token) VALUES ($1, $2, $3)

@@ -2,14 +2,23 @@ package sqlite
 
 import (
 	"context"
+	"time"
 
 	"github.com/gatehouse-nats/gatehouse/store"
 	"github.com/gatehouse-nats/gatehouse/store/internal/row"
 )
 
 // Serve implements [store.Store].
-func (s *Store) Serve(ctx context.Context, claims []store.ServedClaims) error {
+func (s *Store) Serve(ctx context.Context, lease, holder string, claims []store.ServedClaims) error {
 	return s.write(ctx, "keep claims for servers", func(ctx context.Context, tx *tx) error {
+		var held int
+		err := tx.QueryRowContext(ctx, `SELECT count(*) FROM leases WHERE name = ? AND holder = ? AND until > ?`, row.Text(lease), row.Text(holder), micros(time.Now())).Scan(&held)
+		if err != nil {
+			return err
+		}
+		if held == 0 {
+			return store.ErrChanged
+		}
 		for _, c := range claims {
 			if _, err := tx.ExecContext(ctx, `INSERT INTO served_claims (account, revision, token) VALUES (?, ?, ?)
 				ON CONFLICT (account) DO UPDATE SET revision = excluded.revision, token = excluded.token

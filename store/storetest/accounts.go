@@ -336,12 +336,19 @@ func testServedClaims(t *testing.T, s store.Store) {
 		}
 		return token
 	}
+	hold := func(holder string, ttl time.Duration) {
+		t.Helper()
+		if held, _, err := s.Acquire(t.Context(), "claims", holder, ttl); !held || err != nil {
+			t.Fatalf("the lease is not %s's: %v", holder, err)
+		}
+	}
 	serve := func(claims ...store.ServedClaims) {
 		t.Helper()
-		if err := s.Serve(t.Context(), claims); err != nil {
+		if err := s.Serve(t.Context(), "claims", "r1", claims); err != nil {
 			t.Fatal(err)
 		}
 	}
+	hold("r1", time.Hour)
 	if token := served("Aorders"); token != "" {
 		t.Errorf("served %q of nobody", token)
 	}
@@ -360,6 +367,17 @@ func testServedClaims(t *testing.T, s store.Store) {
 	}{{1, "again", "again"}, {3, "three", "three"}, {2, "late", "three"}, {3, "anew", "anew"}} {
 		if serve(store.ServedClaims{Account: "Aorders", Revision: step.revision, Token: step.token}); served("Aorders") != step.want {
 			t.Errorf("after %+v %q is served", step, served("Aorders"))
+		}
+	}
+	// Whoever lost the lease changes nothing, nor does who never had it, or had it until just now.
+	if err := s.Release(t.Context(), "claims", "r1"); err != nil {
+		t.Fatal(err)
+	}
+	hold("r2", time.Microsecond)
+	for _, holder := range []string{"r1", "r2", "r3"} {
+		err := s.Serve(t.Context(), "claims", holder, []store.ServedClaims{{Account: "Aorders", Revision: 9, Token: "of " + holder}})
+		if !errors.Is(err, store.ErrChanged) || served("Aorders") != "anew" {
+			t.Errorf("%s without the lease: %v, served is %q", holder, err, served("Aorders"))
 		}
 	}
 	adopted := created("adopted", "alice")
