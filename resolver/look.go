@@ -45,7 +45,8 @@ func (c *Claims) lookAt(ctx context.Context, batch []*kept) error {
 // errSilent says that a server did not say what it has.
 var errSilent = errors.New("not every server has said what it has")
 
-// judge notes what servers were found to have of an account; roster.mu is held.
+// judge notes what servers were found to have of an account: one that has what they were given, and is to have nothing else, is done.
+// roster.mu is held.
 func (c *Claims) judge(k *kept, d *delivery, servers int) {
 	expected := k.applied > 0 // then every server is to have claims
 	if k.print == (print{}) {
@@ -78,7 +79,7 @@ func (c *Claims) judge(k *kept, d *delivery, servers int) {
 		c.roster.report(c, k, errSilent)
 		c.roster.fail(k, errSilent, 0)
 	case good && k.asked == k.taken:
-		if k.look = atNothing; k.applied >= k.revision && k.record == nil && !k.again {
+		if k.look = atNothing; k.applied >= k.revision && k.record == nil && !k.again && !k.moved {
 			c.roster.settle(k)
 		}
 	}

@@ -55,6 +55,7 @@ type kept struct {
 	look     look // what is to be read of it before anything is pushed
 	sample   bool // where it is lacking, all are looked at
 	again    bool // what they are to have must be signed anew
+	moved    bool // revocations or its plan may ask something else than what they were given
 	asked    int  // counts why it was enqueued
 	taken    int  // asked, when it was taken to be worked on
 	pushed   time.Time
@@ -141,7 +142,7 @@ func (r *roster) enqueue(k *kept) {
 func (r *roster) settle(k *kept) {
 	k.problem, k.retry = nil, 0
 	if k.asked == k.taken && r.due[k.id] == k {
-		k.look, k.again, k.record = atNothing, false, nil
+		k.look, k.again, k.moved, k.record = atNothing, false, false, nil
 		delete(r.due, k.id)
 	}
 }
@@ -329,6 +330,7 @@ func (c *Claims) ask(wanted map[string]overlay) {
 	for _, list := range []map[string]overlay{before, r.overlays} {
 		for id := range list {
 			if k := r.accounts[id]; k != nil && !maps.Equal(before[id], r.overlays[id]) {
+				k.moved = true
 				r.enqueue(k)
 			}
 		}
@@ -353,6 +355,7 @@ func (c *Claims) askPlans() {
 	}
 	for _, k := range r.accounts {
 		if changed[k.plan] {
+			k.moved = true
 			r.enqueue(k)
 		}
 	}

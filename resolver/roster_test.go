@@ -202,6 +202,12 @@ func keepOf(t testing.TB, s *system, l *ledger, records *records, key nkeys.KeyP
 // keepEvery is keepOf with another interval between looks when nothing happens.
 func keepEvery(t testing.TB, interval time.Duration, s *system, l *ledger, records *records, key nkeys.KeyPair, kind Kind) *keeper {
 	t.Helper()
+	return keepPlans(t, interval, s, l, records, key, kind, map[string]account.Limits{"free": unlimited})
+}
+
+// keepPlans is keepEvery with other plans.
+func keepPlans(t testing.TB, interval time.Duration, s *system, l *ledger, records *records, key nkeys.KeyPair, kind Kind, plans map[string]account.Limits) *keeper {
+	t.Helper()
 	if key == nil {
 		var err error
 		if key, err = nkeys.FromSeed([]byte(s.OperatorSigningKey.Reveal())); err != nil {
@@ -209,7 +215,9 @@ func keepEvery(t testing.TB, interval time.Duration, s *system, l *ledger, recor
 		}
 	}
 	k := &keeper{desk: &desk{system: s, ledger: l}, records: records}
-	k.plans.Store("free", unlimited)
+	for name, limits := range plans {
+		k.plans.Store(name, limits)
+	}
 	k.key.Store(&key)
 	nc, err := nats.Connect(s.ClientURL(), nats.UserCredentialBytes([]byte(s.SystemCreds.Reveal())), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectBufSize(-1), nats.IgnoreAuthErrorAbort())
 	if err != nil {
@@ -507,47 +515,6 @@ func TestSuspendedAccount(t *testing.T) {
 	}
 	k.lift(r)
 	eventually(t, func() error { return a.dial(t, s.ClientURL()) })
-}
-
-// Limits of a plan reach its accounts when they change, and an account whose plan is gone stays as it is.
-func TestPlanChanges(t *testing.T) {
-	t.Parallel()
-	s := startSystem(t, 1)
-	records := newRecords()
-	k := keep(t, s, newLedger(), records, nil)
-	a := signUp(t, records, 1)[0]
-	a.Exports = []account.Export{{Name: "a", Subject: "a", Type: account.StreamType}, {Name: "b", Subject: "b", Type: account.ServiceType}}
-	a.Account = records.save(a.Account)
-	k.active(t, a)
-	limits := unlimited
-	limits.Connections, limits.Exports = 7, 1 // of which it has two: servers would refuse the one with the other
-	k.plans.Store("free", limits)
-	k.c.Wake()
-	has := func(connections int64) error {
-		d := &delivery{account: a.ID}
-		if err := k.r.readApplied(t.Context(), []*delivery{d}); err != nil {
-			return err
-		}
-		for _, token := range d.applied {
-			claims, err := jwt.DecodeAccountClaims(token)
-			if err != nil {
-				return err
-			}
-			if claims.Limits.Conn != connections {
-				return fmt.Errorf("%d connections", claims.Limits.Conn)
-			}
-		}
-		return check(len(d.applied) == 1, "no answer")
-	}
-	eventually(t, func() error { return has(7) })
-	k.plans.Delete("free")
-	k.c.Wake()
-	eventually(t, func() error {
-		return check(strings.Contains(strings.Join(k.c.Status().Problems, ";"), "plan"), "problems: %v", k.c.Status().Problems)
-	})
-	if err := has(7); err != nil {
-		t.Error(err)
-	}
 }
 
 // An account that nobody configured and that no record is of is told of, and left alone.
