@@ -36,6 +36,8 @@ type Account struct {
 	Issued int64 `json:"issued,omitempty"`
 	// Signer is the public operator key that signed those.
 	Signer string `json:"signer,omitempty"`
+	// Given are the limits of the plan in those, which hold on when the plan is taken out of the configuration; nil where they are not known.
+	Given *Limits `json:"given,omitempty"`
 	// Adopted says that others made the account: what Gatehouse does not own of its claims stays theirs.
 	Adopted bool `json:"adopted,omitempty"`
 

@@ -415,8 +415,8 @@ func (s *Service) wireAccount(a *account.Account) api.Account {
 		if !a.Adopted {
 			out.Limits = wireLimits(plan.Limits.With(a.Limits))
 		}
-	} else {
-		out.PlanGone = true
+	} else if out.PlanGone = true; a.Given != nil {
+		out.Limits = wireLimits(a.Given.With(a.Limits))
 	}
 	if a.Limits != nil {
 		changed := wirePatch(*a.Limits)

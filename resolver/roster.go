@@ -247,7 +247,11 @@ func (c *Claims) enter(page []account.Account) {
 
 // claimsOf returns the JWT that the record asks for, with what revocations ask of the account, signed at that second.
 func (c *Claims) claimsOf(a *account.Account, issued int64) (string, error) {
-	d, err := c.documentOf(a)
+	limits, err := c.limitsOf(a)
+	if err != nil {
+		return "", err
+	}
+	d, err := c.documentOf(a, limits)
 	if err != nil {
 		return "", err
 	}
@@ -258,15 +262,34 @@ func (c *Claims) claimsOf(a *account.Account, issued int64) (string, error) {
 	return d.sign(signer, issued, a.Revision)
 }
 
-// errNoPlan says that an account's plan is not in the configuration.
-var errNoPlan = errors.New("its plan is not in the configuration any more, and its claims stay as they are: put the plan back, or give the account another")
+// errNoPlan says that an account's plan is not in the configuration, and that its limits are not known.
+var errNoPlan = errors.New("its plan is not in the configuration, and not all servers ever had its claims: put the plan back, or give the account another")
 
-// documentOf returns what servers are to hold of an account.
-func (c *Claims) documentOf(a *account.Account) (*document, error) {
+// limitsOf returns the limits of the account's plan: when the configuration has it no more, those that all servers had last, since
+// what revocations ask must reach them all the same.
+func (c *Claims) limitsOf(a *account.Account) (account.Limits, error) {
 	plan, ok := c.Limits(a.Plan)
-	if !ok {
-		return nil, errNoPlan
+	text := ""
+	if ok {
+		text = string(encoded(plan))
 	}
+	c.roster.mu.Lock()
+	if _, noted := c.roster.plans[a.Plan]; !noted {
+		c.roster.plans[a.Plan] = text
+	}
+	c.roster.mu.Unlock()
+	switch {
+	case ok:
+		return plan, nil
+	case a.Given != nil:
+		return *a.Given, nil
+	default:
+		return account.Limits{}, errNoPlan
+	}
+}
+
+// documentOf returns what servers are to hold of an account whose plan has these limits.
+func (c *Claims) documentOf(a *account.Account, plan account.Limits) (*document, error) {
 	claims := account.Claims(a, plan)
 	claims.Type, claims.Version = "account", 2
 	payload, err := json.Marshal(claims)
@@ -279,9 +302,6 @@ func (c *Claims) documentOf(a *account.Account) (*document, error) {
 	}
 	c.roster.mu.Lock()
 	o := c.roster.overlays[a.ID]
-	if _, noted := c.roster.plans[a.Plan]; !noted {
-		c.roster.plans[a.Plan] = string(encoded(plan))
-	}
 	c.roster.mu.Unlock()
 	if a.State == account.Deleting {
 		o = maps.Clone(o)

@@ -66,7 +66,7 @@ func (r *records) MarkApplied(_ context.Context, applied []store.Applied) error 
 			a.State = account.Published
 		}
 		if done.Issued >= a.Issued {
-			a.Issued, a.Signer = done.Issued, done.Signer
+			a.Issued, a.Signer, a.Given = done.Issued, done.Signer, done.Given
 		}
 		r.accounts[a.ID] = a
 		changed = append(changed, a)
@@ -191,6 +191,12 @@ type keeper struct {
 func keep(t testing.TB, s *system, l *ledger, records *records, key nkeys.KeyPair) *keeper {
 	t.Helper()
 	return keepOf(t, s, l, records, key, Full)
+}
+
+// keepPlanless is keep for a replica whose configuration has no plan.
+func keepPlanless(t testing.TB, s *system, l *ledger, records *records) *keeper {
+	t.Helper()
+	return keepPlans(t, 200*time.Millisecond, s, l, records, nil, Full, nil)
 }
 
 // keepOf is keep for servers with another resolver.

@@ -214,10 +214,11 @@ type job struct {
 	record   *account.Account
 	revision int64 // of the record
 	want     *document
-	light    bool  // servers have had the JWT before: who stores it need not load it
-	issued   int64 // of the JWT
-	idle     bool  // all servers have it already
-	unfit    error // why there is no JWT
+	given    *account.Limits // of its plan, in want
+	light    bool            // servers have had the JWT before: who stores it need not load it
+	issued   int64           // of the JWT
+	idle     bool            // all servers have it already
+	unfit    error           // why there is no JWT
 }
 
 // tendBatch brings the accounts to what their records ask for.
@@ -368,9 +369,14 @@ func (c *Claims) plan(ctx context.Context, jobs []*job, signer nkeys.KeyPair) ([
 
 // planOne makes the JWT that the account is given.
 func (c *Claims) planOne(t *job, signer nkeys.KeyPair, now int64) (err error) {
-	if t.want, err = c.documentOf(t.record); err != nil {
+	limits, err := c.limitsOf(t.record)
+	if err != nil {
 		return err
 	}
+	if t.want, err = c.documentOf(t.record, limits); err != nil {
+		return err
+	}
+	t.given = &limits
 	c.roster.mu.Lock()
 	had, issued, again, noted := t.print, t.kept.issued, t.again, t.kept.signer
 	t.revision = t.record.Revision
@@ -462,7 +468,7 @@ func (c *Claims) conclude(ctx context.Context, jobs []*job, public string) error
 		}
 		err := c.outcome(t, missing, any, complete, public)
 		if err == nil {
-			applied = append(applied, store.Applied{ID: t.id, Revision: t.revision, Issued: t.issued, Signer: public, Published: !stores})
+			applied = append(applied, store.Applied{ID: t.id, Revision: t.revision, Issued: t.issued, Signer: public, Given: t.given, Published: !stores})
 			good = append(good, t)
 			continue
 		}

@@ -56,6 +56,8 @@ type Applied struct {
 	Revision int64
 	Issued   int64  // the second in which the claims were signed
 	Signer   string // public operator key that signed them
+	// Given are the limits of the account's plan in them.
+	Given *account.Limits
 	// Published says that servers store nothing: the account is published then, never active.
 	Published bool
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nats-io/jwt/v2"
+
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/policy"
 )
@@ -59,7 +61,7 @@ func TestPlanTakenAway(t *testing.T) {
 		return nil
 	})
 	lost := get()
-	if text := r.must("account", "get", "orders"); !lost.PlanGone || !strings.Contains(text, "free, which is not in the configuration") || lost.Revision != whole.Revision || lost.State != "active" {
+	if text := r.must("account", "get", "orders"); !lost.PlanGone || !strings.Contains(text, "free, which is not in the configuration") || lost.Revision != whole.Revision || lost.State != "active" || *lost.Limits.Connections != 20 {
 		t.Errorf("the account is shown as %+v: %s", lost, text)
 	}
 	w.mustStayOut("orders", alice)
@@ -71,6 +73,15 @@ func TestPlanTakenAway(t *testing.T) {
 		return nil
 	})
 
+	// What is revoked reaches the servers without the plan too, and what a lift gives back is what there was.
+	connections := func(n int64) {
+		t.Helper()
+		w.holds(whole.Account, fmt.Sprintf("%d connections", n), func(c *jwt.AccountClaims) bool { return c.Limits.Conn == n })
+	}
+	connections(20)
+	r.must("account", "suspend", "orders", "--reason", "a test")
+	connections(0)
+
 	// A service that starts so says it too, and so does check with the database alone.
 	r.stop()
 	if got := r.command("check"); got.code != exitDone || !strings.Contains(got.err, said) {
@@ -79,13 +90,15 @@ func TestPlanTakenAway(t *testing.T) {
 	r.start(false)
 	r.mustGetReady()
 	r.mustWarn(said)
+	r.must("account", "resume", "orders", "--reason", "a test")
+	connections(20)
 
 	w.edit(func(yaml string) string {
 		return strings.Replace(strings.Replace(yaml, "plans:\n", "plans:\n"+with, 1), "sign_up: [team]", "sign_up: [free, team]", 1)
 	})
 	r.must("reload")
 	w.mustEnterAccount(0, "orders", alice).Close()
-	if back := get(); back.PlanGone || back.Revision != whole.Revision || *back.Limits.Connections != 20 {
+	if back := get(); back.PlanGone || back.Owner != whole.Owner || back.Members != whole.Members || *back.Limits.Connections != 20 {
 		t.Errorf("with its plan the account is %+v", back)
 	}
 }

@@ -267,14 +267,14 @@ func testMarkApplied(t *testing.T, s store.Store) {
 	if a := mark(store.Applied{ID: "Aorders", Revision: 2}, store.Applied{ID: "Anone", Revision: 1}); a.Applied != 0 || a.State != account.Creating {
 		t.Errorf("a revision that there is not: %+v", a)
 	}
-	a := mark(store.Applied{ID: "Aorders", Revision: 1, Issued: 7, Signer: "O1"})
-	if a.Applied != 1 || a.State != account.Active || a.Revision != 1 || a.Issued != 7 {
+	a := mark(store.Applied{ID: "Aorders", Revision: 1, Issued: 7, Signer: "O1", Given: &account.Limits{Connections: 7}})
+	if a.Applied != 1 || a.State != account.Active || a.Revision != 1 || a.Issued != 7 || a.Given == nil || a.Given.Connections != 7 {
 		t.Errorf("got %+v", a)
 	}
-	if a := mark(store.Applied{ID: "Aorders", Revision: 1, Issued: 6, Signer: "O2"}); a.Issued != 7 || a.Signer != "O1" {
+	if a := mark(store.Applied{ID: "Aorders", Revision: 1, Issued: 6, Signer: "O2", Given: &account.Limits{Connections: 6}}); a.Issued != 7 || a.Signer != "O1" || a.Given.Connections != 7 {
 		t.Errorf("claims from before: %+v", a)
 	}
-	if a = mark(store.Applied{ID: "Aorders", Revision: 1, Issued: 9, Signer: "O3"}); a.Issued != 9 || a.Signer != "O3" {
+	if a = mark(store.Applied{ID: "Aorders", Revision: 1, Issued: 9, Signer: "O3", Given: &account.Limits{Connections: 9}}); a.Issued != 9 || a.Signer != "O3" || a.Given.Connections != 9 {
 		t.Errorf("the same revision signed anew: %+v", a)
 	}
 	a.Revision, c.Account, c.Entry = 2, a, acted("account.update", "orders")

@@ -79,7 +79,7 @@ func Apply(a *account.Account, applied store.Applied, now time.Time) bool {
 	}
 	a.Applied, a.Updated = applied.Revision, Time(now)
 	if applied.Issued >= a.Issued {
-		a.Issued, a.Signer = applied.Issued, applied.Signer
+		a.Issued, a.Signer, a.Given = applied.Issued, applied.Signer, applied.Given
 	}
 	if a.State == account.Creating || a.State.InUse() {
 		a.State = state
@@ -93,7 +93,7 @@ func Keep(a *account.Account, before *account.Account) {
 	a.Imported = max(a.Imported, before.Imported)
 	a.Applied = max(a.Applied, before.Applied)
 	if before.Issued > a.Issued {
-		a.Issued, a.Signer = before.Issued, before.Signer
+		a.Issued, a.Signer, a.Given = before.Issued, before.Signer, before.Given
 	}
 	if before.State.InUse() && (a.State == account.Creating || a.State.InUse()) {
 		a.State = before.State
