@@ -373,10 +373,10 @@ func (c *Claims) tell(ctx context.Context, strangers map[string]bool) error {
 			unknown = append(unknown, id)
 		}
 	}
-	slices.Sort(gone)
 	c.roster.mu.Lock()
 	defer c.roster.mu.Unlock()
-	c.roster.checks.unknown, c.roster.checks.gone = unknown, gone
+	c.roster.checks.unknown = unknown
+	c.roster.dig(gone...) // beside those that were deleted since servers were asked
 	return nil
 }
 

@@ -175,49 +175,60 @@ func (c *Claims) undirected(t *job, missing []string, complete bool) error {
 // these are, as for servers that have come with what their files had of them.
 func (c *Claims) entomb(ctx context.Context) error {
 	r := c.roster
+	signer := c.Signer()
 	r.mu.Lock()
 	all, gone := r.checks.unburied, slices.Clone(r.checks.gone)
-	r.mu.Unlock()
-	f := store.AccountFilter{State: account.Deleted, Limit: store.MaxPage}
-	if !all {
-		f = store.AccountFilter{IDs: gone[:min(len(gone), store.MaxPage)], Deleted: true, Limit: store.MaxPage}
+	wait := signer == nil || !all && (len(gone) == 0 || time.Since(r.checks.buried) < firstRetry)
+	if !wait {
+		r.checks.unburied = false
 	}
-	signer := c.Signer()
-	if signer == nil || !all && len(gone) == 0 || !all && time.Since(r.tried()) < firstRetry {
+	r.mu.Unlock()
+	if wait {
 		return nil
 	}
-	var open []string
-	for {
-		page, next, err := c.Records.Accounts(ctx, f)
-		if err != nil {
-			return err
-		}
-		for part := range slices.Chunk(page, mostAtOnce) {
-			left, err := c.close(ctx, part, signer)
-			if err != nil {
-				return err
-			}
-			open = append(open, left...)
-		}
-		if f.Cursor = next; next == "" {
-			break
-		}
+	f := store.AccountFilter{State: account.Deleted, Limit: store.MaxPage}
+	if !all {
+		gone = gone[:min(len(gone), store.MaxPage)]
+		f = store.AccountFilter{IDs: gone, Deleted: true, Limit: store.MaxPage}
 	}
-	slices.Sort(open)
+	open, err := c.closeAll(ctx, f, signer)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.checks.unburied, r.checks.buried, r.checks.gone = false, time.Now(), open
-	if len(open) > 0 {
+	r.checks.buried = time.Now()
+	if err != nil {
+		r.checks.unburied = r.checks.unburied || all
+		return err
+	}
+	// What was deleted meanwhile is not done, nor is a server that has come.
+	r.checks.gone = slices.DeleteFunc(r.checks.gone, func(id string) bool { return slices.Contains(gone, id) && !slices.Contains(open, id) })
+	r.dig(open...)
+	switch {
+	case len(r.checks.gone) > len(open):
+		time.AfterFunc(firstRetry, r.stir)
+	case len(open) > 0:
 		time.AfterFunc(mostRetry, r.stir)
 	}
 	return nil
 }
 
-// tried returns when it was last tried to have what is deleted closed.
-func (r *roster) tried() time.Time {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.checks.buried
+// closeAll closes the deleted ones of the accounts, and returns those that a server has otherwise.
+func (c *Claims) closeAll(ctx context.Context, f store.AccountFilter, signer nkeys.KeyPair) (open []string, err error) {
+	for {
+		page, next, err := c.Records.Accounts(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		for part := range slices.Chunk(page, mostAtOnce) {
+			left, err := c.close(ctx, part, signer)
+			if err != nil {
+				return nil, err
+			}
+			open = append(open, left...)
+		}
+		if f.Cursor = next; next == "" {
+			return open, nil
+		}
+	}
 }
 
 // close gives servers claims that let nobody into the deleted ones of the accounts, and returns those that a server has otherwise.

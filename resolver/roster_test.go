@@ -58,7 +58,7 @@ func (r *records) MarkApplied(_ context.Context, applied []store.Applied) error 
 	var changed []account.Account
 	for _, done := range applied {
 		a := r.accounts[done.ID]
-		if done.Revision < a.Applied || done.Revision > a.Revision {
+		if done.Revision < a.Applied || done.Revision > a.Revision || a.State == account.Deleted {
 			continue
 		}
 		a.Applied = done.Revision
