@@ -57,7 +57,7 @@ func (s *Service) seen(ctx context.Context, p party) (all []*account.Account, er
 		return nil, errNoState
 	}
 	var ids []string
-	for _, e := range state.Accounts.Of(p.Identity, now) {
+	for _, e := range p.accounts(state, now) {
 		ids = append(ids, e.Account.ID)
 	}
 	for part := range slices.Chunk(ids, store.MaxPage) {
