@@ -4,11 +4,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gatehouse-nats/gatehouse/account"
 	"github.com/gatehouse-nats/gatehouse/internal/devstack/devtest"
+	"github.com/gatehouse-nats/gatehouse/internal/setup"
 	"github.com/gatehouse-nats/gatehouse/policy"
+	"github.com/gatehouse-nats/gatehouse/store"
 )
 
 // An account that is deleted goes from the servers and is given to none again, though the suspension that closed it is in force still, and
@@ -65,4 +68,33 @@ func TestClosedAccountGoes(t *testing.T) {
 		devtest.AwaitReady(t, s.servers...)
 		eventually(t, gone)
 	}
+}
+
+// An account that is deleted just when those are listed that are to be closed on servers that drop none is closed too.
+func TestDeletedWhileOthersAreClosed(t *testing.T) {
+	t.Parallel()
+	records := newRecords()
+	l := newLibrary(t, records)
+	s := startSystemOf(t, setup.Options{Servers: 1, NoJetStream: true}, devtest.InProcess, l.configure)
+	k := keepOf(t, s, newLedger(), records, nil, URL)
+	a := signUp(t, records, 1)[0]
+	k.published(t, a)
+	k.mustHave(t, a.ID, open)
+	var once sync.Once
+	listed := func(f store.AccountFilter) {
+		if f.State != account.Deleted || len(f.IDs) > 0 {
+			return
+		}
+		once.Do(func() {
+			gone := records.get(a.ID)
+			gone.State = account.Deleted
+			records.save(gone)
+		})
+	}
+	k.c.roster.mu.Lock()
+	k.c.roster.checks.unburied = true // as when a server has come
+	records.listed.Store(&listed)
+	k.c.roster.mu.Unlock()
+	k.c.roster.stir()
+	k.mustHave(t, a.ID, closed)
 }

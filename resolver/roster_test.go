@@ -34,6 +34,7 @@ type records struct {
 	told     map[*Claims]bool
 	served   map[string]string
 	batches  atomic.Int64
+	listed   atomic.Pointer[func(store.AccountFilter)] // is called after each list; may be nil
 }
 
 func newRecords() *records {
@@ -41,6 +42,11 @@ func newRecords() *records {
 }
 
 func (r *records) Accounts(_ context.Context, f store.AccountFilter) (page []account.Account, next string, err error) {
+	defer func() {
+		if listed := r.listed.Load(); listed != nil {
+			(*listed)(f)
+		}
+	}()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for id, a := range r.accounts {
