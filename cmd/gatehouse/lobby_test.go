@@ -76,10 +76,17 @@ func (v visitor) ask(op, token, body string, change ...func(*nats.Msg)) ([]byte,
 	return nil, refused
 }
 
+// backendPolicy lets a portal's backend act for others.
+const backendPolicy = `  - name: portal
+    issuer: demo
+    match: { groups: portals }
+    grant: { on_behalf_of: true }
+`
+
 // TestOperationsOverNATS calls operations from the lobby, as their callers are allowed to.
 func TestOperationsOverNATS(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, worldOptions{servers: 3, policy: lobbyPolicy})
+	w := newWorld(t, worldOptions{servers: 3, policy: lobbyPolicy + backendPolicy})
 	r := w.serve(serveOptions{})
 	carol, root := w.visit("carol"), w.visit("root")
 	who, refused := carol.ask(api.OpWhoami, w.token("carol", nil), "{}")
@@ -141,6 +148,14 @@ func TestOperationsOverNATS(t *testing.T) {
 		if answer, refused := carol.ask(api.OpRevoke, test.token, test.body, test.change); refused == nil || refused.Reason != test.reason {
 			t.Errorf("%s: answered %s %v, want %s", name, answer, refused, test.reason)
 		}
+	}
+	// A backend that forgets whom it acts for is told so, and one that says it is answered.
+	portal := w.adminToken("root", map[string]any{"sub": "portal", "groups": []string{"portals"}})
+	if answer, refused := carol.ask(api.OpAccountList, portal, "{}"); refused == nil || refused.Reason != string(policy.NoRights) || !strings.Contains(refused.Message, api.OnBehalfHeader) {
+		t.Errorf("a backend that names nobody: answered %s %v", answer, refused)
+	}
+	if answer, refused := carol.ask(api.OpAccountList, portal, "{}", behalf); refused != nil {
+		t.Errorf("a backend that names somebody: answered %s %v", answer, refused)
 	}
 	for _, op := range []string{api.OpReload, api.OpStatus, api.OpAdminToken} {
 		if _, err := root.Request(api.Subject(op), nil, 10*time.Second); !errors.Is(err, nats.ErrNoResponders) {
