@@ -70,6 +70,7 @@ type daemon struct {
 	planless    planlessWatch
 	provision   *provision.Service
 	group       *replicas.Group
+	talking     atomic.Pointer[replicas.Group] // group, for connections that were there before it
 	sweeper     *resolver.Sweeper
 	conns       []*nats.Conn // to the callout account
 	lobbyDenied atomic.Bool  // the servers do not let the operations be served in the lobby
@@ -219,6 +220,7 @@ func (d *daemon) build(_ context.Context, cfg *config.Config) error {
 		MaxToken: int(cfg.MaxTokenSize), Version: semantic(version), Replica: d.replica, Now: d.now, Logger: d.log,
 	})
 	d.group = d.newGroup(cfg)
+	d.talking.Store(d.group)
 	d.sweeper = d.newSweeper()
 	d.provision = provision.New(provision.Options{
 		Store: d.store, Tokens: d.tokens, Logouts: d.tokens, Records: d.spool, Signer: cfg.NATS.Callout.SigningKey.Key(), Replica: d.replica, State: d.mirror.Snapshot, Issuers: d.issuers,
@@ -322,18 +324,21 @@ func localServer(h http.Handler) *http.Server {
 	return s
 }
 
-// serve returns the task of an HTTP server.
+// serve returns the task of an HTTP server. It ends once the calls under way have, or two seconds after it was told to: what they
+// need is closed then.
 func (d *daemon) serve(l net.Listener, s *http.Server) func(context.Context) error {
 	return func(ctx context.Context) error {
 		s.ErrorLog = slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)
-		stopped := context.AfterFunc(ctx, func() {
+		ended := make(chan struct{})
+		stop := context.AfterFunc(ctx, func() {
+			defer close(ended)
 			grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 			defer cancel()
 			if s.Shutdown(grace) != nil {
 				_ = s.Close()
 			}
 		})
-		defer stopped()
+		defer stop()
 		begin := s.Serve
 		if s.TLSConfig != nil {
 			begin = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
@@ -341,6 +346,7 @@ func (d *daemon) serve(l net.Listener, s *http.Server) func(context.Context) err
 		if err := begin(l); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
+		<-ended // it was told to, and returned at once
 		return nil
 	}
 }

@@ -6,38 +6,45 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
 )
 
-// connect starts the connections to the servers; they go on trying by themselves.
+// connect starts the connections to the servers; they go on trying by themselves. All begin at once: each waits for two seconds
+// for a server that does not answer, and nothing is served meanwhile.
 func (d *daemon) connect(_ context.Context, cfg *config.Config) error {
-	for i := range cfg.NATS.Callout.Connections {
-		nc, err := d.dial(cfg, cfg.CalloutUser(), fmt.Sprintf("gatehouse callout %d", i+1))
-		if err != nil {
+	var dials errgroup.Group
+	dial := func(to **nats.Conn, user nats.Option, name string) {
+		dials.Go(func() (err error) {
+			*to, err = d.dial(cfg, user, name)
 			return err
-		}
-		d.conns = append(d.conns, nc)
+		})
+	}
+	d.conns = make([]*nats.Conn, cfg.NATS.Callout.Connections)
+	for i := range d.conns {
+		dial(&d.conns[i], cfg.CalloutUser(), fmt.Sprintf("gatehouse callout %d", i+1))
 	}
 	if cfg.Lobby() != "" {
-		nc, err := d.dial(cfg, cfg.CalloutUser(), "gatehouse operations")
-		if err != nil {
-			return err
-		}
-		d.operations = nc
+		dial(&d.operations, cfg.CalloutUser(), "gatehouse operations")
 	}
-	user := cfg.SystemUser()
-	if user == nil {
+	if user := cfg.SystemUser(); user != nil {
+		dial(&d.system, user, "gatehouse system")
+	} else {
 		d.log.Warn("there is no system user: servers, clocks and accounts are taken as they come", "configure", "nats.system.nkey")
-		return nil
 	}
-	var err error
-	d.system, err = d.dial(cfg, user, "gatehouse system")
+	err := dials.Wait()
+	for _, nc := range slices.Concat(d.conns, []*nats.Conn{d.operations, d.system}) {
+		if nc != nil {
+			d.onClose(nc.Close)
+		}
+	}
 	return err
 }
 
@@ -70,7 +77,7 @@ func (d *daemon) dial(cfg *config.Config, user nats.Option, name string) (*nats.
 				}
 				return
 			}
-			if d.group != nil && d.group.Refused(err) {
+			if group := d.talking.Load(); group != nil && group.Refused(err) {
 				return // status and the log warn of what it means
 			}
 			log.Warn("the connection reported an error", "subject", subject, "error", err)
@@ -83,7 +90,6 @@ func (d *daemon) dial(cfg *config.Config, user nats.Option, name string) (*nats.
 	if err != nil {
 		return nil, fmt.Errorf("nats.url: %w", err)
 	}
-	d.onClose(nc.Close)
 	return nc, nil
 }
 

@@ -36,6 +36,7 @@ func (d *daemon) openStream(_ context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
+	d.onClose(nc.Close)
 	d.copier, err = stream.New(stream.Options{
 		Trail: d.store, Leases: d.store, Conn: nc, Stream: to.Name, Subject: to.Subject, Create: to.Create,
 		Replica: d.replica, Logger: d.log,
