@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -10,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -486,98 +484,6 @@ func TestOneSpoolAFolder(t *testing.T) {
 	}
 }
 
-func TestShipOutlastsAnOutage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := openSpool(t, t.TempDir())
-		var k sink
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- s.Ship(ctx, k.send) }()
-
-		want := logins(10)
-		add(t, s, want[:3]...)
-		time.Sleep(linger)
-		synctest.Wait()
-		if got := k.all(); !cmp.Equal(got, want[:3]) {
-			t.Errorf("%d came", len(got))
-		}
-		k.fail(store.ErrUnavailable)
-		for _, e := range want[3:] {
-			add(t, s, e)
-			time.Sleep(10 * time.Second)
-		}
-		if p := s.Pending(); p.Entries != 7 || time.Since(p.Oldest) < time.Minute {
-			t.Errorf("pending: %+v", p)
-		}
-		k.fail(nil)
-		time.Sleep(mostBackoff)
-		synctest.Wait()
-		if got := k.all(); !cmp.Equal(got, want) {
-			t.Errorf("%d came", len(got))
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Ship: %v", err)
-		}
-	})
-}
-
-// TestShipGathers: what comes after a quiet moment goes at once, a stream in a few large batches, and a whole batch
-// waits for nothing.
-func TestShipGathers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := openSpool(t, t.TempDir())
-		var k sink
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- s.Ship(ctx, k.send) }()
-
-		time.Sleep(linger)
-		add(t, s, login("alice"))
-		synctest.Wait()
-		if n := len(k.all()); n != 1 {
-			t.Errorf("%d came at once after a quiet moment", n)
-		}
-		for range 5000 {
-			add(t, s, login("alice"))
-			time.Sleep(time.Millisecond)
-		}
-		if n := len(k.batches); n > 1+3+10 || s.Pending().Entries > 500 {
-			t.Errorf("%d entries went in %d batches, and %d wait", len(k.all()), n, s.Pending().Entries)
-		}
-		time.Sleep(mostLinger)
-		before := len(k.all())
-		add(t, s, logins(maxBatch+1)...)
-		synctest.Wait()
-		if n := len(k.all()) - before; n < maxBatch {
-			t.Errorf("%d of a whole batch came at once", n)
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Ship: %v", err)
-		}
-	})
-}
-
-func TestShipEndsWithClose(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for _, fault := range []error{nil, store.ErrUnavailable} {
-			s := openSpool(t, t.TempDir())
-			k := sink{fault: fault}
-			done := make(chan error)
-			go func() { done <- s.Ship(t.Context(), k.send) }()
-			add(t, s, login("alice"))
-			time.Sleep(time.Minute)
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-		}
-	})
-}
-
 func TestConcurrentAppends(t *testing.T) {
 	t.Parallel()
 	const writers, each = 8, 500
@@ -615,66 +521,6 @@ func TestConcurrentAppends(t *testing.T) {
 	}
 	if n := len(k.all()); n != writers*each {
 		t.Errorf("%d entries came", n)
-	}
-}
-
-// appendForever is the child of TestKill: it says the id of each entry that was taken.
-func appendForever(dir string) {
-	s, err := Open(dir, Options{MaxBytes: 64 << 20, Logger: quiet})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	for {
-		e := login("alice")
-		if err := s.Append(e); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		fmt.Println(e.ID)
-	}
-}
-
-// TestKill: what Append has taken is there after a kill -9.
-func TestKill(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	taken := make(map[string]bool)
-	for round := range 3 {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), childDir+"="+dir)
-		cmd.Stderr = os.Stderr
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewReader(out)
-		for n := 0; ; n++ {
-			line, err := lines.ReadString('\n')
-			if err != nil {
-				break // a line without its end was not said
-			}
-			taken[strings.TrimSpace(line)] = true
-			if n == 1000*(round+1) {
-				if err := cmd.Process.Kill(); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		_ = cmd.Wait() // it was killed
-	}
-	if len(taken) < 6000 {
-		t.Fatalf("only %d were taken", len(taken))
-	}
-	s := openSpool(t, dir)
-	for _, e := range drain(t, s) {
-		delete(taken, e.ID)
-	}
-	if len(taken) > 0 {
-		t.Errorf("%d entries are lost", len(taken))
 	}
 }
 
@@ -726,17 +572,5 @@ func BenchmarkAppend(b *testing.B) {
 				}
 			}
 		})
-	}
-}
-
-func BenchmarkShip(b *testing.B) {
-	s := openSized(b, b.TempDir(), 64<<30)
-	entries := logins(maxBatch)
-	send := func(context.Context, []store.AuditEntry) error { return nil }
-	for b.Loop() {
-		add(b, s, entries...)
-		if err := s.Drain(b.Context(), send); err != nil {
-			b.Fatal(err)
-		}
 	}
 }
