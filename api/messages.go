@@ -109,8 +109,8 @@ type AuditRequest struct {
 	Reason  string    `json:"reason,omitempty"`
 	Issuer  string    `json:"issuer,omitempty"`
 	Subject string    `json:"subject,omitempty"`
-	Name    string    `json:"name,omitempty"` // principal name
-	Account string    `json:"account,omitempty"`
+	Name    string    `json:"name,omitempty"`    // principal name
+	Account string    `json:"account,omitempty"` // name or id: what led to it, and what was done to it
 	Actor   string    `json:"actor,omitempty"`
 	Request string    `json:"request_id,omitempty"`
 	Op      string    `json:"op,omitempty"`

@@ -321,6 +321,51 @@ func TestAccountSuspension(t *testing.T) {
 	}
 }
 
+// What an operator asks of an account by its name or its id is all that was done to it, a page at a time.
+func TestAuditOfAnAccount(t *testing.T) {
+	t.Parallel()
+	b := newAccountBed(t)
+	id := b.orders(t).Account
+	key := userKey(t)
+	if _, err := b.AccountSuspend(t.Context(), adminCaller("second"), api.AccountSuspendRequest{Account: "orders", Reason: "unpaid"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.AccountResume(t.Context(), admin, api.AccountActRequest{Account: "orders", Reason: "paid"}); err != nil {
+		t.Fatal(err)
+	}
+	b.revoke(t, api.RevokeRequest{Kind: "user_key", Target: api.Target{Account: "orders", Key: key}, Reason: "leaked"})
+	b.revoke(t, api.RevokeRequest{Kind: "logout", Target: api.Target{Account: "APP"}, Reason: "another account"})
+	for _, account := range []string{"orders", id} {
+		for _, order := range []string{"newest", "arrival"} {
+			var reasons []string
+			req := api.AuditRequest{Account: account, Kind: "admin", Order: order, Limit: 1}
+			for range 20 {
+				page, err := b.Audit(t.Context(), admin, req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range page.Entries {
+					reasons = append(reasons, e.Reason)
+				}
+				if req.Cursor = page.Cursor; req.Cursor == "" {
+					break
+				}
+			}
+			for _, want := range []string{"unpaid", "paid", "leaked"} {
+				if !slices.Contains(reasons, want) {
+					t.Errorf("%s, %s: %q has no %q", account, order, reasons, want)
+				}
+			}
+			if slices.Contains(reasons, "another account") {
+				t.Errorf("%s, %s: %q", account, order, reasons)
+			}
+		}
+	}
+	if page, err := b.Audit(t.Context(), admin, api.AuditRequest{Account: "NOT-THERE"}); err != nil || len(page.Entries) != 0 {
+		t.Errorf("an account that nobody knows: %+v, %v", page, err)
+	}
+}
+
 func TestAccountDeletion(t *testing.T) {
 	t.Parallel()
 	b := newAccountBed(t)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 
+	"github.com/nats-io/nkeys"
+
 	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/policy"
 	"github.com/gatehouse-nats/gatehouse/store"
@@ -57,10 +59,11 @@ func (s *Service) auditFilter(req api.AuditRequest) (store.AuditFilter, error) {
 	}
 	f := store.AuditFilter{
 		ID: req.Request, Kind: req.Kind, Outcome: req.Outcome, Reason: req.Reason,
-		Principal: policy.Principal{Subject: req.Subject}, Name: req.Name, Account: req.Account, Actor: req.Actor,
+		Principal: policy.Principal{Subject: req.Subject}, Name: req.Name, Actor: req.Actor,
 		Op: req.Op, Session: req.Session, Display: req.Display, Claims: req.Claims, Tail: req.Tail,
 		Since: req.Since, Before: req.Before, Limit: req.Limit, Cursor: req.Cursor,
 	}
+	f.Account, f.AccountID = s.auditedAccount(req.Account)
 	if req.Issuer != "" {
 		url, err := s.storedIssuerURL(req.Issuer)
 		if err != nil {
@@ -69,4 +72,24 @@ func (s *Service) auditFilter(req api.AuditRequest) (store.AuditFilter, error) {
 		f.Principal.Issuer = url
 	}
 	return f, nil
+}
+
+// auditedAccount returns the name and the id of an account that is given by either, as far as they are known: logins have its name,
+// revocations its id. The trail may be of accounts that are no more.
+func (s *Service) auditedAccount(given string) (name, id string) {
+	if given == "" {
+		return "", ""
+	}
+	if id, ok := s.accounts()[given]; ok {
+		return given, id
+	}
+	if state := s.State(); state != nil {
+		if e := state.Accounts.Named(given); e != nil {
+			return given, e.Account.ID
+		}
+	}
+	if nkeys.IsValidPublicAccountKey(given) {
+		return s.shownAccount(given), given
+	}
+	return given, ""
 }

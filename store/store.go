@@ -260,7 +260,10 @@ type AuditFilter struct {
 	Principal policy.Principal // issuer URL and subject, or either alone
 	Name      string           // as in an entry
 	Session   string           // sid of the token
+	// Account and AccountID, its id, choose the entries of an account, and those whose target has either, as revocations and
+	// kicks have it ("account A…").
 	Account   string
+	AccountID string
 	Actor     string
 	Op        string
 	Display   string    // value of a display claim; this reads every entry of the time span

@@ -66,7 +66,7 @@ written to standard error in the end goes on after the last of them.`,
 	f.StringVar(&req.Name, "name", "", "principal name, as connection reports show it")
 	f.StringVar(&req.Display, "display", "", "value of a display claim, such as an e-mail address")
 	f.StringVar(&req.Session, "session", "", "sid of a login session")
-	f.StringVar(&req.Account, "account", "", "account that was granted")
+	f.StringVar(&req.Account, "account", "", "account that was granted, or that something was done to: its name or id")
 	f.StringVar(&req.Actor, "actor", "", "who acted, such as local:root")
 	f.StringVar(&req.Op, "op", "", "what was done, such as revoke")
 	f.StringVar(&req.Request, "request", "", "request id")

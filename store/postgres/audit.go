@@ -70,7 +70,7 @@ func auditConditions(f store.AuditFilter) (where conditions) {
 		where.add(`session_id <> ''`)
 		where.long(`session_id`, f.Session)
 	}
-	where.text(`account`, f.Account)
+	where.account(f.Account, f.AccountID)
 	if f.Actor != "" {
 		where.add(`actor <> ''`)
 		where.long(`actor`, f.Actor)

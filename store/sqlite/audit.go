@@ -62,7 +62,7 @@ func auditConditions(f store.AuditFilter) (where conditions) {
 		where.add(`session_id <> ''`)
 		where.text(`session_id`, f.Session)
 	}
-	where.text(`account`, f.Account)
+	where.account(f.Account, f.AccountID)
 	if f.Actor != "" {
 		where.add(`actor <> ''`)
 		where.text(`actor`, f.Actor)

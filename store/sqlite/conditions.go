@@ -42,6 +42,21 @@ func (c *conditions) name(name string) {
 	}
 }
 
+// account asks for what is of an account or done to it; empty values ask for nothing.
+func (c *conditions) account(name, id string) {
+	var either []string
+	var args []any
+	for _, one := range []struct{ column, value string }{{`account`, name}, {`target`, id}} {
+		if one.value != "" {
+			either = append(either, one.column+` = ?`, `instr(', ' || target || ',', ?) > 0`)
+			args = append(args, row.Text(one.value), row.Text(", account "+one.value+","))
+		}
+	}
+	if len(either) > 0 {
+		c.add(`(`+strings.Join(either, ` OR `)+`)`, args...)
+	}
+}
+
 // before asks for what comes after the cursor in a list that goes newest first.
 func (c *conditions) before(cursor string) error {
 	if cursor == "" {

@@ -170,16 +170,23 @@ func testAuditFilters(t *testing.T, s store.Store) {
 	other.Display = map[string]string{"email": `al\ice`, "name": "Alice"}
 	admin := login("")
 	admin.Issuer, admin.Kind, admin.Actor, admin.Outcome, admin.Op = "", store.AdminEntry, "root", "done", "revoke"
-	all := []store.AuditEntry{alice, refused, other, admin}
+	suspended := done("account.suspend", "AID", admin.At.Add(time.Second))
+	suspended.Account = "FORMER"
+	revoked := done("revoke", "key UKEY, account AID", admin.At.Add(2*time.Second))
+	blocked := done("revoke", "mallory, account AID, issuer "+issuer, admin.At.Add(3*time.Second))
+	kicked := done("kick", "name corp-alice, account APP", admin.At.Add(4*time.Second))
+	elsewhere := done("revoke", "account AID2, account XAID, AID", admin.At.Add(5*time.Second))
+	acts := []store.AuditEntry{elsewhere, kicked, blocked, revoked, suspended, admin}
+	all := []store.AuditEntry{alice, refused, other, admin, suspended, revoked, blocked, kicked, elsewhere}
 	record(t, s, all...)
 
 	for name, c := range map[string]struct {
 		filter store.AuditFilter
 		want   []store.AuditEntry // newest first
 	}{
-		"all":       {store.AuditFilter{}, []store.AuditEntry{admin, other, refused, alice}},
+		"all":       {store.AuditFilter{}, append(slices.Clone(acts), other, refused, alice)},
 		"id":        {store.AuditFilter{ID: other.ID}, []store.AuditEntry{other}},
-		"kind":      {store.AuditFilter{Kind: store.AdminEntry}, []store.AuditEntry{admin}},
+		"kind":      {store.AuditFilter{Kind: store.AdminEntry}, acts},
 		"outcome":   {store.AuditFilter{Outcome: "refused"}, []store.AuditEntry{refused}},
 		"reason":    {store.AuditFilter{Reason: "blocked"}, []store.AuditEntry{refused}},
 		"subject":   {store.AuditFilter{Principal: policy.Principal{Subject: "alice"}}, []store.AuditEntry{other, refused, alice}},
@@ -187,13 +194,16 @@ func testAuditFilters(t *testing.T, s store.Store) {
 		"identity":  {store.AuditFilter{Principal: policy.Principal{Issuer: other.Issuer, Subject: "alice"}}, []store.AuditEntry{other}},
 		"name":      {store.AuditFilter{Name: "corp-alice"}, []store.AuditEntry{alice}},
 		"session":   {store.AuditFilter{Session: "s1"}, []store.AuditEntry{alice}},
-		"account":   {store.AuditFilter{Account: "APP"}, []store.AuditEntry{alice}},
+		"account":   {store.AuditFilter{Account: "APP"}, []store.AuditEntry{kicked, alice}},
+		"its id":    {store.AuditFilter{AccountID: "AID"}, []store.AuditEntry{blocked, revoked, suspended}},
+		"both":      {store.AuditFilter{Account: "APP", AccountID: "AID"}, []store.AuditEntry{kicked, blocked, revoked, suspended, alice}},
+		"and more":  {store.AuditFilter{Account: "APP", AccountID: "AID", Op: "revoke"}, []store.AuditEntry{blocked, revoked}},
 		"claims":    {store.AuditFilter{Claims: true}, []store.AuditEntry{other}},
 		"display":   {store.AuditFilter{Display: `al\ice`}, []store.AuditEntry{other}},
 		"no key":    {store.AuditFilter{Display: "email"}, nil},
 		"actor":     {store.AuditFilter{Actor: "root"}, []store.AuditEntry{admin}},
-		"op":        {store.AuditFilter{Op: "revoke"}, []store.AuditEntry{admin}},
-		"since":     {store.AuditFilter{Since: other.At}, []store.AuditEntry{admin, other}},
+		"op":        {store.AuditFilter{Op: "revoke"}, []store.AuditEntry{elsewhere, blocked, revoked, admin}},
+		"since":     {store.AuditFilter{Since: other.At}, append(slices.Clone(acts), other)},
 		"before":    {store.AuditFilter{Before: other.At}, []store.AuditEntry{refused, alice}},
 		"together":  {store.AuditFilter{Since: refused.At, Before: admin.At, Outcome: "allowed"}, []store.AuditEntry{other}},
 		"not there": {store.AuditFilter{Reason: "Blocked"}, nil},
@@ -209,6 +219,13 @@ func testAuditFilters(t *testing.T, s store.Store) {
 			}
 		}
 	}
+}
+
+// done is an act of an admin on a target.
+func done(op, target string, at time.Time) store.AuditEntry {
+	e := login("")
+	e.Issuer, e.Kind, e.Actor, e.Outcome, e.Op, e.Target, e.At = "", store.AdminEntry, "gatehouse", "done", op, target, at
+	return e
 }
 
 func auditIDs(list []store.AuditEntry) (ids []string) {
