@@ -333,8 +333,14 @@ func TestAuditOfAnAccount(t *testing.T) {
 	if _, err := b.AccountResume(t.Context(), admin, api.AccountActRequest{Account: "orders", Reason: "paid"}); err != nil {
 		t.Fatal(err)
 	}
-	b.revoke(t, api.RevokeRequest{Kind: "user_key", Target: api.Target{Account: "orders", Key: key}, Reason: "leaked"})
-	b.revoke(t, api.RevokeRequest{Kind: "logout", Target: api.Target{Account: "APP"}, Reason: "another account"})
+	for _, req := range []api.RevokeRequest{
+		{Kind: "user_key", Target: api.Target{Account: "orders", Key: key}, Reason: "leaked"},
+		{Kind: "user_key", Target: api.Target{Account: "APP", Key: key}, Reason: "another account"},
+	} {
+		if _, err := b.Revoke(t.Context(), admin, req); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, account := range []string{"orders", id} {
 		for _, order := range []string{"newest", "arrival"} {
 			var reasons []string
