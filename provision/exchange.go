@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -16,15 +17,36 @@ import (
 	"github.com/gatehouse-nats/gatehouse/store"
 )
 
-// AccountExchange shows what an account exports and imports, to its members and to admins.
+// AccountExchange shows what an account exports and imports, to its members and to admins; to admins also what one of the
+// configuration exports.
 func (s *Service) AccountExchange(ctx context.Context, c Caller, req api.AccountRequest) (api.AccountExchange, error) {
 	return asParty(ctx, s, api.OpAccountExchange, c, req, func(ctx context.Context, p party, req api.AccountRequest) (api.AccountExchange, error) {
 		a, err := s.find(ctx, p, api.OpAccountExchange, req.Account)
+		if err != nil && p.admin {
+			return s.configuredExchange(ctx, req.Account, err)
+		}
 		if err != nil {
 			return api.AccountExchange{}, err
 		}
 		return s.exchanged(ctx, &a, outcome{})
 	})
+}
+
+// configuredExchange returns what an account of the configuration exports, by what servers have; the error none when it is not one.
+func (s *Service) configuredExchange(ctx context.Context, ref string, none error) (api.AccountExchange, error) {
+	id := cmp.Or(s.accounts()[ref], ref)
+	name := s.accountName(id)
+	if name == "" {
+		return api.AccountExchange{}, none
+	}
+	a, err := s.trader(ctx, id, "*") // an export that wants the importer's id in a token is shown as it is
+	if err != nil {
+		return api.AccountExchange{}, err
+	}
+	if a == nil {
+		return api.AccountExchange{}, none
+	}
+	return s.exchanged(ctx, &account.Account{ID: id, Name: name, Exports: a.Exports}, outcome{})
 }
 
 // ExchangeSet replaces what an account exports and imports.

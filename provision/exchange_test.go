@@ -250,10 +250,9 @@ func TestExchangeSet(t *testing.T) {
 	}
 }
 
-// Accounts of the configuration export too, as their claims say.
-func TestImportOfTheConfiguration(t *testing.T) {
-	t.Parallel()
-	b, claims := newTradeBed(t)
+// configuredTrader puts an account APP in the configuration, and returns its id.
+func configuredTrader(t *testing.T, b *accountBed) string {
+	t.Helper()
 	pair, err := nkeys.CreateAccount()
 	if err != nil {
 		t.Fatal(err)
@@ -267,6 +266,14 @@ func TestImportOfTheConfiguration(t *testing.T) {
 	rules.Accounts = map[string]*policy.Account{"APP": {Name: "APP", ID: id}}
 	state.Rules = &rules
 	b.state.Store(&state)
+	return id
+}
+
+// Accounts of the configuration export too, as their claims say.
+func TestImportOfTheConfiguration(t *testing.T) {
+	t.Parallel()
+	b, claims := newTradeBed(t)
+	id := configuredTrader(t, b)
 	claims[id] = jwt.NewAccountClaims(id)
 	claims[id].Exports.Add(&jwt.Export{Name: "status", Subject: "status.>", Type: jwt.Stream}, &jwt.Export{Name: "ask", Subject: "ask", Type: jwt.Service, TokenReq: true})
 	if _, err := b.ImportAdd(t.Context(), caller("bob"), api.ImportAddRequest{Account: "shop", Import: api.Import{Name: "s", Account: "APP", Subject: "status.eu", Type: "stream"}}); err != nil {
@@ -283,6 +290,37 @@ func TestImportOfTheConfiguration(t *testing.T) {
 			if _, err := b.ImportAdd(t.Context(), c, api.ImportAddRequest{Account: "shop", Import: i}); reason(err) != api.ReasonExchangeInvalid {
 				t.Errorf("%s: %v", name, err)
 			}
+		}
+	}
+}
+
+// Admins see what an account of the configuration exports, and nothing else of it; others do not learn that it is there.
+func TestExchangeOfTheConfiguration(t *testing.T) {
+	t.Parallel()
+	b, claims := newTradeBed(t)
+	id := configuredTrader(t, b)
+	ask := func(c provision.Caller, ref string) (api.AccountExchange, error) {
+		return b.AccountExchange(t.Context(), c, api.AccountRequest{Account: ref})
+	}
+	if _, err := ask(admin, "APP"); reason(err) != api.ReasonNotFound {
+		t.Errorf("one that servers do not know: %v", err)
+	}
+	claims[id] = jwt.NewAccountClaims(id)
+	claims[id].Exports.Add(&jwt.Export{Name: "status", Subject: "status.*", Type: jwt.Stream, AccountTokenPosition: 2})
+	claims[id].Imports.Add(&jwt.Import{Name: "secret", Account: accountIDs[0], Subject: "s", Token: "t", Type: jwt.Stream})
+	claims[b.Closed[0]] = claims[id]
+	for name, try := range map[string]struct {
+		as  provision.Caller
+		ref string
+	}{"an owner": {caller("bob"), "APP"}, "the callout's": {admin, b.Closed[0]}, "not configured": {admin, accountIDs[0]}} {
+		if _, err := ask(try.as, try.ref); reason(err) != api.ReasonNotFound {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, ref := range []string{"APP", id} {
+		x, err := ask(admin, ref)
+		if err != nil || x.Name != "APP" || x.Account != id || len(x.Imports) != 0 || len(x.Exports) != 1 || x.Exports[0].Subject != "status.*" {
+			t.Errorf("%s: %+v, %v", ref, x, err)
 		}
 	}
 }

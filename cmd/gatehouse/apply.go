@@ -73,11 +73,14 @@ code is 4 when some accounts could not be made what they should be.`,
 }
 
 func (a *apply) run(ctx context.Context) error {
-	wants, err := config.ReadManifests(a.path)
+	wants, places, err := config.ReadManifests(a.path)
 	if err != nil {
 		return err
 	}
 	if err := a.plan(ctx, wants); err != nil {
+		return err
+	}
+	if err := a.checkExporters(ctx, places); err != nil {
 		return err
 	}
 	changed := a.show()
@@ -165,6 +168,43 @@ func (a *apply) plan(ctx context.Context, wants []account.Manifest) error {
 			return nil
 		}
 	}
+}
+
+// checkExporters asks for the accounts that what has to change imports from and that no file names: what one lacks must not come
+// out when others are changed already.
+func (a *apply) checkExporters(ctx context.Context, places config.ManifestPlaces) error {
+	written, there := map[string]bool{}, map[string]bool{}
+	for _, p := range a.plans {
+		written[account.Key(p.want.Name)] = true
+	}
+	var missing config.Errors
+	for n, p := range a.plans {
+		if !p.changing("import ") {
+			continue
+		}
+		for i, imported := range p.want.Imports {
+			from := imported.Account
+			known, asked := there[from]
+			switch {
+			case written[account.Key(from)]:
+				continue
+			case !asked:
+				_, err := patient[api.AccountExchange](ctx, a.cli, &a.flags, api.OpAccountExchange, api.AccountRequest{Account: from})
+				refused, ok := errors.AsType[*api.Error](err)
+				if known = err == nil; !known && !(ok && refused.Reason == api.ReasonNotFound) {
+					return err
+				}
+				there[from] = known
+			}
+			if !known {
+				missing = append(missing, places.From(n, i, "there is no account %.80q to import from: write it in a file too, or give the name or the public key (A…) of one that there is", from))
+			}
+		}
+	}
+	if missing != nil {
+		return missing
+	}
+	return nil
 }
 
 // read fills in what there is of an account.

@@ -81,6 +81,20 @@ func TestAccountsAsCodePage(t *testing.T) {
 	if part := s.command("apply", "-f", dir); part.code != exitPartial || !strings.Contains(part.err, "account shop:") {
 		t.Errorf("in part: %d %s%s", part.code, part.out, part.err)
 	}
+	// What no file and no service has to import from is found before anything is changed; an account of the configuration is there.
+	from := func(account string) string {
+		return strings.NewReplacer("description: all orders", "description: of none", "from: orders, subject: orders.ask", "from: "+account+", subject: orders.ask").Replace(string(file[1]))
+	}
+	put(teams, from("nobody"))
+	for _, args := range [][]string{{"apply", "-f", dir}, {"apply", "-f", dir, "--dry-run"}} {
+		if lost := s.command(args...); lost.code != exitFailed || !strings.Contains(lost.err, "imports[1].from: there is no account \"nobody\" to import from") || !strings.Contains(lost.err, "teams.yaml:19:28") {
+			t.Errorf("%v: %d %s%s", args, lost.code, lost.out, lost.err)
+		}
+	}
+	put(teams, from("APP"))
+	if out := s.must("apply", "-f", dir, "--dry-run"); !strings.Contains(out, "of APP") {
+		t.Errorf("from an account of the configuration:\n%s", out)
+	}
 	orders := decodeOne[api.Account](t, s.must("account", "get", "orders", "--json"))
 	if orders.Description != "orders alone" {
 		t.Errorf("the description is %q", orders.Description)

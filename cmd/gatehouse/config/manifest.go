@@ -104,14 +104,15 @@ type ManifestImport struct {
 const maxManifests = 10_000
 
 // ReadManifests reads the accounts of a file, or of all files of a folder that end in .yaml or .yml, and checks them whole. Accounts
-// that they import from and that are not among them are left to whoever knows them. The error is of type [Errors].
-func ReadManifests(path string) ([]account.Manifest, error) {
+// that they import from and that are not among them are left to whoever knows them, who says with the places where they are
+// named. The error is of type [Errors].
+func ReadManifests(path string) ([]account.Manifest, ManifestPlaces, error) {
 	files := []string{path}
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		files = nil
 		entries, err := os.ReadDir(path)
 		if err != nil {
-			return nil, Errors{{File: path, Message: "cannot be read: " + err.Error()}}
+			return nil, nil, Errors{{File: path, Message: "cannot be read: " + err.Error()}}
 		}
 		for _, e := range entries {
 			if ext := filepath.Ext(e.Name()); !e.IsDir() && (ext == ".yaml" || ext == ".yml") {
@@ -119,11 +120,11 @@ func ReadManifests(path string) ([]account.Manifest, error) {
 			}
 		}
 		if len(files) == 0 || len(files) > maxManifests {
-			return nil, Errors{{File: path, Message: fmt.Sprintf("holds %d files that end in .yaml or .yml: give 1 to %d", len(files), maxManifests)}}
+			return nil, nil, Errors{{File: path, Message: fmt.Sprintf("holds %d files that end in .yaml or .yml: give 1 to %d", len(files), maxManifests)}}
 		}
 	}
 	var all []account.Manifest
-	var places []manifestPlace
+	var places ManifestPlaces
 	var problems Errors
 	for _, file := range files {
 		r := newReport(file)
@@ -143,9 +144,18 @@ func ReadManifests(path string) ([]account.Manifest, error) {
 	}
 	if len(problems) > 0 {
 		sortProblems(problems)
-		return nil, problems
+		return nil, nil, problems
 	}
-	return all, nil
+	return all, places, nil
+}
+
+// ManifestPlaces is where manifests were written, in their order.
+type ManifestPlaces []manifestPlace
+
+// From returns a problem with the account from which a manifest imports, both by their indexes, where the file names it.
+func (p ManifestPlaces) From(manifest, imported int, format string, args ...any) Problem {
+	at := p[manifest]
+	return at.report.at(join(index(join(at.path, "imports"), imported), "from"), format, args)
 }
 
 // manifestPlace is where a manifest was written.
@@ -266,7 +276,7 @@ func (r *report) manifestLimits(at string, l *ManifestLimits) *account.LimitsPat
 }
 
 // checkManifests reports what is wrong with the accounts by themselves and with one another.
-func checkManifests(all []account.Manifest, places []manifestPlace) {
+func checkManifests(all []account.Manifest, places ManifestPlaces) {
 	records, byName := make([]*account.Account, len(all)), map[string]int{}
 	for i := range all {
 		m, at := &all[i], places[i]

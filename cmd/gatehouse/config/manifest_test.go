@@ -43,7 +43,7 @@ func TestReadManifests(t *testing.T) {
       - { name: feed, from: orders, subject: "SUBJECT", local: "in.$1.>", type: stream }
 `
 	good := writeManifests(t, map[string]string{"a.yaml": strings.Replace(shop, "SUBJECT", "orders.*.>", 1), "b.yml": ordersManifest, "notes.txt": "not one"})
-	if all, err := ReadManifests(good); err != nil || len(all) != 2 {
+	if all, _, err := ReadManifests(good); err != nil || len(all) != 2 {
 		t.Errorf("got %+v, %v", all, err)
 	}
 	for name, c := range map[string]struct{ file, want string }{
@@ -57,15 +57,15 @@ func TestReadManifests(t *testing.T) {
 		"no limit":     {strings.Replace(ordersManifest, "exports:\n", "limits: {}\n    exports:\n", 1), "accounts[0].limits"},
 		"wrong limits": {strings.Replace(ordersManifest, "exports:\n", "limits: { jetstream: { disk: 0 , streams: 4 } }\n    exports:\n", 1), "accounts[0].limits: "},
 	} {
-		_, err := ReadManifests(writeManifests(t, map[string]string{"b.yaml": ordersManifest, "bad.yaml": c.file}))
+		_, _, err := ReadManifests(writeManifests(t, map[string]string{"b.yaml": ordersManifest, "bad.yaml": c.file}))
 		if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %s", name, err, c.want)
 		}
 	}
-	if _, err := ReadManifests(filepath.Join(good, "nothing.yaml")); !errors.Is(err, ErrInvalid) {
+	if _, _, err := ReadManifests(filepath.Join(good, "nothing.yaml")); !errors.Is(err, ErrInvalid) {
 		t.Errorf("a file that is not there: %v", err)
 	}
-	if _, err := ReadManifests(t.TempDir()); !errors.Is(err, ErrInvalid) {
+	if _, _, err := ReadManifests(t.TempDir()); !errors.Is(err, ErrInvalid) {
 		t.Errorf("an empty folder: %v", err)
 	}
 }
@@ -125,7 +125,7 @@ func TestManifestsComeBack(t *testing.T) {
 		if err := os.WriteFile(file, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		all, err := ReadManifests(file)
+		all, _, err := ReadManifests(file)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, data)
 		}
