@@ -16,7 +16,7 @@ import (
 // Keys is what the operations of keys need.
 type Keys struct {
 	Seal       func() *seal.Ring // nil: no sealing key is configured
-	Operator   func() string     // public operator signing key of the configuration; empty: none is configured
+	Operator   func() string     // public operator signing key of the configuration; empty: none is configured; nil: servers have no operator
 	Configured func() []api.ConfiguredKey
 	Running    *OperatorKeys // nil where nothing serves
 }
@@ -26,13 +26,20 @@ const (
 	resealAtOnce   = 250 // seeds that one call seals anew
 )
 
-// KeysList lists signing keys: those of the configuration, and those of self-service accounts by the names of the accounts.
+// KeysList lists signing keys: those of the configuration, and those of self-service accounts by the names of the accounts, which
+// there are not without an operator.
 func (s *Service) KeysList(ctx context.Context, c Caller, req api.KeysRequest) (api.KeysPage, error) {
 	if err := s.keysFor(c); err != nil {
 		return api.KeysPage{}, err
 	}
 	if req.Limit < 0 || req.Limit > maxKeyAccounts {
 		return api.KeysPage{}, badRequest("limit is %d: use 1 to %d, or none", req.Limit, maxKeyAccounts)
+	}
+	if s.Keys.Operator == nil && req.Account == "" {
+		return api.KeysPage{Configured: s.Keys.Configured(), Keys: []api.SigningKey{}}, nil
+	}
+	if err := s.sealingFor(c); err != nil {
+		return api.KeysPage{}, err
 	}
 	ring := s.Keys.Seal()
 	operator, err := s.operatorKey(ctx, api.OpKeysList)
@@ -70,6 +77,17 @@ func (s *Service) keysFor(c Caller) error {
 	}
 	if s.Keys == nil {
 		return refuse(http.StatusNotFound, api.ReasonNotFound, "this service has no accounts of sign-up")
+	}
+	return nil
+}
+
+// sealingFor is [Service.keysFor] for the operator's key, and for those that are sealed: there are none where servers have no operator.
+func (s *Service) sealingFor(c Caller) error {
+	if err := s.keysFor(c); err != nil {
+		return err
+	}
+	if s.Keys.Operator == nil {
+		return refuse(http.StatusNotFound, api.ReasonNotFound, "the servers have no operator (nats.callout.mode is config): their own files define the accounts, and there is no operator key, no account of sign-up and nothing sealed; gatehouse keys list shows the keys of the configuration")
 	}
 	return nil
 }
@@ -146,7 +164,7 @@ func open(ring *seal.Ring, row store.SealedKey) ([]byte, error) {
 // KeysReseal seals some seeds anew with the key that seals now, and says from where to go on. What is sealed with it already
 // stays as it is, so that it can be called again at any time.
 func (s *Service) KeysReseal(ctx context.Context, c Caller, req api.ResealRequest) (api.Resealed, error) {
-	if err := s.keysFor(c); err != nil {
+	if err := s.sealingFor(c); err != nil {
 		return api.Resealed{}, err
 	}
 	ring := s.Keys.Seal()

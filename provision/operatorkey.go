@@ -51,7 +51,7 @@ func (t OperatorTrust) trusts(key string) string {
 
 // OperatorKey says how the operator signing key stands: which one signs, which servers trust it, and which accounts it has signed.
 func (s *Service) OperatorKey(ctx context.Context, c Caller, _ api.OperatorKeyRequest) (api.OperatorKey, error) {
-	if err := s.keysFor(c); err != nil {
+	if err := s.sealingFor(c); err != nil {
 		return api.OperatorKey{}, err
 	}
 	out, err := s.operatorKey(ctx, api.OpOperatorKey)
@@ -96,7 +96,7 @@ func (s *Service) operatorKey(ctx context.Context, op string) (api.OperatorKey, 
 // OperatorKeyImport seals an operator signing key and keeps it in place of the one in the store. Admins on the host only: a seed
 // comes along. Servers must trust it already, for they drop accounts whose claims another key signed.
 func (s *Service) OperatorKeyImport(ctx context.Context, c Caller, req api.OperatorKeyImport) (api.OperatorKey, error) {
-	if err := s.keysFor(c); err != nil {
+	if err := s.sealingFor(c); err != nil {
 		return api.OperatorKey{}, err
 	}
 	if len(req.Reason) > MaxReason {
@@ -130,7 +130,7 @@ func (s *Service) OperatorKeyImport(ctx context.Context, c Caller, req api.Opera
 
 // OperatorKeyRemove deletes the operator signing key that the store has. What it has signed stays as it is.
 func (s *Service) OperatorKeyRemove(ctx context.Context, c Caller, req api.OperatorKeyRemove) (api.OperatorKey, error) {
-	if err := s.keysFor(c); err != nil {
+	if err := s.sealingFor(c); err != nil {
 		return api.OperatorKey{}, err
 	}
 	if req.Reason == "" || len(req.Reason) > MaxReason {

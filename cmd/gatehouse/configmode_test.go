@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/gatehouse-nats/gatehouse/api"
+	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
 )
 
 // TestConfigMode logs in on servers without operator, sealed or with a system user or both, and
@@ -40,6 +43,37 @@ func TestConfigMode(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestConfigModeKeys: the keys of the configuration are listed, whether something serves or not, and what only an operator has is said
+// to need one.
+func TestConfigModeKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{config: true})
+	cfg, err := config.Load(w.config(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func(when string, run func(args ...string) result) {
+		got := run("keys", "list", "--json")
+		if got.code != exitDone {
+			t.Fatalf("%s: list ended with %d: %s", when, got.code, got.err)
+		}
+		page := decodeOne[api.KeysPage](t, got.out)
+		if len(page.Configured) != 1 || page.Configured[0].Key != cfg.NATS.Callout.SigningKey.Public() || len(page.Keys) != 0 {
+			t.Errorf("%s: listed %+v", when, page)
+		}
+		for _, args := range [][]string{{"keys", "operator"}, {"keys", "reseal"}, {"keys", "list", "orders"}} {
+			if got := run(args...); got.code == exitDone || !strings.Contains(got.err, "the servers have no operator (nats.callout.mode is config)") {
+				t.Errorf("%s: %v ended with %d: %s", when, args, got.code, got.err)
+			}
+		}
+	}
+	if got := command(t, nil, "", "migrate", "-c", w.config()); got.code != exitDone {
+		t.Fatalf("migrate ended with %d: %s", got.code, got.err)
+	}
+	look("nothing serves", func(args ...string) result { return command(t, nil, "", append(args, "-c", w.config())...) })
+	look("it serves", w.serve(serveOptions{}).command)
 }
 
 // TestConfigModeMissingAccount: a grant into an account that the servers do not define is noticed

@@ -18,16 +18,14 @@ import (
 	"github.com/gatehouse-nats/gatehouse/seal"
 )
 
-// keysOf returns what the operations of keys need of the configuration in force; nil on servers without an operator.
+// keysOf returns what the operations of keys need of the configuration in force: on servers without an operator, its keys alone.
 func keysOf(load func() *config.Config) *provision.Keys {
-	if load().NATS.Callout.Mode == config.ConfigMode {
-		return nil
+	keys := &provision.Keys{Configured: func() []api.ConfiguredKey { return configuredKeys(load()) }}
+	if load().NATS.Callout.Mode != config.ConfigMode {
+		keys.Seal = func() *seal.Ring { return load().Seal() }
+		keys.Operator = func() string { return load().Operator.SigningKey.Public() }
 	}
-	return &provision.Keys{
-		Seal:       func() *seal.Ring { return load().Seal() },
-		Operator:   func() string { return load().Operator.SigningKey.Public() },
-		Configured: func() []api.ConfiguredKey { return configuredKeys(load()) },
-	}
+	return keys
 }
 
 // configuredKeys lists the signing keys that the configuration names, by their places in it.

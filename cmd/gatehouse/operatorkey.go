@@ -180,10 +180,10 @@ func (d *daemon) reloadOperator(ctx context.Context) {
 	}
 }
 
-// keysOf returns what the operations of keys need; nil on servers without an operator.
+// keysOf returns what the operations of keys need.
 func (d *daemon) keysOf() *provision.Keys {
 	keys := keysOf(d.cfg.Load)
-	if keys == nil || d.system == nil {
+	if keys.Operator == nil || d.system == nil {
 		return keys
 	}
 	keys.Running = &provision.OperatorKeys{
