@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -100,11 +101,32 @@ func (d *daemon) claimsStatus() api.ClaimsStatus {
 	if d.served(d.cfg.Load()) != nil {
 		resolver = d.cfg.Load().NATS.Resolver.Type
 	}
+	for i, line := range s.Problems {
+		s.Problems[i] = accountID.ReplaceAllStringFunc(line, d.named)
+	}
 	return api.ClaimsStatus{
 		Resolver:  resolver,
 		Unmanaged: d.unmanaged(), Writer: s.Holder, Accounts: s.Accounts, Settled: s.Settled, Problems: s.Problems,
 		SelfService: s.SelfService, Waiting: s.Waiting, Unknown: s.Unknown, Gone: s.Gone,
 	}
+}
+
+// accountID is the public key of an account in a text.
+var accountID = regexp.MustCompile(`\bA[A-Z2-7]{55}\b`)
+
+// named returns the name of an account with its id after it, as far as the configuration or a record has one.
+func (d *daemon) named(id string) string {
+	for name, a := range d.cfg.Load().Accounts {
+		if a.ID == id {
+			return name + " (" + id + ")"
+		}
+	}
+	if state := d.mirror.Snapshot(); state != nil {
+		if e := state.Accounts.ID(id); e != nil {
+			return e.Account.Name + " (" + id + ")"
+		}
+	}
+	return id
 }
 
 // forgetful says what servers are like that store no claims, by nats.resolver.type.

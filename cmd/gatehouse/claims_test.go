@@ -3,11 +3,17 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/gatehouse-nats/gatehouse/account"
+	"github.com/gatehouse-nats/gatehouse/api"
 	"github.com/gatehouse-nats/gatehouse/cmd/gatehouse/config"
 	"github.com/gatehouse-nats/gatehouse/internal/devstack/devtest"
 	"github.com/gatehouse-nats/gatehouse/policy"
@@ -100,4 +106,35 @@ func TestStoredRevocationsReachTheClaims(t *testing.T) {
 	if claimed, err := d.claimed(ctx, nil); err != nil || len(claimed) != 0 {
 		t.Errorf("blocks of who has no key: %+v, %v", claimed, err)
 	}
+}
+
+// TestProblemsNameAccounts: whoever looks at the status sees by its name which account has a problem.
+func TestProblemsNameAccounts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{policy: exchangePolicy})
+	path := filepath.Join(w.dir, w.set.ServerFile(0))
+	conf, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, append(conf, "\nmax_payload: 4096\n"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.servers[0].Restart()
+	devtest.AwaitReady(t, w.servers...)
+	r := w.serve(serveOptions{})
+	var tags []string
+	for i := range account.MaxTags {
+		tags = append(tags, fmt.Sprintf("%062d%02d", 0, i))
+	}
+	made := r.command("account", "signup", "--name", "large", "--plan", "free", "--issuer", "demo", "--subject", "alice", "--json",
+		"--description", strings.Repeat("x", account.MaxDescription), "--tag", strings.Join(tags, ","))
+	large := decodeOne[api.AccountSignup](t, made.out)
+	eventually(t, func() error {
+		status, want := r.command("status").out, "account claims: account large ("+large.Account+"): "
+		if !strings.Contains(status, want) || !strings.Contains(status, "max_payload") {
+			return fmt.Errorf("status says\n%s\nwithout %q", status, want)
+		}
+		return nil
+	})
 }
