@@ -173,10 +173,10 @@ func (c *cli) signUpAccount(ctx context.Context, f *accountFlags, v accountSignu
 // proveAccountKey puts the public key of the file's seed into the request, and the proof that the caller holds it.
 func (c *cli) proveAccountKey(req *api.AccountSignupRequest, f *accountFlags, file, token string) error {
 	data, err := readPrivate(file)
+	defer clear(data)
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	defer clear(data)
 	pair, err := nkeys.FromSeed([]byte(strings.TrimSpace(string(data))))
 	if err != nil {
 		return fmt.Errorf("%s holds no seed of an account key (SA…)", file)

@@ -257,6 +257,7 @@ func TestCredsReplaceNothingElse(t *testing.T) {
 		flags     []string
 	}{
 		"something else":           {"notes", "not a creds file", 0o600, nil},
+		"something else, shared":   {"notes", "is not replaced: it is not a creds file: choose another --out", 0o644, nil},
 		"nothing":                  {"", "not a creds file", 0o600, nil},
 		"another identity's":       {content(t, theirs), "it holds the creds of demo-", 0o600, nil},
 		"the sentinel's":           {content(t, filepath.Join(w.dir, "creds", "sentinel.creds")), "it holds the creds of ", 0o600, nil},

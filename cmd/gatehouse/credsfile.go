@@ -17,8 +17,12 @@ import (
 // maxCreds bounds a creds file in bytes.
 const maxCreds = 256 << 10
 
-// errNoFile says that there is no file yet.
-var errNoFile = errors.New("there is no such file")
+// What may be of a file with a key.
+var (
+	errNoFile   = errors.New("there is no such file") // yet
+	errNotCreds = errors.New("it is not a creds file")
+	errExposed  = errors.New("others may read it, so that its key may be known: have that key revoked if it is in use")
+)
 
 // credsFile is a user JWT with the key that it is for.
 type credsFile struct {
@@ -31,20 +35,27 @@ type credsFile struct {
 // readCreds returns what a creds file holds; [errNoFile] when there is none. Errors hold nothing of it.
 func readCreds(path string) (credsFile, error) {
 	data, err := readPrivate(path)
+	defer clear(data)
+	if err != nil && !errors.Is(err, errExposed) {
+		return credsFile{}, err
+	}
+	f, wrong := parseCreds(data)
+	if err == nil || errors.Is(wrong, errNotCreds) { // what holds no key exposes none
+		err = wrong
+	}
 	if err != nil {
 		return credsFile{}, err
 	}
-	defer clear(data)
-	return parseCreds(data)
+	return f, nil
 }
 
 // readKey returns the user key whose seed is in a file.
 func readKey(path string) (nkeys.KeyPair, error) {
 	data, err := readPrivate(path)
+	defer clear(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	defer clear(data)
 	key, err := nkeys.FromSeed(bytes.TrimSpace(data))
 	if err != nil {
 		return nil, fmt.Errorf("%s holds no seed of a user key (SU…)", path)
@@ -55,7 +66,7 @@ func readKey(path string) (nkeys.KeyPair, error) {
 	return key, nil
 }
 
-// readPrivate returns the content of a file that nobody else may read.
+// readPrivate returns the content of a file that nobody else may read; with [errExposed] that of one that others may.
 func readPrivate(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -71,25 +82,26 @@ func readPrivate(path string) ([]byte, error) {
 		return nil, err
 	case !info.Mode().IsRegular():
 		return nil, errors.New("it is not a regular file")
-	case info.Mode().Perm()&0o077 != 0:
-		return nil, errors.New("others may read it, so that its key may be known: have that key revoked if it is in use")
 	}
-	return io.ReadAll(io.LimitReader(f, maxCreds))
+	data, err := io.ReadAll(io.LimitReader(f, maxCreds))
+	if err == nil && info.Mode().Perm()&0o077 != 0 {
+		err = errExposed
+	}
+	return data, err
 }
 
 func parseCreds(data []byte) (credsFile, error) {
-	none := errors.New("it is not a creds file")
 	token, err := jwt.ParseDecoratedJWT(data)
 	if err != nil {
-		return credsFile{}, none
+		return credsFile{}, errNotCreds
 	}
 	claims, err := jwt.DecodeUserClaims(token)
 	if err != nil {
-		return credsFile{}, none
+		return credsFile{}, errNotCreds
 	}
 	key, err := jwt.ParseDecoratedUserNKey(data)
 	if err != nil {
-		return credsFile{}, none
+		return credsFile{}, errNotCreds
 	}
 	if public, err := key.PublicKey(); err != nil || public != claims.Subject {
 		return credsFile{}, errors.New("its user JWT is for another key than the one in it")
