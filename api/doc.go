@@ -12,6 +12,9 @@ const Version = "v1"
 // Subject returns the NATS subject of an operation, such as gatehouse.v1.whoami.
 func Subject(op string) string { return "gatehouse." + Version + "." + op }
 
+// EventSubjects are the NATS subjects of events of accounts, in the callout account.
+const EventSubjects = "gatehouse.events.account.>"
+
 // OnBehalfHeader names, in calls of a portal's backend, the identity that it acts for: {"issuer": NAME or URL, "subject": SUB}.
 const OnBehalfHeader = "Gatehouse-On-Behalf-Of"
 

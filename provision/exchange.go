@@ -336,8 +336,11 @@ func (k *traders) forget(id string) { delete(k.known, id) }
 
 // trader returns an account by its id; nil when there is none. Of one that others made, what servers have counts.
 func (s *Service) trader(ctx context.Context, id, importer string) (*account.Account, error) {
-	if !nkeys.IsValidPublicAccountKey(id) || slices.Contains(s.Closed, id) {
+	if !nkeys.IsValidPublicAccountKey(id) {
 		return nil, nil
+	}
+	if slices.Contains(s.Closed, id) {
+		return s.teller(ctx, id, importer)
 	}
 	list, _, err := s.Store.Accounts(ctx, store.AccountFilter{IDs: []string{id}, Deleted: true, Limit: 1})
 	name := s.accountName(id)
@@ -349,10 +352,9 @@ func (s *Service) trader(ctx context.Context, id, importer string) (*account.Acc
 	case len(list) == 0 && name == "":
 		return nil, nil
 	}
-	claims, err := s.Accounts.Claims(ctx, id)
+	claims, err := s.publishedClaims(ctx, id)
 	if err != nil {
-		s.Logger.Error("the servers could not be asked for the claims of an account", "account_id", id, "error", err)
-		return nil, again(http.StatusServiceUnavailable, api.ReasonUnavailable, "the servers could not be asked what account %s exports: call again", id)
+		return nil, err
 	}
 	switch {
 	case claims != nil && len(list) == 1:
@@ -368,6 +370,34 @@ func (s *Service) trader(ctx context.Context, id, importer string) (*account.Acc
 	default:
 		return nil, nil
 	}
+}
+
+// teller returns of an account of Gatehouse's own what accounts may import, as far as they bring an activation token: events of
+// accounts. There is none when it does not export them. Nobody is given such a token by an operation: it has no record.
+func (s *Service) teller(ctx context.Context, id, importer string) (*account.Account, error) {
+	claims, err := s.publishedClaims(ctx, id)
+	if claims == nil || err != nil {
+		return nil, err
+	}
+	a := account.FromClaims(claims, importer)
+	a.Imports = nil
+	a.Exports = slices.DeleteFunc(a.Exports, func(e account.Export) bool {
+		return !e.Private || e.Type != account.StreamType || e.Subject != api.EventSubjects
+	})
+	if len(a.Exports) == 0 {
+		return nil, nil
+	}
+	return a, nil
+}
+
+// publishedClaims returns the claims that servers have of an account; nil when they have none.
+func (s *Service) publishedClaims(ctx context.Context, id string) (*jwt.AccountClaims, error) {
+	claims, err := s.Accounts.Claims(ctx, id)
+	if err != nil {
+		s.Logger.Error("the servers could not be asked for the claims of an account", "account_id", id, "error", err)
+		return nil, again(http.StatusServiceUnavailable, api.ReasonUnavailable, "the servers could not be asked what account %s exports: call again", id)
+	}
+	return claims, nil
 }
 
 // traderID returns the id of an account that is named by its id or its name, of the configuration too.

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +18,8 @@ func (c *cli) initCommand() *cobra.Command {
 	var o setup.Options
 	var in setup.IntoOptions
 	var into, signup bool
-	var requestor string
+	var requestor, listener string
+	var life time.Duration
 	var issuer setup.Issuer
 	var existing []string
 	cmd := &cobra.Command{
@@ -28,12 +31,14 @@ instead: it makes the callout and lobby accounts and the sentinel, and tells wha
 the servers and how to go back. With --config-mode the new servers have no operator: accounts
 and users are in their own files. With --signup it adds to what it made in DIR: the creds of a
 user who reaches the operations of sign-up and nothing else, for those who have no token
-to connect with. Nothing is ever overwritten.`,
+to connect with. With --events it adds the token by which one account may import the events of
+accounts. Nothing is ever overwritten.`,
 		Example: `  gatehouse init prod --issuer-name corp --issuer-url https://login.example.com --audience nats
   gatehouse init prod --servers 3 --tls-cert server.pem --tls-key server.key
   gatehouse init prod --config-mode
   gatehouse init --into gatehouse --store ~/.local/share/nats/nsc --system-creds sys.creds
-  gatehouse init prod --signup --requestor portal`,
+  gatehouse init prod --signup --requestor portal
+  gatehouse init prod --events ABVXTRL6NIEVEOJIFQCIDDUWCEXT6A5EAAN2S6SWJQRYKKR7D2S7Y5GF`,
 		Args: exactArgs(1, "the folder to make"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir, err := filepath.Abs(args[0])
@@ -48,6 +53,9 @@ to connect with. Nothing is ever overwritten.`,
 			}
 			if signup {
 				return c.addRequestor(dir, requestor)
+			}
+			if listener != "" {
+				return c.addListener(dir, listener, life)
 			}
 			var next string
 			if into {
@@ -72,6 +80,8 @@ to connect with. Nothing is ever overwritten.`,
 	f.BoolVar(&into, "into", false, "enter an existing operator set-up")
 	f.BoolVar(&signup, "signup", false, "add creds that reach the operations of sign-up alone to the set-up in DIR")
 	f.StringVar(&requestor, "requestor", "signup", "with --signup: name of the creds")
+	f.StringVar(&listener, "events", "", "public key of an account that may import the events of accounts: add its activation token to the set-up in DIR")
+	f.DurationVar(&life, "events-ttl", 0, "with --events: how long the token is valid (default: for good)")
 	f.StringVar(&o.Name, "name", "", "name of the operator and the cluster (default gatehouse)")
 	f.StringVar(&o.Account, "account", "", "name of the first application account (default APP)")
 	f.IntVar(&o.Servers, "servers", 1, "nats-servers: 1, or 3 and more as one cluster")
@@ -124,6 +134,36 @@ func (c *cli) addRequestor(dir, name string) error {
 		return err
 	}
 	_, err = fmt.Fprint(c.out, r.Instructions(dir))
+	return err
+}
+
+// addListener adds the token by which an account may import the events of accounts to a set-up.
+func (c *cli) addListener(dir, importer string, life time.Duration) error {
+	cfg, err := config.Load(filepath.Join(dir, "gatehouse.yaml"), c.env)
+	if err != nil {
+		return err
+	}
+	if cfg.Lobby() == "" {
+		return fmt.Errorf("%s has no nats.lobby, as set-ups with an operator have that init makes: let portals have events by webhooks", cfg.Path())
+	}
+	var until time.Time
+	if life != 0 {
+		until = time.Now().Add(life)
+	}
+	l, err := setup.NewListener(importer, cfg.CalloutAccount(), cfg.NATS.Callout.SigningKey.Seed(), until)
+	if errors.Is(err, setup.ErrOptions) {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	if err != nil {
+		return err
+	}
+	if slices.Contains(cfg.ClosedAccounts(), importer) || importer == cfg.Lobby() {
+		return fmt.Errorf("%w: account %s is one of Gatehouse's own or the system's: give that of a portal", errUsage, importer)
+	}
+	if err := l.Write(dir); err != nil {
+		return err
+	}
+	_, err = fmt.Fprint(c.out, l.Instructions(dir))
 	return err
 }
 

@@ -19,7 +19,8 @@ func newAccountClaims(a accountKeys) *jwt.AccountClaims {
 // everyone else who connects to it is sent through Gatehouse and placed in one of allowed. A new set allows any, since
 // accounts of sign-up are made later; it is Gatehouse then that places nobody in the system and the callout account.
 // Connections stay unlimited, because nats-server counts every login in flight here. Its
-// operations are offered to the lobby account alone (an activation token is required).
+// operations are offered to the lobby account alone, and events of accounts to whom [NewListener] lets have them (activation
+// tokens are required).
 func calloutClaims(a accountKeys, service, xkey string, allowed ...string) *jwt.AccountClaims {
 	claims := newAccountClaims(a)
 	claims.Description = "callout account of Gatehouse"
@@ -27,6 +28,7 @@ func calloutClaims(a accountKeys, service, xkey string, allowed ...string) *jwt.
 	claims.Authorization.AllowedAccounts.Add(allowed...)
 	claims.Authorization.XKey = xkey
 	claims.Exports.Add(&jwt.Export{Name: "gatehouse", Subject: operations, Type: jwt.Service, TokenReq: true})
+	claims.Exports.Add(&jwt.Export{Name: "events", Subject: api.EventSubjects, Type: jwt.Stream, TokenReq: true})
 	return claims
 }
 

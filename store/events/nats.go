@@ -10,7 +10,7 @@ import (
 )
 
 // Subjects is what the subjects of events begin with: SUBJECTS.<name>.<account's public key>.
-const Subjects = "gatehouse.events.account"
+const Subjects = "gatehouse.events.account" // as in api.EventSubjects
 
 // flushTimeout bounds how long a server may take to take a batch.
 const flushTimeout = 5 * time.Second
