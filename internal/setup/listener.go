@@ -25,7 +25,7 @@ type Listener struct {
 func NewListener(importer, callout string, signingKey []byte, until time.Time) (*Listener, error) {
 	switch {
 	case !nkeys.IsValidPublicAccountKey(importer):
-		return nil, fmt.Errorf("%w: account %q: give its public key (A...), which gatehouse account show prints", ErrOptions, importer)
+		return nil, fmt.Errorf("%w: account %q: give its public key (A...), which gatehouse account get prints", ErrOptions, importer)
 	case !until.IsZero() && !until.After(time.Now()):
 		return nil, fmt.Errorf("%w: the token would end before it is made: give a time such as 8760h", ErrOptions)
 	}
